@@ -1,0 +1,372 @@
+"""The nouns of the service: customers, wallets, lots, programs, redemptions, and the closed sets they use.
+
+Plain frozen data, no rules. Points are integers in the program's smallest unit; times are aware UTC datetimes; the
+numbers of the enums are those of the protobuf enums of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from points_grpc.domain.policy import Policy
+
+POINTS_MAX = 10**12
+"""The most points that one request can name, in the smallest unit."""
+
+
+class Source(IntEnum):
+    """Where points come from."""
+
+    LOYALTY_PLUS = 1
+    ENGAGE_PLUS = 2
+    GOODWILL = 3
+    DATA_IMPORT = 4
+    REGISTRATION = 5
+
+
+class IdentifierType(IntEnum):
+    """The kinds of customer identifier."""
+
+    ID = 1
+    MOBILE = 2
+    EXTERNAL_ID = 3
+    EMAIL = 4
+
+
+class FraudStatus(IntEnum):
+    """The older fraud marking of a customer."""
+
+    NOT_FRAUD = 1
+    MARKED = 2
+    CONFIRMED = 3
+    RECONFIRMED = 4
+    INTERNAL = 5
+
+
+class StatusLabel(IntEnum):
+    """The label of the customer-status module."""
+
+    ACTIVE = 1
+    SUSPENDED = 2
+    FRAUD_SUSPECTED = 3
+    FRAUD_CONFIRMED = 4
+    INTERNAL_USER = 5
+    DELETED = 6
+    PENDING_DELETION = 7
+
+
+class OtpAction(IntEnum):
+    """What a one-time code allows."""
+
+    TRANSFER = 1
+    REDEMPTION = 2
+
+
+class Kind(IntEnum):
+    """What a journal transaction books."""
+
+    ISSUE = 1
+    TRANSFER = 2
+    REDEMPTION = 3
+    REVERSAL = 4
+    EXPIRY = 5
+
+
+class Account(IntEnum):
+    """Where a posting takes points from or puts them. System accounts have postings and no stored balance."""
+
+    WALLET = 1
+    ISSUED = 2
+    REDEEMED = 3
+    EXPIRED = 4
+    ADJUSTED = 5
+    CLEARING = 6
+
+
+class Channel(StrEnum):
+    """How a message reaches a customer."""
+
+    MOBILE = "MOBILE"
+    EMAIL = "EMAIL"
+
+
+class WalletKey(NamedTuple):
+    """A wallet: a customer in a program."""
+
+    customer_id: int
+    program_id: int
+
+
+class BucketKey(NamedTuple):
+    """A share of a wallet whose points have the same earning program, source and category."""
+
+    earning_program_id: int
+    source: Source
+    category: str
+
+
+class Identifier(NamedTuple):
+    """A normalised customer identifier. An ID is its decimal digits."""
+
+    type: IdentifierType
+    value: str
+
+
+class Customer(Struct, frozen=True):
+    """A customer, without enrolments: those stand on the wallets. At most one identifier of each kind."""
+
+    customer_id: int
+    first_name: str
+    last_name: str
+    mobile: str | None
+    email: str | None
+    external_id: str | None
+    campaign_contact: bool
+    fraud_status: FraudStatus
+    status_label: StatusLabel
+    transfers_locked_until: datetime | None
+    merged_into: int | None
+    created_at: datetime
+
+
+class Wallet(Struct, frozen=True):
+    """A wallet's stored totals. `promised` and `held` are parts of `current`.
+
+    `due_at` is never later than the first instant at which something of the wallet is due to be booked (a lot expires,
+    a promised lot matures); None if nothing ever is. A wallet without `enrolled_at` belongs to nobody enrolled.
+    """
+
+    customer_id: int
+    program_id: int
+    version: int = 0
+    current: int = 0
+    promised: int = 0
+    held: int = 0
+    lifetime_earned: int = 0
+    lifetime_received: int = 0
+    lifetime_purchases: int = 0
+    enrolled_at: datetime | None = None
+    due_at: datetime | None = None
+
+    @property
+    def key(self) -> WalletKey:
+        """The wallet's key."""
+        return WalletKey(self.customer_id, self.program_id)
+
+
+class Bucket(NamedTuple):
+    """The stored totals of one bucket of a wallet: sums over its lots that were not booked as expired."""
+
+    points: int = 0
+    promised: int = 0
+    held: int = 0
+
+
+class Lot(Struct, frozen=True):
+    """Points of one origin in one wallet. `expires_at` None: they never expire.
+
+    `promised` says that `available_from` lies ahead, as far as was booked.
+    """
+
+    lot_id: int
+    customer_id: int
+    program_id: int
+    earning_program_id: int
+    source: Source
+    category: str
+    points: int
+    remaining: int
+    held: int
+    awarded_at: datetime
+    available_from: datetime | None
+    promised: bool
+    expires_at: datetime | None
+    parent_lot_id: int | None
+    root_lot_id: int
+    transaction_id: int
+
+    @property
+    def wallet(self) -> WalletKey:
+        """The wallet that holds the lot."""
+        return WalletKey(self.customer_id, self.program_id)
+
+
+class Program(Struct, frozen=True):
+    """A loyalty program with the policy in force."""
+
+    program_id: int
+    name: str
+    active: bool
+    decimal_places: int
+    time_zone: str
+    group_id: int | None
+    paused: bool
+    policy: Policy
+
+
+class ProgramGroup(Struct, frozen=True):
+    """Programs across which points can be pooled."""
+
+    group_id: int
+    name: str
+    default_program_id: int
+    program_ids: tuple[int, ...]
+
+
+class ProgramBook(Struct, frozen=True):
+    """An organisation with its programs and groups, as of one version."""
+
+    org_id: int
+    version: int
+    default_region: str
+    default_program_id: int | None
+    paused: bool
+    programs: Mapping[int, Program]
+    groups: Mapping[int, ProgramGroup]
+
+    def program(self, program_id: int) -> Program | None:
+        """The program named, or the default one for 0; None if there is no such program."""
+        wanted = program_id or self.default_program_id
+        return None if wanted is None else self.programs.get(wanted)
+
+
+class OrgConfig(Struct, frozen=True):
+    """The organisation's configuration keys as raw text, judged at use. `available` is False if reading them failed."""
+
+    values: Mapping[str, str]
+    available: bool = True
+
+
+class Posting(Struct, frozen=True):
+    """One change of one wallet or system account. System accounts have no customer, lot, version or balance (0)."""
+
+    account: Account
+    customer_id: int
+    program_id: int
+    lot_id: int
+    points: int
+    wallet_version: int
+    balance_after: int
+
+
+class JournalEntry(Struct, frozen=True):
+    """A journal transaction: its postings sum to zero per program; `opened` are the lots that it brings into being.
+
+    `request_id` and `actor` are empty for bookings that no command asked for.
+    """
+
+    transaction_id: int
+    kind: Kind
+    created_at: datetime
+    customer_id: int
+    counterparty_id: int | None
+    program_id: int
+    points: int
+    request_id: str
+    actor: str
+    notes: str
+    policy_revision: int
+    postings: tuple[Posting, ...]
+    opened: tuple[Lot, ...] = ()
+    transaction_number: str | None = None
+
+
+class RedeemedLot(Struct, frozen=True):
+    """What a redemption took from one lot, and what of it was given back (expired shares included)."""
+
+    lot_id: int
+    customer_id: int
+    program_id: int
+    points: int
+    reversed: int
+
+
+class Redemption(Struct, frozen=True):
+    """A redemption that was made. `reversed` counts credited and expired shares of its reversals."""
+
+    redemption_id: str
+    transaction_id: int
+    customer_id: int
+    program_id: int
+    points: int
+    reversed: int
+    redeemed_at: datetime
+    redemption_time: datetime | None
+    transaction_number: str | None
+    external_reference: str | None
+    last_reversed_at: datetime | None
+    lots: tuple[RedeemedLot, ...]
+
+
+class OtpState(StrEnum):
+    """What became of a one-time code."""
+
+    LIVE = "LIVE"
+    USED = "USED"
+    REPLACED = "REPLACED"
+
+
+class Otp(Struct, frozen=True):
+    """The last one-time code issued to a customer for an action and a program.
+
+    At most one code of a (customer, action) is LIVE. `due_until`: until when transfers need a code under IF_ISSUED;
+    it outlives expiry, exhaustion and replacement, and ends when a code is consumed.
+    """
+
+    otp_id: int
+    customer_id: int
+    action: OtpAction
+    program_id: int
+    counterparty_id: int | None
+    points_max: int
+    category: str
+    pooled: bool
+    code_hash: str
+    key_id: str
+    state: OtpState
+    attempts_left: int
+    issued_at: datetime
+    expires_at: datetime
+    due_until: datetime | None
+
+
+class OtpCounter(Struct, frozen=True):
+    """How many codes a customer was issued, and how many wrong ones were tried, for an action in a window."""
+
+    customer_id: int
+    action: OtpAction
+    window_started_at: datetime
+    issues: int = 0
+    wrong_attempts: int = 0
+
+
+class Message(Struct, frozen=True):
+    """A message on its way to a customer. `secret` is the one-time code in the clear: sealed before it is stored."""
+
+    message_id: int
+    customer_id: int
+    action: OtpAction
+    otp_id: int
+    channel: Channel
+    target: str
+    secret: str
+    created_at: datetime
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        """Shows neither target nor code."""
+        return f"Message({self.message_id})"
+
+
+class Purchase(Struct, frozen=True):
+    """A bill that the organisation knows. `amount` is None if only an issue named it."""
+
+    transaction_number: str
+    customer_id: int
+    program_id: int
+    amount: int | None

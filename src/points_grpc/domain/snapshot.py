@@ -1,0 +1,562 @@
+"""The state that a batch of commands is decided on: loaded once, evolved by events, never queried from storage.
+
+Rules of this file: "not loaded" is not "absent" (`NotLoaded` is a bug and shouts); lots of a wallet are loaded in
+spending order and possibly in part (`NeedMore` asks for the rest); only `evolve` changes anything, and every change is
+remembered for the storage in `changes`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from points_grpc.domain import events as ev
+from points_grpc.domain.model import (
+    Account,
+    Bucket,
+    BucketKey,
+    Customer,
+    Identifier,
+    IdentifierType,
+    Lot,
+    OrgConfig,
+    Otp,
+    OtpAction,
+    OtpCounter,
+    ProgramBook,
+    Purchase,
+    Redemption,
+    Wallet,
+    WalletKey,
+)
+from points_grpc.domain.policy import Direction
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""Stands for "never expires" where lots are compared."""
+
+SpendingKey = tuple[datetime, datetime, int]
+
+
+class NotLoaded(Exception):
+    """A decision asked for a key that nobody declared: a bug."""
+
+
+class NeedMore(Exception):
+    """A decision needs more lots of a wallet than were loaded: load more and decide again."""
+
+    def __init__(self, wallet: WalletKey) -> None:
+        """Names the wallet whose window ended too early."""
+        super().__init__(f"window of program {wallet.program_id} too short")
+        self.wallet = wallet
+
+
+class DuplicateKey(NamedTuple):
+    """Names equal transfers: from, to, program, points."""
+
+    source_id: int
+    destination_id: int
+    program_id: int
+    points: int
+
+
+class Lookups(Struct, frozen=True):
+    """What a command names before anything is resolved."""
+
+    identifiers: tuple[Identifier, ...] = ()
+    redemption_ids: tuple[str, ...] = ()
+    external_references: tuple[str, ...] = ()
+    transaction_numbers: tuple[str, ...] = ()
+
+
+class Directory(Struct, frozen=True):
+    """What the names resolved to; an absent key means that there is no such thing."""
+
+    customers: Mapping[Identifier, int]
+    redemptions: Mapping[str, int]
+    by_external_reference: Mapping[str, str]
+    by_transaction_number: Mapping[str, tuple[str, ...]]
+
+
+class Keys(Struct, frozen=True):
+    """What a command needs loaded. Wallets and buckets of `customers` come along whole.
+
+    `draws`: wallets whose lots may be drawn; `velocity`: wallets whose last 30 days count; `duplicates`: equal
+    transfers made since a time.
+    """
+
+    customers: frozenset[int] = frozenset()
+    draws: frozenset[WalletKey] = frozenset()
+    otps: frozenset[tuple[int, OtpAction]] = frozenset()
+    velocity: frozenset[WalletKey] = frozenset()
+    redemptions: frozenset[str] = frozenset()
+    external_references: frozenset[str] = frozenset()
+    transaction_numbers: frozenset[str] = frozenset()
+    duplicates: frozenset[tuple[DuplicateKey, int]] = frozenset()
+
+    @staticmethod
+    def union(parts: Iterable[Keys]) -> Keys:
+        """All keys of a batch."""
+        all_parts = list(parts)
+        return Keys(
+            customers=frozenset().union(*(part.customers for part in all_parts)),
+            draws=frozenset().union(*(part.draws for part in all_parts)),
+            otps=frozenset().union(*(part.otps for part in all_parts)),
+            velocity=frozenset().union(*(part.velocity for part in all_parts)),
+            redemptions=frozenset().union(*(part.redemptions for part in all_parts)),
+            external_references=frozenset().union(*(part.external_references for part in all_parts)),
+            transaction_numbers=frozenset().union(*(part.transaction_numbers for part in all_parts)),
+            duplicates=frozenset().union(*(part.duplicates for part in all_parts)),
+        )
+
+
+class LotRows(Struct, frozen=True):
+    """The first lots of a wallet in spending order with points remaining; `complete` if there are no others."""
+
+    lots: tuple[Lot, ...]
+    complete: bool
+
+
+class Loaded(Struct, frozen=True):
+    """What the storage read for the keys of a batch. Absent keys are absent rows, but only for declared keys.
+
+    `lots` also has an entry for every wallet of a declared customer that is due (`due_at` <= now), so that a touch can
+    book. `promised` holds, for those, every promised lot. `redeemed_lots` holds the lots of the declared redemptions.
+    `velocity` maps a wallet to (direction, day) -> (points, transfers) of the last 30 days.
+    """
+
+    now: datetime
+    book: ProgramBook
+    directory: Directory
+    keys: Keys
+    customers: Mapping[int, Customer]
+    wallets: Mapping[WalletKey, Wallet]
+    buckets: Mapping[WalletKey, Mapping[BucketKey, Bucket]]
+    lots: Mapping[WalletKey, LotRows]
+    promised: Mapping[WalletKey, tuple[Lot, ...]]
+    redeemed_lots: Mapping[int, Lot]
+    otps: Mapping[tuple[int, OtpAction], tuple[Otp, ...]]
+    otp_counters: Mapping[tuple[int, OtpAction], OtpCounter]
+    velocity: Mapping[WalletKey, Mapping[tuple[Direction, date], tuple[int, int]]]
+    redemptions: Mapping[str, Redemption]
+    external_references: Mapping[str, str]
+    purchases: Mapping[str, Purchase]
+    recent_transfers: Mapping[DuplicateKey, datetime]
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch changed, as the storage writes it: final rows, and the events in order."""
+
+    wallets: dict[WalletKey, Wallet] = field(default_factory=dict)
+    wallets_before: dict[WalletKey, Wallet | None] = field(default_factory=dict)
+    buckets: dict[tuple[WalletKey, BucketKey], Bucket] = field(default_factory=dict)
+    lots_opened: dict[int, Lot] = field(default_factory=dict)
+    lots_changed: dict[int, Lot] = field(default_factory=dict)
+    events: list[ev.Event] = field(default_factory=list)
+
+
+class _Window:
+    """The loaded lots of a wallet in spending order."""
+
+    __slots__ = ("complete", "horizon", "order")
+
+    def __init__(self, rows: LotRows) -> None:
+        self.order: list[SpendingKey] = [spending_key(lot) for lot in rows.lots]
+        self.complete = rows.complete
+        self.horizon = self.order[-1] if self.order else None
+
+
+class Snapshot:
+    """The state that decisions see. One per batch and attempt; evolves from command to command."""
+
+    def __init__(self, loaded: Loaded, config: OrgConfig) -> None:
+        """Starts from what was loaded and the organisation's configuration, which is read apart."""
+        self.now = loaded.now
+        self.book = loaded.book
+        self.config = config
+        self.changes = Changes()
+        self._loaded = loaded
+        self._identifiers = dict(loaded.directory.customers)
+        self._customers = dict(loaded.customers)
+        self._wallets = dict(loaded.wallets)
+        self._wallets_of: dict[int, list[WalletKey]] = {}
+        for key in loaded.wallets:
+            self._wallets_of.setdefault(key.customer_id, []).append(key)
+        self._buckets = {key: dict(buckets) for key, buckets in loaded.buckets.items()}
+        self._lots: dict[int, Lot] = dict(loaded.redeemed_lots)
+        self._windows: dict[WalletKey, _Window] = {}
+        for key, rows in loaded.lots.items():
+            self._windows[key] = _Window(rows)
+            for lot in rows.lots:
+                self._lots[lot.lot_id] = lot
+        self._promised: dict[WalletKey, dict[int, Lot]] = {}
+        for key, lots in loaded.promised.items():
+            self._promised[key] = {lot.lot_id: lot for lot in lots}
+            for lot in lots:
+                self._lots.setdefault(lot.lot_id, lot)
+        self._otps = {key: {otp.program_id: otp for otp in otps} for key, otps in loaded.otps.items()}
+        self._otp_counters = dict(loaded.otp_counters)
+        self._velocity = {key: dict(days) for key, days in loaded.velocity.items()}
+        self._redemptions = dict(loaded.redemptions)
+        self._by_transaction_number = {
+            number: list(ids) for number, ids in loaded.directory.by_transaction_number.items()
+        }
+        self._by_external_reference = dict(loaded.external_references)
+        self._purchases = dict(loaded.purchases)
+        self._recent_transfers = dict(loaded.recent_transfers)
+        self._created: set[int] = set()
+        self._days: dict[str, date] = {}
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def today(self, time_zone: str) -> date:
+        """The day that `now` falls on in a time zone."""
+        day = self._days.get(time_zone)
+        if day is None:
+            day = self._days[time_zone] = self.now.astimezone(ZoneInfo(time_zone)).date()
+        return day
+
+    def find(self, identifier: Identifier) -> Customer | None:
+        """The customer whom an identifier names, or None."""
+        customer_id = self._identifiers.get(identifier)
+        return None if customer_id is None else self.customer(customer_id)
+
+    def customer(self, customer_id: int) -> Customer:
+        """A customer by id; the id must be known to exist."""
+        try:
+            return self._customers[customer_id]
+        except KeyError:
+            raise NotLoaded("customer") from None
+
+    def wallet(self, key: WalletKey) -> Wallet | None:
+        """A wallet of a loaded customer; None if there is none."""
+        if key.customer_id not in self._customers:
+            raise NotLoaded("wallet")
+        return self._wallets.get(key)
+
+    def wallets_of(self, customer_id: int) -> Sequence[WalletKey]:
+        """The wallets of a loaded customer."""
+        if customer_id not in self._customers:
+            raise NotLoaded("wallets")
+        return self._wallets_of.get(customer_id, ())
+
+    def buckets(self, key: WalletKey) -> Mapping[BucketKey, Bucket]:
+        """The totals of a wallet by earning program, source and category."""
+        if key.customer_id not in self._customers:
+            raise NotLoaded("buckets")
+        return self._buckets.get(key, {})
+
+    def lot(self, lot_id: int) -> Lot:
+        """A lot that was loaded, in a window or for a reversal."""
+        try:
+            return self._lots[lot_id]
+        except KeyError:
+            raise NotLoaded("lot") from None
+
+    def lots_in_spending_order(self, key: WalletKey) -> Iterable[Lot]:
+        """The lots of a wallet with points remaining: earliest expiry, earlier award, lower id.
+
+        Raises `NeedMore` when iteration reaches lots that were not loaded.
+        """
+        window = self._windows.get(key)
+        if window is None:
+            if key.customer_id in self._created or key not in self._loaded.wallets:
+                return
+            raise NotLoaded("lots")
+        for order in window.order:
+            if not window.complete and window.horizon is not None and order > window.horizon:
+                raise NeedMore(key)
+            lot = self._lots[order[2]]
+            if lot.remaining:
+                yield lot
+        if not window.complete:
+            raise NeedMore(key)
+
+    def has_lots(self, key: WalletKey) -> bool:
+        """Whether the wallet's lots were loaded."""
+        return key in self._windows
+
+    def promised_lots(self, key: WalletKey) -> Iterable[Lot]:
+        """The promised lots of a due wallet."""
+        return [self._lots[lot_id] for lot_id in self._promised.get(key, {})]
+
+    def otps(self, customer_id: int, action: OtpAction) -> Mapping[int, Otp]:
+        """The last codes of a customer for an action, by program."""
+        key = (customer_id, action)
+        if key not in self._loaded.keys.otps and customer_id not in self._created:
+            raise NotLoaded("otps")
+        return self._otps.get(key, {})
+
+    def otp_counter(self, customer_id: int, action: OtpAction) -> OtpCounter | None:
+        """The counters of a customer for an action."""
+        key = (customer_id, action)
+        if key not in self._loaded.keys.otps and customer_id not in self._created:
+            raise NotLoaded("otp counter")
+        return self._otp_counters.get(key)
+
+    def velocity(self, key: WalletKey) -> Mapping[tuple[Direction, date], tuple[int, int]]:
+        """Points and transfers of a wallet by direction and day, of the last 30 days."""
+        if key not in self._loaded.keys.velocity and key.customer_id not in self._created:
+            raise NotLoaded("velocity")
+        return self._velocity.get(key, {})
+
+    def redemption(self, redemption_id: str) -> Redemption | None:
+        """A redemption by id, or None."""
+        return self._redemptions.get(redemption_id)
+
+    def redemption_by_external_reference(self, reference: str) -> str | None:
+        """The id of the redemption that carries an external reference."""
+        if reference not in self._loaded.keys.external_references:
+            raise NotLoaded("external reference")
+        return self._by_external_reference.get(reference)
+
+    def redemptions_by_transaction_number(self, number: str) -> Sequence[str]:
+        """The ids of the redemptions made on a bill, oldest first."""
+        if number not in self._loaded.keys.transaction_numbers:
+            raise NotLoaded("transaction number")
+        return self._by_transaction_number.get(number, ())
+
+    def purchase(self, number: str) -> Purchase | None:
+        """What is known of a bill."""
+        if number not in self._loaded.keys.transaction_numbers:
+            raise NotLoaded("purchase")
+        return self._purchases.get(number)
+
+    def last_equal_transfer(self, key: DuplicateKey) -> datetime | None:
+        """When an equal transfer was last made inside the window that was declared."""
+        return self._recent_transfers.get(key)
+
+    # -- evolution ---------------------------------------------------------------------------------------------------
+
+    def evolve(self, happened: Iterable[ev.Event]) -> None:
+        """Applies events in order; the one place that changes the snapshot.
+
+        Events without a handler are of no concern to later decisions: outbox and audit rows are never read here, and
+        changes of configuration run in a batch of their own.
+        """
+        for event in happened:
+            self.changes.events.append(event)
+            handler = _EVOLUTIONS.get(type(event))
+            if handler is not None:
+                handler(self, event)
+
+    def _evolve_booked(self, event: ev.Booked) -> None:
+        entry = event.entry
+        opened = {lot.lot_id for lot in entry.opened}
+        for lot in entry.opened:
+            self._lots[lot.lot_id] = lot
+            self.changes.lots_opened[lot.lot_id] = lot
+            self._show_in_window(lot)
+            if lot.promised and lot.wallet in self._promised:
+                self._promised[lot.wallet][lot.lot_id] = lot
+        for posting in entry.postings:
+            if posting.account is not Account.WALLET:
+                continue
+            key = WalletKey(posting.customer_id, posting.program_id)
+            lot = self._lots[posting.lot_id]
+            if posting.lot_id not in opened:
+                revived = lot.remaining == 0
+                lot = _with_remaining(lot, lot.remaining + posting.points)
+                self._put_lot(lot)
+                if revived:
+                    self._show_in_window(lot)
+            gained = posting.points > 0 and lot.remaining > 0  # not if it had expired on arrival
+            promised = posting.points if lot.promised else 0
+            self._add_to_bucket(
+                key, BucketKey(lot.earning_program_id, lot.source, lot.category), posting.points, promised
+            )
+            wallet = self._wallets[key]
+            self._put_wallet(
+                Wallet(
+                    customer_id=wallet.customer_id,
+                    program_id=wallet.program_id,
+                    version=posting.wallet_version,
+                    current=posting.balance_after,
+                    promised=wallet.promised + promised,
+                    held=wallet.held,
+                    lifetime_earned=wallet.lifetime_earned,
+                    lifetime_received=wallet.lifetime_received,
+                    lifetime_purchases=wallet.lifetime_purchases,
+                    enrolled_at=wallet.enrolled_at,
+                    due_at=_earlier(wallet.due_at, due_at_of(lot)) if gained else wallet.due_at,
+                )
+            )
+        if entry.counterparty_id is not None:
+            key_of_equal = DuplicateKey(entry.customer_id, entry.counterparty_id, entry.program_id, entry.points)
+            self._recent_transfers[key_of_equal] = entry.created_at
+
+    def _evolve_matured(self, event: ev.LotsMatured) -> None:
+        matured = 0
+        for lot_id in event.lot_ids:
+            lot = self._lots[lot_id]
+            matured += lot.remaining
+            self._add_to_bucket(
+                event.wallet, BucketKey(lot.earning_program_id, lot.source, lot.category), 0, -lot.remaining
+            )
+            self._put_lot(replace(lot, promised=False))
+            self._promised.get(event.wallet, {}).pop(lot_id, None)
+        wallet = self._wallets[event.wallet]
+        self._put_wallet(replace(wallet, promised=wallet.promised - matured))
+
+    def _evolve_lifetime(self, event: ev.LifetimeRaised) -> None:
+        wallet = self._wallets[event.wallet]
+        self._put_wallet(
+            replace(
+                wallet,
+                lifetime_earned=wallet.lifetime_earned + event.earned,
+                lifetime_received=wallet.lifetime_received + event.received,
+                lifetime_purchases=wallet.lifetime_purchases + event.purchases,
+            )
+        )
+
+    def _evolve_due(self, event: ev.DueMoved) -> None:
+        self._put_wallet(replace(self._wallets[event.wallet], due_at=event.due_at))
+
+    def _evolve_velocity(self, event: ev.VelocityCounted) -> None:
+        days = self._velocity.setdefault(event.wallet, {})
+        points, transfers = days.get((event.direction, event.day), (0, 0))
+        days[event.direction, event.day] = (points + event.points, transfers + 1)
+
+    def _evolve_otp(self, event: ev.OtpSaved) -> None:
+        otp = event.otp
+        self._otps.setdefault((otp.customer_id, otp.action), {})[otp.program_id] = otp
+
+    def _evolve_otp_counter(self, event: ev.OtpCounterSaved) -> None:
+        self._otp_counters[event.counter.customer_id, event.counter.action] = event.counter
+
+    def _evolve_reversal(self, event: ev.RedemptionReversed) -> None:
+        self._redemptions[event.redemption.redemption_id] = event.redemption
+
+    def _evolve_purchase(self, event: ev.PurchaseRecorded) -> None:
+        self._purchases[event.purchase.transaction_number] = event.purchase
+
+    def _evolve_redemption(self, event: ev.RedemptionMade) -> None:
+        redemption = event.redemption
+        self._redemptions[redemption.redemption_id] = redemption
+        if redemption.external_reference:
+            self._by_external_reference[redemption.external_reference] = redemption.redemption_id
+        if redemption.transaction_number:
+            numbered = self._by_transaction_number.setdefault(redemption.transaction_number, [])
+            numbered.append(redemption.redemption_id)
+
+    def _evolve_customer(self, event: ev.CustomerSaved) -> None:
+        customer = event.customer
+        self._customers[customer.customer_id] = customer
+        if event.created:
+            self._created.add(customer.customer_id)
+            for identifier in identifiers_of(customer):
+                self._identifiers[identifier] = customer.customer_id
+
+    def _evolve_enrolled(self, event: ev.Enrolled) -> None:
+        wallet = self._wallets.get(event.wallet)
+        if wallet is None:
+            self._wallets_of.setdefault(event.wallet.customer_id, []).append(event.wallet)
+            wallet = Wallet(*event.wallet)
+        self._put_wallet(replace(wallet, enrolled_at=event.at))
+
+    def _put_wallet(self, wallet: Wallet) -> None:
+        key = wallet.key
+        changes = self.changes
+        if key not in changes.wallets_before:
+            changes.wallets_before[key] = self._loaded.wallets.get(key)
+        self._wallets[key] = changes.wallets[key] = wallet
+
+    def _put_lot(self, lot: Lot) -> None:
+        self._lots[lot.lot_id] = lot
+        if lot.lot_id in self.changes.lots_opened:
+            self.changes.lots_opened[lot.lot_id] = lot
+        else:
+            self.changes.lots_changed[lot.lot_id] = lot
+
+    def _show_in_window(self, lot: Lot) -> None:
+        window = self._windows.get(lot.wallet)
+        if window is None:
+            if lot.customer_id in self._created or lot.wallet not in self._loaded.wallets:
+                self._windows[lot.wallet] = window = _Window(LotRows((), complete=True))
+            else:
+                return
+        order = spending_key(lot)
+        at = bisect_left(window.order, order)
+        if at == len(window.order) or window.order[at] != order:
+            window.order.insert(at, order)
+
+    def _add_to_bucket(self, key: WalletKey, bucket_key: BucketKey, points: int, promised: int) -> None:
+        buckets = self._buckets.setdefault(key, {})
+        bucket = buckets.get(bucket_key, _EMPTY_BUCKET)
+        bucket = Bucket(bucket.points + points, bucket.promised + promised, bucket.held)
+        buckets[bucket_key] = self.changes.buckets[key, bucket_key] = bucket
+
+
+_EMPTY_BUCKET = Bucket()
+
+_EVOLUTIONS: Mapping[type[Any], Callable[[Snapshot, Any], None]] = {
+    ev.Booked: Snapshot._evolve_booked,
+    ev.LotsMatured: Snapshot._evolve_matured,
+    ev.DueMoved: Snapshot._evolve_due,
+    ev.LifetimeRaised: Snapshot._evolve_lifetime,
+    ev.VelocityCounted: Snapshot._evolve_velocity,
+    ev.OtpSaved: Snapshot._evolve_otp,
+    ev.OtpCounterSaved: Snapshot._evolve_otp_counter,
+    ev.RedemptionMade: Snapshot._evolve_redemption,
+    ev.RedemptionReversed: Snapshot._evolve_reversal,
+    ev.CustomerSaved: Snapshot._evolve_customer,
+    ev.Enrolled: Snapshot._evolve_enrolled,
+    ev.PurchaseRecorded: Snapshot._evolve_purchase,
+}
+"""What each event changes; a table, because it is looked up for every event."""
+
+
+def identifiers_of(customer: Customer) -> list[Identifier]:
+    """Every identifier that names the customer."""
+    found = [Identifier(IdentifierType.ID, str(customer.customer_id))]
+    if customer.mobile is not None:
+        found.append(Identifier(IdentifierType.MOBILE, customer.mobile))
+    if customer.email is not None:
+        found.append(Identifier(IdentifierType.EMAIL, customer.email))
+    if customer.external_id is not None:
+        found.append(Identifier(IdentifierType.EXTERNAL_ID, customer.external_id))
+    return found
+
+
+def spending_key(lot: Lot) -> SpendingKey:
+    """The order in which lots are spent: earliest expiry (never = last), earlier award, lower id."""
+    return (lot.expires_at or NEVER, lot.awarded_at, lot.lot_id)
+
+
+def due_at_of(lot: Lot) -> datetime | None:
+    """The first instant at which something of the lot may be due; a lot is usable through its expiry."""
+    return _earlier(lot.available_from if lot.promised else None, lot.expires_at)
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other)
+
+
+def _with_remaining(lot: Lot, remaining: int) -> Lot:
+    return Lot(
+        lot_id=lot.lot_id,
+        customer_id=lot.customer_id,
+        program_id=lot.program_id,
+        earning_program_id=lot.earning_program_id,
+        source=lot.source,
+        category=lot.category,
+        points=lot.points,
+        remaining=remaining,
+        held=lot.held,
+        awarded_at=lot.awarded_at,
+        available_from=lot.available_from,
+        promised=lot.promised,
+        expires_at=lot.expires_at,
+        parent_lot_id=lot.parent_lot_id,
+        root_lot_id=lot.root_lot_id,
+        transaction_id=lot.transaction_id,
+    )

@@ -1,0 +1,1 @@
+"""How commands meet the rules and the storage: the executor, the committer, reads, and outbox dispatch."""

@@ -1,0 +1,231 @@
+"""Group commit: callers wait in a queue per organisation, one writer thread takes what is there and commits it at once.
+
+No timer is needed: while a batch commits, the next one gathers. A lone caller is a batch of one and waits for nobody.
+Organisations take turns. Expired in the queue: dropped, nothing written. Taken: executed, whatever the caller does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Protocol
+
+from points_grpc.domain.commands import Submission, operation_of
+from points_grpc.domain.decide import EXCLUSIVE
+from points_grpc.domain.failures import Failure, refusal_of
+from points_grpc.domain.outcome import Settled
+from points_grpc.service.executor import Answer, Deferred
+from points_grpc.service.ports import (
+    OutcomeUnknown,
+    StorageConflict,
+    StorageFull,
+    StorageUnavailable,
+    WriterFenced,
+)
+
+CONFLICT_RETRIES = 5
+"""How often a batch is run again after a conflict before its callers are told."""
+
+
+class BatchRunner(Protocol):
+    """What decides and commits a batch; `executor.Executor` in the service."""
+
+    def run(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        """One answer per submission, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait. `batch_max` commands share a commit; beyond `waiting_max` or `age_max_s` callers are shed."""
+
+    batch_max: int = 256
+    waiting_max: int = 8192
+    age_max_s: float = 5.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A submission in the queue and whom to tell."""
+
+    submission: Submission
+    deadline: float
+    enqueued_at: float
+    future: asyncio.Future[Settled]
+    alone: bool = False
+
+
+class Observer(Protocol):
+    """Whom the committer tells what it did; for metrics and logs."""
+
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
+        """A batch was run."""
+        ...
+
+    def bug(self, submission: Submission, error: BaseException) -> None:
+        """A command failed for a cause that nobody foresaw."""
+        ...
+
+
+class Committer:
+    """Takes submissions from the event loop and answers them from the writer thread."""
+
+    def __init__(
+        self,
+        runner: BatchRunner,
+        *,
+        monotonic: Callable[[], float],
+        observer: Observer,
+        pause: Callable[[int], None],
+        limits: QueueLimits | None = None,
+    ) -> None:
+        """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines."""
+        self._runner = runner
+        self._monotonic = monotonic
+        self._observer = observer
+        self._pause = pause
+        self._limits = limits or QueueLimits()
+        self._inbox: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queues: dict[int, deque[_Waiting]] = {}
+        self._turns: deque[int] = deque()
+        self._waiting = 0
+        self._oldest_wait_s = 0.0
+        self._draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = Thread(target=self._write, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Starts the writer thread; to be called on the event loop that submits."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def submit(self, submission: Submission, deadline: float) -> Settled:
+        """Queues a submission and waits for its answer. `deadline` is an instant of the monotonic clock."""
+        if self._draining:
+            return self._refused(submission, Failure.SHUTTING_DOWN)
+        if self._waiting >= self._limits.waiting_max or self._oldest_wait_s > self._limits.age_max_s:
+            return self._refused(submission, Failure.OVERLOADED)
+        assert self._loop is not None, "started"
+        future: asyncio.Future[Settled] = self._loop.create_future()
+        self._waiting += 1
+        self._inbox.put(_Waiting(submission, deadline, self._monotonic(), future))
+        return await future
+
+    async def drain(self) -> None:
+        """Takes no more submissions, answers all that wait, and ends the writer thread."""
+        self._draining = True
+        self._inbox.put(None)
+        while self._thread.is_alive():
+            await asyncio.sleep(0.005)
+
+    # -- on the writer thread ----------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        open_ = True
+        while open_ or self._turns:
+            open_ = self._gather(block=open_ and not self._turns) and open_
+            if self._turns:
+                self._serve(self._turns.popleft())
+
+    def _gather(self, *, block: bool) -> bool:
+        """Moves what arrived into the queues of the organisations; False once the end was reached."""
+        try:
+            one = self._inbox.get(block=block)
+            while True:
+                if one is None:
+                    return False
+                self._enqueue(one)
+                one = self._inbox.get_nowait()
+        except Empty:
+            return True
+
+    def _enqueue(self, one: _Waiting) -> None:
+        org_id = one.submission.org_id
+        queue = self._queues.get(org_id)
+        if queue is None:
+            queue = self._queues[org_id] = deque()
+            self._turns.append(org_id)
+        queue.append(one)
+
+    def _serve(self, org_id: int) -> None:
+        queue = self._queues[org_id]
+        batch, answered = self._take(queue)
+        if batch:
+            started = self._monotonic()
+            answers = self._run(org_id, [one.submission for one in batch])
+            ended = self._monotonic()
+            oldest_wait_s = started - batch[0].enqueued_at
+            self._observer.batch(size=len(batch), seconds=ended - started, oldest_wait_s=oldest_wait_s)
+            self._oldest_wait_s = oldest_wait_s
+            for one, answer in zip(reversed(batch), reversed(answers), strict=True):
+                if isinstance(answer, Deferred):
+                    one.alone = answer.alone
+                    queue.appendleft(one)
+                else:
+                    answered.append((one, answer))
+        if queue:
+            self._turns.append(org_id)
+        else:
+            del self._queues[org_id]
+            self._oldest_wait_s = 0.0 if not self._turns else self._oldest_wait_s
+        assert self._loop is not None, "started"
+        self._loop.call_soon_threadsafe(self._settle, answered)
+
+    def _take(self, queue: deque[_Waiting]) -> tuple[list[_Waiting], list[tuple[_Waiting, Settled]]]:
+        """The next batch of an organisation, and the answers to what expired while it waited."""
+        batch: list[_Waiting] = []
+        expired: list[tuple[_Waiting, Settled]] = []
+        now = self._monotonic()
+        while queue and len(batch) < self._limits.batch_max:
+            one = queue[0]
+            by_itself = one.alone or isinstance(one.submission.command, EXCLUSIVE)
+            if batch and by_itself:
+                break
+            queue.popleft()
+            if one.deadline <= now:
+                expired.append((one, self._refused(one.submission, Failure.EXPIRED_IN_QUEUE)))
+                continue
+            batch.append(one)
+            if by_itself:
+                break
+        return batch, expired
+
+    def _run(self, org_id: int, batch: list[Submission]) -> list[Answer]:
+        """Runs a batch; conflicts run it again, anything else that fails it as a whole runs its commands one by one."""
+        for attempt in range(CONFLICT_RETRIES + 1):
+            try:
+                return self._runner.run(org_id, batch)
+            except StorageConflict:
+                if attempt < CONFLICT_RETRIES:
+                    self._pause(attempt)
+            except OutcomeUnknown:
+                return self._all(batch, Failure.OUTCOME_UNKNOWN)
+            except StorageFull:
+                return self._all(batch, Failure.STORAGE_FULL)
+            except (StorageUnavailable, WriterFenced):
+                return self._all(batch, Failure.STORAGE_UNAVAILABLE)
+            except Exception as error:  # noqa: BLE001 - the last resort: one command must not fail its neighbours
+                if len(batch) > 1:
+                    return [answer for one in batch for answer in self._run(org_id, [one])]
+                self._observer.bug(batch[0], error)
+                return self._all(batch, Failure.WRITE_FAILED)
+        return self._all(batch, Failure.CONFLICT)
+
+    def _all(self, batch: list[Submission], failure: Failure) -> list[Answer]:
+        return [self._refused(one, failure) for one in batch]
+
+    @staticmethod
+    def _refused(submission: Submission, failure: Failure) -> Settled:
+        return Settled(refusal_of(failure, operation_of(submission.command)), submission.request_id)
+
+    # -- back on the event loop --------------------------------------------------------------------------------------
+
+    def _settle(self, answered: list[tuple[_Waiting, Settled]]) -> None:
+        self._waiting -= len(answered)
+        for one, settled in answered:
+            if not one.future.done():
+                one.future.set_result(settled)

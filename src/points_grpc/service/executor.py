@@ -1,0 +1,292 @@
+"""The pipeline of one batch: claim, resolve, lock, load, decide, apply, commit. One organisation, one transaction.
+
+Each step is passed once, in that order, for the whole batch. The executor knows the order and the request ids; the
+rules are `domain.decide`, the statements are the storage's. A read-only check takes the same steps without the writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from points_grpc import codes
+from points_grpc.domain.commands import Submission, operation_of
+from points_grpc.domain.context import Context
+from points_grpc.domain.decide import UNRECORDED, decide_one, keys_of, lookups_of
+from points_grpc.domain.events import ConfigKeySet, MessageQueued
+from points_grpc.domain.failures import TRANSFER_OPERATIONS
+from points_grpc.domain.model import Channel, Customer, Identifier, OrgConfig, WalletKey
+from points_grpc.domain.outcome import Accepted, Outcome, Party, Refused, Settled, TransferResult
+from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups, NeedMore, Snapshot
+from points_grpc.service.keyring import Keyring
+from points_grpc.service.ports import ReadSession, Repository, RequestRecord, SealedMessage, WriteSession
+
+WINDOW_FIRST = 32
+"""How many lots of a wallet are loaded at first."""
+
+WINDOW_SHARED_MAX = 256
+"""A command that needs a larger window runs in a batch of its own."""
+
+CONFIG_CACHE_S = 1.0
+"""How old the organisation's configuration may be when a command is judged."""
+
+
+class Deferred(Struct, frozen=True):
+    """The command was not decided: it goes back to the head of its queue. `alone`: it needs a batch of its own."""
+
+    alone: bool
+
+
+Answer = Settled | Deferred
+
+
+@dataclass(slots=True)
+class _Work:
+    """A batch on its way: its submissions, and what was decided of them."""
+
+    org_id: int
+    batch: Sequence[Submission]
+    config: OrgConfig
+    known: Mapping[str, RequestRecord]
+    windows: dict[WalletKey, int] = field(default_factory=dict)
+    alone: set[int] = field(default_factory=set)
+
+
+class Executor:
+    """Runs batches against a repository. `run` is for the writer thread alone; `check` is safe from any thread."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        next_id: Callable[[], int],
+        keyring: Keyring,
+        channels: frozenset[Channel],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Takes the store and everything that is not pure: ids, keys, the channels with a sender, a steady clock."""
+        self._repository = repository
+        self._next_id = next_id
+        self._keyring = keyring
+        self._channels = channels
+        self._monotonic = monotonic
+        self._configs: dict[int, tuple[float, OrgConfig]] = {}
+
+    def run(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        """Decides a batch and commits it: one answer per submission, in order. Raises the storage's exceptions."""
+        config = self._config(org_id)
+        with self._repository.write(org_id) as session:
+            known = session.recorded({one.request_id for one in batch if one.request_id_given})
+            work = _Work(org_id, batch, config, known)
+            fresh = [one for one in batch if one.request_id not in known]
+            book = session.book()
+            directory = session.resolve(_union(lookups_of(one.command) for one in fresh))
+            keys = {id(one): keys_of(one.command, directory, book) for one in fresh}
+            all_keys = Keys.union(keys.values())
+            session.lock(sorted(all_keys.customers), wait=True)
+            while True:
+                loaded = session.load(all_keys, book, directory, work.windows)
+                try:
+                    snapshot, answers, records = self._decide(work, loaded, keys)
+                    break
+                except _Retry:
+                    continue
+            changes = snapshot.changes
+            if changes.events or records:
+                session.apply(changes, records, self._sealed(org_id, changes))
+            answers = self._with_replayed_names(session, answers)
+            session.commit()
+        if any(isinstance(event, ConfigKeySet) for event in changes.events):
+            self._configs.pop(org_id, None)
+        return answers
+
+    def check(self, submission: Submission) -> Settled:
+        """Decides a read-only command on a snapshot of its own; nothing is written or recorded."""
+        config = self._config(submission.org_id)
+        with self._repository.read(submission.org_id) as session:
+            return self._check(session, submission, config)
+
+    def _check(self, session: ReadSession, submission: Submission, config: OrgConfig) -> Settled:
+        book = session.book()
+        directory: Directory = session.resolve(lookups_of(submission.command))
+        keys = keys_of(submission.command, directory, book)
+        windows: dict[WalletKey, int] = {}
+        while True:
+            loaded = session.load(keys, book, directory, windows)
+            snapshot = Snapshot(loaded, config)
+            try:
+                outcome = decide_one(snapshot, self._context(submission), keys)
+            except NeedMore as more:
+                windows[more.wallet] = windows.get(more.wallet, WINDOW_FIRST) * 4
+                continue
+            return _settled(submission, outcome, snapshot)
+
+    def _decide(
+        self, work: _Work, loaded: Loaded, keys: Mapping[int, Keys]
+    ) -> tuple[Snapshot, list[Answer], list[RequestRecord]]:
+        snapshot = Snapshot(loaded, work.config)
+        known = dict(work.known)
+        answers: list[Answer] = []
+        records: list[RequestRecord] = []
+        for index, submission in enumerate(work.batch):
+            record = known.get(submission.request_id)
+            if record is not None:
+                answers.append(self._replay(submission, record, snapshot))
+                continue
+            if index in work.alone:
+                answers.append(Deferred(alone=True))
+                continue
+            try:
+                outcome = decide_one(snapshot, self._context(submission), keys[id(submission)])
+            except NeedMore as more:
+                _widen(work, index, more.wallet)
+                raise _Retry from None
+            if _is_recorded(submission, outcome):
+                record = self._record(submission, outcome, snapshot)
+                known[submission.request_id] = record
+                records.append(record)
+            answers.append(_settled(submission, outcome, snapshot))
+        return snapshot, answers, records
+
+    def _context(self, submission: Submission) -> Context:
+        return Context(
+            submission=submission,
+            next_id=self._next_id,
+            code_hash=self._keyring.code_hash,
+            code_key_id=self._keyring.active,
+            channels=self._channels,
+        )
+
+    def _record(self, submission: Submission, outcome: Outcome, snapshot: Snapshot) -> RequestRecord:
+        fingerprint = self._keyring.fingerprint(submission.fingerprint)
+        assert fingerprint is not None, "the active key is at hand"
+        return RequestRecord(
+            request_id=submission.request_id,
+            operation=operation_of(submission.command),
+            key_id=self._keyring.active,
+            fingerprint=fingerprint,
+            outcome=outcome,
+            created_at=snapshot.now,
+        )
+
+    def _replay(self, submission: Submission, record: RequestRecord, snapshot: Snapshot) -> Settled:
+        """The recorded outcome for the same content; a refusal that names the fields for another."""
+        differing = self._differing(submission, record)
+        if not differing:
+            return _settled(submission, record.outcome, snapshot, replayed=True)
+        operation = operation_of(submission.command)
+        fields = ",".join(differing)
+        if operation in TRANSFER_OPERATIONS:
+            metadata = {"cause": "REQUEST_ID_REUSED", "fields": fields}
+            return Settled(Refused(codes.TRANSFER_DUPLICATE_REQUEST, metadata, field="request_id"), record.request_id)
+        return Settled(Refused(codes.REQUEST_ID_REUSED, {"fields": fields}, field="request_id"), record.request_id)
+
+    def _differing(self, submission: Submission, record: RequestRecord) -> list[str]:
+        if record.operation != operation_of(submission.command):
+            return ["operation"]
+        given = self._keyring.fingerprint(submission.fingerprint, record.key_id)
+        if given is None:  # The key is lost: which fields are set is all that can be compared.
+            return sorted(submission.fingerprint.keys() ^ record.fingerprint.keys())
+        names = given.keys() | record.fingerprint.keys()
+        return sorted(name for name in names if given.get(name) != record.fingerprint.get(name))
+
+    def _with_replayed_names(self, session: WriteSession, answers: list[Answer]) -> list[Answer]:
+        """Adds the names of today, those written by this batch included, to transfers that are answered again."""
+        wanting = [one for one in answers if isinstance(one, Settled) and one.replayed and not one.parties]
+        results = [
+            one.outcome.result
+            for one in wanting
+            if isinstance(one.outcome, Accepted) and isinstance(one.outcome.result, TransferResult)
+        ]
+        if not results:
+            return answers
+        names = session.parties({party for result in results for party in (result.source_id, result.destination_id)})
+        return [_with_names(one, names) for one in answers]
+
+    def _sealed(self, org_id: int, changes: Changes) -> list[SealedMessage]:
+        return [
+            SealedMessage(
+                org_id=org_id,
+                message_id=event.message.message_id,
+                customer_id=event.message.customer_id,
+                channel=event.message.channel,
+                target=event.message.target,
+                sealed=self._keyring.seal(event.message.secret),
+                key_id=self._keyring.active,
+                attempts=0,
+                created_at=event.message.created_at,
+                expires_at=event.message.expires_at,
+            )
+            for event in changes.events
+            if isinstance(event, MessageQueued)
+        ]
+
+    def _config(self, org_id: int) -> OrgConfig:
+        cached = self._configs.get(org_id)
+        now = self._monotonic()
+        if cached is not None and now - cached[0] < CONFIG_CACHE_S:
+            return cached[1]
+        config = self._repository.config(org_id)
+        if config.available:
+            self._configs[org_id] = (now, config)
+        return config
+
+
+class _Retry(Exception):
+    """More must be loaded, or one command left out: decide again."""
+
+
+def _widen(work: _Work, index: int, wallet: WalletKey) -> None:
+    """Asks for a longer window of the wallet; or sets the command aside if that is too long for company."""
+    size = work.windows.get(wallet, WINDOW_FIRST) * 4
+    if size > WINDOW_SHARED_MAX and len(work.batch) > 1:
+        work.alone.add(index)
+    else:
+        work.windows[wallet] = size
+
+
+def _is_recorded(submission: Submission, outcome: Outcome) -> bool:
+    if isinstance(submission.command, UNRECORDED):
+        return False
+    return isinstance(outcome, Accepted) or outcome.recorded
+
+
+def _settled(submission: Submission, outcome: Outcome, snapshot: Snapshot, *, replayed: bool = False) -> Settled:
+    parties: tuple[Party, ...] = ()
+    program_name = ""
+    if isinstance(outcome, Accepted) and isinstance(outcome.result, TransferResult):
+        result = outcome.result
+        program_name = snapshot.book.programs[result.program_id].name
+        if not replayed:
+            parties = (_party(snapshot.customer(result.source_id)), _party(snapshot.customer(result.destination_id)))
+    return Settled(outcome, submission.request_id, replayed, parties, program_name)
+
+
+def _party(customer: Customer) -> Party:
+    return Party(customer.customer_id, customer.first_name, customer.last_name, customer.external_id or "")
+
+
+def _with_names(answer: Answer, names: Mapping[int, Party]) -> Answer:
+    if not isinstance(answer, Settled) or not answer.replayed or not isinstance(answer.outcome, Accepted):
+        return answer
+    result = answer.outcome.result
+    if not isinstance(result, TransferResult):
+        return answer
+    parties = tuple(names[one] for one in (result.source_id, result.destination_id) if one in names)
+    return Settled(answer.outcome, answer.request_id, answer.replayed, parties, answer.program_name)
+
+
+def _union(parts: Iterable[Lookups]) -> Lookups:
+    """All that a batch names, each name once."""
+    identifiers: dict[Identifier, None] = {}
+    redemption_ids: dict[str, None] = {}
+    external_references: dict[str, None] = {}
+    transaction_numbers: dict[str, None] = {}
+    for part in parts:
+        identifiers.update(dict.fromkeys(part.identifiers))
+        redemption_ids.update(dict.fromkeys(part.redemption_ids))
+        external_references.update(dict.fromkeys(part.external_references))
+        transaction_numbers.update(dict.fromkeys(part.transaction_numbers))
+    return Lookups(tuple(identifiers), tuple(redemption_ids), tuple(external_references), tuple(transaction_numbers))

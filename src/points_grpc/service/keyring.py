@@ -1,0 +1,76 @@
+"""The secret keys of a server: what one-time codes and request contents are hashed with, and messages sealed with.
+
+Keys live outside the database, each under an id that is stored beside whatever it made, so that they can be rotated:
+the active key makes new things, the others still check old ones. Every purpose has a subkey of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from cryptography.fernet import Fernet, InvalidToken
+
+KEY_BYTES = 32
+_FIELD_HASH_BYTES = 12
+
+
+class UnknownKey(Exception):
+    """Something was made with a key that is not at hand, or was tampered with."""
+
+
+class Keyring:
+    """Named secret keys and what they are for."""
+
+    def __init__(self, keys: Mapping[str, bytes], active: str) -> None:
+        """Takes 32-byte keys by id, and the id of the one that makes new things."""
+        if active not in keys or any(len(key) != KEY_BYTES for key in keys.values()):
+            raise ValueError("the keyring needs 32-byte keys and an active one among them")
+        self.active = active
+        self._code_keys = {key_id: _subkey(key, b"one-time code") for key_id, key in keys.items()}
+        self._content_keys = {key_id: _subkey(key, b"request content") for key_id, key in keys.items()}
+        self._seals = {
+            key_id: Fernet(base64.urlsafe_b64encode(_subkey(key, b"outbox"))) for key_id, key in keys.items()
+        }
+        self._page_key = _subkey(keys[active], b"page token")
+
+    @property
+    def page_key(self) -> bytes:
+        """What page tokens are signed with."""
+        return self._page_key
+
+    def code_hash(self, key_id: str, content: bytes) -> str | None:
+        """The keyed hash of a one-time code, in hex; None if the key is not at hand."""
+        key = self._code_keys.get(key_id)
+        return None if key is None else hmac.digest(key, content, "sha256").hex()
+
+    def fingerprint(self, content: Mapping[str, bytes], key_id: str | None = None) -> dict[str, str] | None:
+        """Keyed hashes of a request's fields, in hex; None if the key is not at hand."""
+        key = self._content_keys.get(key_id or self.active)
+        if key is None:
+            return None
+        blake2b = hashlib.blake2b
+        return {
+            name: blake2b(value, digest_size=_FIELD_HASH_BYTES, key=key, salt=name.encode()[:16]).hexdigest()
+            for name, value in content.items()
+        }
+
+    def seal(self, secret: str) -> bytes:
+        """Encrypts a text with the active key."""
+        return self._seals[self.active].encrypt(secret.encode())
+
+    def open(self, key_id: str, sealed: bytes) -> str:
+        """Decrypts what was sealed with a key; raises `UnknownKey` if that cannot be done."""
+        seal = self._seals.get(key_id)
+        if seal is None:
+            raise UnknownKey(key_id)
+        try:
+            return seal.decrypt(sealed).decode()
+        except InvalidToken:
+            raise UnknownKey(key_id) from None
+
+
+def _subkey(key: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(key, b"points-grpc " + purpose, "sha256")

@@ -1,0 +1,193 @@
+"""What the service asks of its storage: a Protocol for each side, and the rows that cross it.
+
+The storage implements them (`storage/repository.py`); the storage contract in tests/storage runs on every backend.
+Nothing here knows SQL. Times are aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConfig, ProgramBook, WalletKey
+from points_grpc.domain.outcome import Outcome, Party
+from points_grpc.domain.policy import Policy
+from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
+from points_grpc.domain.views import JournalRow, WalletView
+
+
+class StorageUnavailable(Exception):
+    """The database could not be reached, or refused before anything was written: nothing was written."""
+
+
+class StorageFull(Exception):
+    """The disk of the store is full: nothing was written."""
+
+
+class StorageConflict(Exception):
+    """A conflict with another writer; everything was rolled back, and the batch may be run again."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection was lost while committing: whether the batch was written is not known. Never rerun."""
+
+
+class WriterFenced(Exception):
+    """Another writer advanced this writer's journal stream: the lease was lost, nothing was written."""
+
+
+class RequestRecord(Struct, frozen=True):
+    """The recorded outcome of a request id. `fingerprint` maps field names to keyed hashes (hex), under `key_id`."""
+
+    request_id: str
+    operation: str
+    key_id: str
+    fingerprint: Mapping[str, str]
+    outcome: Outcome
+    created_at: datetime
+
+
+class SealedMessage(Struct, frozen=True):
+    """An outbox message as it is stored: the code is sealed, and gone once the message is settled."""
+
+    org_id: int
+    message_id: int
+    customer_id: int
+    channel: Channel
+    target: str
+    sealed: bytes
+    key_id: str
+    attempts: int
+    created_at: datetime
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        """Shows neither target nor ciphertext."""
+        return f"SealedMessage({self.message_id})"
+
+
+class WriteSession(Protocol):
+    """One write transaction for one organisation. Left without `commit`, it is rolled back."""
+
+    def recorded(self, request_ids: Collection[str]) -> Mapping[str, RequestRecord]:
+        """Claims the request ids (in sorted order) and returns the outcomes already recorded."""
+        ...
+
+    def book(self) -> ProgramBook:
+        """The organisation's programs as of this transaction."""
+        ...
+
+    def resolve(self, lookups: Lookups) -> Directory:
+        """Resolves what the commands name."""
+        ...
+
+    def lock(self, customer_ids: Sequence[int], *, wait: bool) -> frozenset[int]:
+        """Locks the customers' rows in the order given and returns those that are locked; with `wait`, all."""
+        ...
+
+    def load(self, keys: Keys, book: ProgramBook, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
+        """Reads the clock, then everything declared. `windows` overrides how many lots of a wallet are loaded."""
+        ...
+
+    def parties(self, customer_ids: Collection[int]) -> Mapping[int, Party]:
+        """The names of customers, for answers that are given again."""
+        ...
+
+    def apply(self, changes: Changes, records: Sequence[RequestRecord], sealed: Sequence[SealedMessage]) -> None:
+        """Writes what the batch changed, and the outcomes of its request ids."""
+        ...
+
+    def commit(self) -> None:
+        """Commits. Raises `OutcomeUnknown` if it cannot be known whether it did."""
+        ...
+
+
+class ReadSession(Protocol):
+    """One read-only snapshot for checks; the same questions as a write, and no way to change anything."""
+
+    def book(self) -> ProgramBook:
+        """As in a write session."""
+        ...
+
+    def resolve(self, lookups: Lookups) -> Directory:
+        """As in a write session."""
+        ...
+
+    def load(self, keys: Keys, book: ProgramBook, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
+        """As in a write session."""
+        ...
+
+
+class Repository(Protocol):
+    """The store of the decision core."""
+
+    def write(self, org_id: int) -> AbstractContextManager[WriteSession]:
+        """Opens a write transaction. Called by the writer thread alone."""
+        ...
+
+    def read(self, org_id: int) -> AbstractContextManager[ReadSession]:
+        """Opens a read-only transaction on a connection of the readers' pool. Safe from any thread."""
+        ...
+
+    def config(self, org_id: int) -> OrgConfig:
+        """Reads the organisation's configuration keys, apart from any write; unavailable if that fails."""
+        ...
+
+    def due_messages(self, now: datetime, limit: int) -> Sequence[SealedMessage]:
+        """Outbox messages of all organisations that are due for delivery, oldest first per customer and target."""
+        ...
+
+
+class Queries(Protocol):
+    """Reads for answers: each opens its own read-only snapshot. Safe from any thread."""
+
+    def program_book(self, org_id: int) -> ProgramBook:
+        """The organisation's programs."""
+        ...
+
+    def customer(self, org_id: int, identifier: Identifier) -> tuple[Customer, tuple[int, ...]] | None:
+        """A customer with the programs of enrolment; None if the organisation has no such customer."""
+        ...
+
+    def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
+        """A wallet as it stands; all zero, version 0, if the customer has none."""
+        ...
+
+    def lots(
+        self, org_id: int, key: WalletKey, *, include_spent: bool, after: Lot | None, limit: int, now: datetime
+    ) -> Sequence[Lot]:
+        """Lots in spending order, those after `after` (only its expiry, award and id are read)."""
+        ...
+
+    def transactions(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[JournalRow]:
+        """Journal transactions that touched a customer, newest first, with the postings of that customer.
+
+        `program_id` 0: of all programs; `before` 0: from the newest on, else those with a lower id.
+        """
+        ...
+
+    def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:
+        """A journal transaction with all postings."""
+        ...
+
+    def request(self, org_id: int, request_id: str) -> RequestRecord | None:
+        """The recorded outcome of a request id."""
+        ...
+
+    def policy(self, org_id: int, program_id: int, revision: int) -> tuple[Policy, datetime] | None:
+        """A revision of a program's policy and when it came into force; revision 0: the present one."""
+        ...
+
+    def config_values(self, org_id: int) -> Mapping[str, str]:
+        """The configuration keys of the organisation."""
+        ...
+
+    def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
+        """The names of customers."""
+        ...

@@ -1,0 +1,183 @@
+"""Organisations and their API keys: what the command line administers and what knows callers by their keys.
+
+These are the only writes that do not pass through the committer: they touch no customer and no journal, and run in
+tools beside a serving process. Secrets arrive as hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Engine, func, insert, select, update
+
+from points_grpc.storage.engine import Database
+from points_grpc.storage.faults import DRIVER_ERRORS, translate
+from points_grpc.storage.schema import api_keys, config_keys, orgs
+from points_grpc.storage.times import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+
+NEW_ORG_KEYS: Mapping[str, str] = {
+    "CONF_FRAUD_STATUS_CHECK_POINTS_TRANSFER": "true",
+    "ALLOW_POINTS_TRANSFER": "true",
+    "ALLOW_POINTS_REDEMPTION": "true",
+    "Allow_points_redemption_reversal": "true",
+    "ENABLE_GROUP_PROGRAMS_REDEMPTION": "true",
+}
+"""The configuration that an organisation starts with, under the documented names, spelt as documented."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrgRow:
+    """An organisation."""
+
+    org_id: int
+    name: str
+    default_region: str
+    default_program_id: int | None
+    paused: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """An API key. The secret itself is known to its owner alone."""
+
+    key_id: str
+    org_id: int
+    client: str
+    role: str
+    secret_hash: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class Accounts:
+    """Administers organisations and keys. Safe from any thread and beside a serving process."""
+
+    def __init__(self, database: Database, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._database = database
+        self._now = now
+
+    def create_org(self, name: str, default_region: str, *, org_id: int = 0) -> int:
+        """Creates an organisation with its first configuration, and returns its id: the next, or the one named."""
+        with _transaction(self._database.writer) as connection:
+            number = org_id or connection.execute(select(func.coalesce(func.max(orgs.c.org_id), 0) + 1)).scalar_one()
+            connection.execute(
+                insert(orgs).values(
+                    org_id=number,
+                    name=name,
+                    default_region=default_region,
+                    default_program_id=None,
+                    paused=False,
+                    book_version=1,
+                    created_at=to_micros(self._now()),
+                )
+            )
+            connection.execute(
+                insert(config_keys),
+                [{"org_id": number, "name": key, "value": value} for key, value in NEW_ORG_KEYS.items()],
+            )
+        return number
+
+    def list_orgs(self) -> Sequence[OrgRow]:
+        """Every organisation, by id."""
+        query = select(
+            orgs.c.org_id,
+            orgs.c.name,
+            orgs.c.default_region,
+            orgs.c.default_program_id,
+            orgs.c.paused,
+            orgs.c.created_at,
+        ).order_by(orgs.c.org_id)
+        with _transaction(self._database.reader) as connection:
+            return [OrgRow(*row[:5], created_at=from_micros(row[5])) for row in connection.execute(query)]
+
+    def create_key(
+        self, key_id: str, org_id: int, *, client: str, role: str, secret_hash: str, expires_at: datetime | None = None
+    ) -> KeyRow:
+        """Records a new key of an organisation."""
+        row = KeyRow(key_id, org_id, client, role, secret_hash, self._now(), expires_at, None, None)
+        with _transaction(self._database.writer) as connection:
+            connection.execute(
+                insert(api_keys).values(
+                    key_id=key_id,
+                    org_id=org_id,
+                    client=client,
+                    role=role,
+                    secret_hash=secret_hash,
+                    created_at=to_micros(row.created_at),
+                    expires_at=to_micros_or_none(expires_at),
+                )
+            )
+        return row
+
+    def list_keys(self, org_id: int) -> Sequence[KeyRow]:
+        """The keys of an organisation, oldest first, revoked ones too."""
+        return self._keys(org_id)
+
+    def load_keys(self) -> Sequence[KeyRow]:
+        """The keys of all organisations, for the cache that knows callers."""
+        return self._keys(None)
+
+    def revoke_key(self, org_id: int, key_id: str) -> bool:
+        """Revokes a key for good; False if the organisation has no such key in force."""
+        with _transaction(self._database.writer) as connection:
+            done = connection.execute(
+                update(api_keys)
+                .where(api_keys.c.key_id == key_id, api_keys.c.org_id == org_id, api_keys.c.revoked_at.is_(None))
+                .values(revoked_at=to_micros(self._now()))
+            )
+            return done.rowcount == 1
+
+    def record_use(self, used_at: Mapping[str, datetime]) -> None:
+        """Notes when keys were last used."""
+        with _transaction(self._database.writer) as connection:
+            for key_id, at in used_at.items():
+                connection.execute(
+                    update(api_keys).where(api_keys.c.key_id == key_id).values(last_used_at=to_micros(at))
+                )
+
+    def _keys(self, org_id: int | None) -> Sequence[KeyRow]:
+        query = select(
+            api_keys.c.key_id,
+            api_keys.c.org_id,
+            api_keys.c.client,
+            api_keys.c.role,
+            api_keys.c.secret_hash,
+            api_keys.c.created_at,
+            api_keys.c.expires_at,
+            api_keys.c.revoked_at,
+            api_keys.c.last_used_at,
+        ).order_by(api_keys.c.created_at, api_keys.c.key_id)
+        if org_id is not None:
+            query = query.where(api_keys.c.org_id == org_id)
+        with _transaction(self._database.reader) as connection:
+            return [
+                KeyRow(
+                    key_id,
+                    org,
+                    client,
+                    role,
+                    secret_hash,
+                    created_at=from_micros(created_at),
+                    expires_at=from_micros_or_none(expires_at),
+                    revoked_at=from_micros_or_none(revoked_at),
+                    last_used_at=from_micros_or_none(last_used_at),
+                )
+                for key_id, org, client, role, secret_hash, created_at, expires_at, revoked_at, last_used_at in (
+                    connection.execute(query)
+                )
+            ]
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error

@@ -1,0 +1,279 @@
+"""What a batch changed, written: about one bulk statement per kind of row, whatever the size of the batch.
+
+Rules of this file: rows are tuples in the order of the columns of `schema`; a statement without rows is left out; what
+must not have changed meanwhile is counted (`_all`). Nothing is decided here, and nothing is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from points_grpc.domain.model import Redemption
+from points_grpc.domain.outcome import Accepted
+from points_grpc.domain.snapshot import Changes
+from points_grpc.service.ports import RequestRecord, SealedMessage, StorageConflict, WriterFenced
+from points_grpc.storage import statements as sql
+from points_grpc.storage.codec import encode_fingerprint, encode_outcome
+from points_grpc.storage.collect import Collected, Rows
+from points_grpc.storage.driver import Driver, Statement, Value
+from points_grpc.storage.times import NEVER, to_micros, to_micros_or_none
+
+
+class Writer:
+    """Writes the changes of one batch. Good for one use."""
+
+    def __init__(self, driver: Driver, org_id: int, *, stream: int, position: int | None) -> None:
+        """Takes the journal stream and where this process left it; None if the stream has no row yet."""
+        self._driver = driver
+        self._org_id = org_id
+        self._position_before = position
+        self._collected = Collected(org_id, stream=stream, position=position or 0)
+
+    @property
+    def position(self) -> int:
+        """Where the batch left the journal stream."""
+        return self._collected.position
+
+    def write(self, changes: Changes, records: Sequence[RequestRecord], sealed: Sequence[SealedMessage]) -> None:
+        """Writes everything. Parents come before children, for the foreign keys."""
+        collected = self._collected
+        collected.collect(changes.events)
+        self._write_configuration()
+        self._write_customers()
+        self._write_wallets(changes)
+        self._write_lots(changes)
+        self._write_journal()
+        self._write_velocity()
+        self._write_redemptions()
+        self._write_codes(sealed)
+        self._many(sql.UPSERT_PURCHASE, list(collected.purchases.values()))
+        self._many(sql.INSERT_AUDIT, collected.audits)
+        self._write_requests(records)
+
+    def _write_configuration(self) -> None:
+        org_id, collected = self._org_id, self._collected
+        self._many(sql.UPSERT_PROGRAM, list(collected.programs.values()))
+        self._many(sql.INSERT_GROUP, collected.groups)
+        self._many(sql.INSERT_POLICY, collected.policies)
+        if collected.default_program is not None:
+            self._driver.change(sql.SET_DEFAULT_PROGRAM, (collected.default_program, org_id))
+        if collected.paused is not None:
+            self._driver.change(sql.SET_PAUSED, (collected.paused, org_id))
+        keys = collected.config_keys.items()
+        self._many(sql.UPSERT_CONFIG_KEY, [(org_id, name, value) for name, value in keys if value is not None])
+        self._many(sql.DELETE_CONFIG_KEY, [(org_id, name) for name, value in keys if value is None])
+        if collected.book_changed:
+            self._driver.change(sql.BUMP_BOOK, (org_id,))
+
+    def _write_customers(self) -> None:
+        created: Rows = []
+        changed: Rows = []
+        for customer, is_new in self._collected.customers.values():
+            values: tuple[Value, ...] = (
+                customer.first_name,
+                customer.last_name,
+                customer.mobile,
+                customer.email,
+                customer.external_id,
+                customer.campaign_contact,
+                customer.fraud_status.value,
+                customer.status_label.value,
+                to_micros_or_none(customer.transfers_locked_until),
+                customer.merged_into,
+                to_micros(customer.created_at),
+            )
+            if is_new:
+                created.append((self._org_id, customer.customer_id, *values))
+            else:
+                changed.append((*values, self._org_id, customer.customer_id))
+        self._all(sql.UPDATE_CUSTOMER, changed)
+        self._many(sql.INSERT_CUSTOMER, created)
+
+    def _write_wallets(self, changes: Changes) -> None:
+        org_id = self._org_id
+        opened: Rows = []
+        changed: Rows = []
+        for key, wallet in changes.wallets.items():
+            values: tuple[Value, ...] = (
+                wallet.version,
+                wallet.current,
+                wallet.promised,
+                wallet.held,
+                wallet.lifetime_earned,
+                wallet.lifetime_received,
+                wallet.lifetime_purchases,
+                to_micros_or_none(wallet.enrolled_at),
+                to_micros_or_none(wallet.due_at),
+            )
+            before = changes.wallets_before[key]
+            if before is None:
+                opened.append((org_id, *key, *values))
+            else:
+                changed.append((*values, org_id, *key, before.version))
+        self._many(sql.INSERT_WALLET, opened)
+        self._all(sql.UPDATE_WALLET, changed)
+        self._many(
+            sql.UPSERT_BALANCE,
+            [
+                (org_id, *wallet_key, earned_in, source.value, category, *bucket)
+                for (wallet_key, (earned_in, source, category)), bucket in changes.buckets.items()
+            ],
+        )
+
+    def _write_lots(self, changes: Changes) -> None:
+        org_id = self._org_id
+        opened: Rows = []
+        for lot in changes.lots_opened.values():
+            opened.append(
+                (
+                    org_id,
+                    lot.lot_id,
+                    lot.customer_id,
+                    lot.program_id,
+                    lot.earning_program_id,
+                    lot.source.value,
+                    lot.category,
+                    lot.points,
+                    lot.remaining,
+                    lot.held,
+                    to_micros(lot.awarded_at),
+                    to_micros_or_none(lot.available_from),
+                    lot.promised,
+                    NEVER if lot.expires_at is None else to_micros(lot.expires_at),
+                    lot.parent_lot_id,
+                    lot.root_lot_id,
+                    lot.transaction_id,
+                )
+            )
+        self._many(sql.INSERT_LOT, opened)
+        self._all(
+            sql.UPDATE_LOT,
+            [(lot.remaining, lot.held, lot.promised, org_id, lot.lot_id) for lot in changes.lots_changed.values()],
+        )
+
+    def _write_journal(self) -> None:
+        collected, before = self._collected, self._position_before
+        if not collected.transactions:
+            return
+        if before is None:
+            try:
+                self._driver.change(sql.INSERT_STREAM, (self._org_id, collected.stream, collected.position))
+            except StorageConflict:
+                raise WriterFenced("another writer started this writer's journal stream") from None
+        elif not self._driver.change(sql.ADVANCE_STREAM, (collected.position, self._org_id, collected.stream, before)):
+            raise WriterFenced("another writer advanced this writer's journal stream")
+        self._many(sql.INSERT_TRANSACTION, collected.transactions)
+        self._many(sql.INSERT_POSTING, collected.postings)
+
+    def _write_velocity(self) -> None:
+        self._many(
+            sql.COUNT_VELOCITY,
+            [
+                (self._org_id, *wallet, day, direction.value, points, transfers)
+                for (wallet, day, direction), (points, transfers) in self._collected.velocity.items()
+            ],
+        )
+
+    def _write_redemptions(self) -> None:
+        org_id, collected = self._org_id, self._collected
+        made: Rows = []
+        made_lots: Rows = []
+        changed: Rows = []
+        changed_lots: Rows = []
+        for redemption_id, (one, is_new) in collected.redemptions.items():
+            if is_new:
+                made.append(_redemption_row(org_id, one))
+                made_lots += [
+                    (org_id, redemption_id, lot.lot_id, seq, lot.customer_id, lot.program_id, lot.points, lot.reversed)
+                    for seq, lot in enumerate(one.lots, start=1)
+                ]
+                continue
+            changed.append((one.reversed, to_micros_or_none(one.last_reversed_at), org_id, redemption_id))
+            touched = collected.reversed_lots[redemption_id]
+            changed_lots += [
+                (lot.reversed, org_id, redemption_id, lot.lot_id) for lot in one.lots if lot.lot_id in touched
+            ]
+        self._many(sql.INSERT_REDEMPTION, made)
+        self._many(sql.INSERT_REDEEMED_LOT, made_lots)
+        self._all(sql.UPDATE_REDEMPTION, changed)
+        self._all(sql.UPDATE_REDEEMED_LOT, changed_lots)
+
+    def _write_codes(self, sealed: Sequence[SealedMessage]) -> None:
+        org_id, collected = self._org_id, self._collected
+        self._many(sql.UPSERT_OTP, list(collected.otps.values()))
+        self._many(sql.UPSERT_OTP_COUNTER, list(collected.otp_counters.values()))
+        self._many(sql.CANCEL_MESSAGES, [(None, org_id, one, action.value) for one, action in collected.cancelled])
+        self._many(sql.SETTLE_MESSAGE, collected.settled)
+        self._many(sql.RETRY_MESSAGE, collected.retried)
+        queued: Rows = []
+        for one in sealed:
+            message = collected.messages.get(one.message_id)
+            if message is None:
+                continue  # A later event of this batch cancelled it.
+            created_at = to_micros(one.created_at)
+            queued.append(
+                (
+                    org_id,
+                    one.message_id,
+                    one.customer_id,
+                    message.action.value,
+                    message.otp_id,
+                    one.channel.value,
+                    one.target,
+                    one.sealed,
+                    one.key_id,
+                    "QUEUED",
+                    one.attempts,
+                    created_at,
+                    to_micros(one.expires_at),
+                    created_at,
+                    "",
+                )
+            )
+        self._many(sql.INSERT_MESSAGE, queued)
+
+    def _write_requests(self, records: Sequence[RequestRecord]) -> None:
+        written: Rows = []
+        for record in records:
+            outcome = record.outcome
+            accepted = isinstance(outcome, Accepted)
+            written.append(
+                (
+                    self._org_id,
+                    record.request_id,
+                    record.operation,
+                    record.key_id,
+                    encode_fingerprint(record.fingerprint),
+                    accepted,
+                    encode_outcome(outcome),
+                    outcome.transaction_id if isinstance(outcome, Accepted) else None,
+                    to_micros(record.created_at),
+                )
+            )
+        self._many(sql.INSERT_REQUEST, written)
+
+    def _many(self, statement: Statement, written: Sequence[tuple[Value, ...]]) -> None:
+        if written:
+            self._driver.change_many(statement, written)
+
+    def _all(self, statement: Statement, written: Sequence[tuple[Value, ...]]) -> None:
+        """As `_many`; every row must have been there as it was read."""
+        if written and self._driver.change_many(statement, written) != len(written):
+            raise StorageConflict("a row was changed by another writer")
+
+
+def _redemption_row(org_id: int, redemption: Redemption) -> tuple[Value, ...]:
+    return (
+        org_id,
+        redemption.redemption_id,
+        redemption.transaction_id,
+        redemption.customer_id,
+        redemption.program_id,
+        redemption.points,
+        redemption.reversed,
+        to_micros(redemption.redeemed_at),
+        to_micros_or_none(redemption.redemption_time),
+        redemption.transaction_number,
+        redemption.external_reference,
+        to_micros_or_none(redemption.last_reversed_at),
+    )

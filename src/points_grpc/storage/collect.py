@@ -1,0 +1,266 @@
+"""What the events of a batch come to: rows for the statements of `apply`, in the order of the columns of `schema`.
+
+Rules of this file: what several events did to one row is one row, as it is at the end; totals that are raised are added
+up; one method per kind of event, listed in `COLLECT`. No statement runs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from points_grpc.domain import events as ev
+from points_grpc.domain.model import Account, Customer, Message, OtpAction, Redemption, WalletKey
+from points_grpc.domain.policy import Direction
+from points_grpc.storage.codec import encode_policy
+from points_grpc.storage.driver import Value
+from points_grpc.storage.times import to_micros, to_micros_or_none
+
+Rows = list[tuple[Value, ...]]
+
+
+class Collected:
+    """What a batch of events comes to. `position` is that of the last transaction in the journal stream."""
+
+    def __init__(self, org_id: int, *, stream: int, position: int) -> None:
+        self._org_id = org_id
+        self.stream = stream
+        self.position = position
+        self.book_changed = False
+        self.transactions: Rows = []
+        self.postings: Rows = []
+        self.velocity: dict[tuple[WalletKey, int, Direction], tuple[int, int]] = {}
+        self.redemptions: dict[str, tuple[Redemption, bool]] = {}
+        self.reversed_lots: dict[str, set[int]] = {}
+        self.customers: dict[int, tuple[Customer, bool]] = {}
+        self.otps: dict[tuple[int, OtpAction, int], tuple[Value, ...]] = {}
+        self.otp_counters: dict[tuple[int, OtpAction], tuple[Value, ...]] = {}
+        self.messages: dict[int, Message] = {}
+        self.cancelled: dict[tuple[int, OtpAction], None] = {}
+        self.settled: Rows = []
+        self.retried: Rows = []
+        self.purchases: dict[str, tuple[Value, ...]] = {}
+        self.programs: dict[int, tuple[Value, ...]] = {}
+        self.default_program: int | None = None
+        self.groups: Rows = []
+        self.policies: Rows = []
+        self.config_keys: dict[str, str | None] = {}
+        self.paused: bool | None = None
+        self.audits: Rows = []
+
+    def collect(self, events: Iterable[ev.Event]) -> None:
+        """Takes events in order."""
+        for event in events:
+            method = COLLECT.get(type(event))
+            if method is not None:
+                method(self, event)
+
+    def booked(self, event: ev.Booked) -> None:
+        """A transaction: the next position of the stream, and its postings."""
+        entry = event.entry
+        org_id, transaction_id = self._org_id, entry.transaction_id
+        self.position += 1
+        self.transactions.append(
+            (
+                org_id,
+                transaction_id,
+                self.stream,
+                self.position,
+                entry.kind.value,
+                to_micros(entry.created_at),
+                entry.customer_id,
+                entry.counterparty_id,
+                entry.program_id,
+                entry.points,
+                entry.request_id,
+                entry.actor,
+                entry.notes,
+                entry.policy_revision,
+                entry.transaction_number,
+            )
+        )
+        postings = self.postings
+        for seq, posting in enumerate(entry.postings, start=1):
+            account = posting.account
+            if account is Account.WALLET:
+                postings.append(
+                    (
+                        org_id,
+                        transaction_id,
+                        seq,
+                        1,
+                        posting.customer_id,
+                        posting.program_id,
+                        posting.lot_id,
+                        posting.points,
+                        posting.wallet_version,
+                        posting.balance_after,
+                    )
+                )
+            else:
+                row = (org_id, transaction_id, seq, account.value, None, posting.program_id, None, posting.points)
+                postings.append((*row, None, None))
+
+    def velocity_counted(self, event: ev.VelocityCounted) -> None:
+        """Counts of a wallet's day; those of one batch are added up first."""
+        key = (event.wallet, event.day.toordinal(), event.direction)
+        points, transfers = self.velocity.get(key, (0, 0))
+        self.velocity[key] = (points + event.points, transfers + 1)
+
+    def redemption_made(self, event: ev.RedemptionMade) -> None:
+        """A new redemption."""
+        self.redemptions[event.redemption.redemption_id] = (event.redemption, True)
+
+    def redemption_reversed(self, event: ev.RedemptionReversed) -> None:
+        """A redemption as it is now, and which of its lots got something back."""
+        redemption_id = event.redemption.redemption_id
+        _, made = self.redemptions.get(redemption_id, (None, False))
+        self.redemptions[redemption_id] = (event.redemption, made)
+        self.reversed_lots.setdefault(redemption_id, set()).update(lot_id for lot_id, _ in event.lots)
+
+    def otp_saved(self, event: ev.OtpSaved) -> None:
+        """The last code of a customer for an action and a program."""
+        otp = event.otp
+        self.otps[otp.customer_id, otp.action, otp.program_id] = (
+            self._org_id,
+            otp.customer_id,
+            otp.action.value,
+            otp.program_id,
+            otp.otp_id,
+            otp.counterparty_id,
+            otp.points_max,
+            otp.category,
+            otp.pooled,
+            otp.code_hash,
+            otp.key_id,
+            otp.state.value,
+            otp.attempts_left,
+            to_micros(otp.issued_at),
+            to_micros(otp.expires_at),
+            to_micros_or_none(otp.due_until),
+        )
+
+    def otp_counter_saved(self, event: ev.OtpCounterSaved) -> None:
+        """The counters of a customer for an action."""
+        counter = event.counter
+        self.otp_counters[counter.customer_id, counter.action] = (
+            self._org_id,
+            counter.customer_id,
+            counter.action.value,
+            to_micros(counter.window_started_at),
+            counter.issues,
+            counter.wrong_attempts,
+        )
+
+    def message_queued(self, event: ev.MessageQueued) -> None:
+        """A message; its sealed code comes apart."""
+        self.messages[event.message.message_id] = event.message
+
+    def messages_cancelled(self, event: ev.MessagesCancelled) -> None:
+        """Cancels what was queued before this event, be it in this batch (never written then) or earlier."""
+        key = (event.customer_id, event.action)
+        self.cancelled[key] = None
+        self.messages = {
+            number: message for number, message in self.messages.items() if (message.customer_id, message.action) != key
+        }
+
+    def message_settled(self, event: ev.MessageSettled) -> None:
+        """What became of a message."""
+        if event.retry_at is not None and not event.delivered:
+            self.retried.append((to_micros(event.retry_at), event.error, self._org_id, event.message_id))
+            return
+        state = "DELIVERED" if event.delivered else "DEAD"
+        self.settled.append((None, state, event.error, self._org_id, event.message_id))
+
+    def customer_saved(self, event: ev.CustomerSaved) -> None:
+        """A customer as it is at the end of the batch."""
+        customer_id = event.customer.customer_id
+        _, created = self.customers.get(customer_id, (None, False))
+        self.customers[customer_id] = (event.customer, created or event.created)
+
+    def purchase_recorded(self, event: ev.PurchaseRecorded) -> None:
+        """A bill."""
+        purchase = event.purchase
+        number = purchase.transaction_number
+        self.purchases[number] = (self._org_id, number, purchase.customer_id, purchase.program_id, purchase.amount)
+
+    def program_saved(self, event: ev.ProgramSaved) -> None:
+        """A program; `default` makes it the organisation's default one, and never unmakes one."""
+        program = event.program
+        self.book_changed = True
+        if event.default:
+            self.default_program = program.program_id
+        self.programs[program.program_id] = (
+            self._org_id,
+            program.program_id,
+            program.name,
+            program.active,
+            program.decimal_places,
+            program.time_zone,
+            program.group_id,
+            program.paused,
+        )
+
+    def group_saved(self, event: ev.GroupSaved) -> None:
+        """A group. Its members say so themselves."""
+        self.book_changed = True
+        self.groups.append((self._org_id, event.group.group_id, event.group.name, event.group.default_program_id))
+
+    def policy_saved(self, event: ev.PolicySaved) -> None:
+        """A revision of a policy."""
+        self.book_changed = True
+        body = encode_policy(event.policy)
+        at = to_micros(event.created_at)
+        self.policies.append(
+            (self._org_id, event.program_id, event.policy.revision, body, at, event.actor, event.reason)
+        )
+
+    def config_key_set(self, event: ev.ConfigKeySet) -> None:
+        """A configuration key, or None for its removal."""
+        self.config_keys[event.key] = event.value
+
+    def org_paused(self, event: ev.OrgPaused) -> None:
+        """The organisation's pause."""
+        self.book_changed = True
+        self.paused = event.paused
+
+    def audited(self, event: ev.Audited) -> None:
+        """A line of the audit log."""
+        at = to_micros(event.at)
+        self.audits.append(
+            (
+                self._org_id,
+                event.audit_id,
+                at,
+                event.actor,
+                event.action,
+                event.subject,
+                event.before,
+                event.after,
+                event.reason,
+            )
+        )
+
+
+COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
+    ev.Booked: Collected.booked,
+    ev.VelocityCounted: Collected.velocity_counted,
+    ev.RedemptionMade: Collected.redemption_made,
+    ev.RedemptionReversed: Collected.redemption_reversed,
+    ev.OtpSaved: Collected.otp_saved,
+    ev.OtpCounterSaved: Collected.otp_counter_saved,
+    ev.MessageQueued: Collected.message_queued,
+    ev.MessagesCancelled: Collected.messages_cancelled,
+    ev.MessageSettled: Collected.message_settled,
+    ev.CustomerSaved: Collected.customer_saved,
+    ev.PurchaseRecorded: Collected.purchase_recorded,
+    ev.ProgramSaved: Collected.program_saved,
+    ev.GroupSaved: Collected.group_saved,
+    ev.PolicySaved: Collected.policy_saved,
+    ev.ConfigKeySet: Collected.config_key_set,
+    ev.OrgPaused: Collected.org_paused,
+    ev.Audited: Collected.audited,
+}
+"""What is done with each kind of event. The others (`WALLET_EVENTS`) are in the final rows of wallets and lots."""
+
+WALLET_EVENTS = frozenset({ev.LotsMatured, ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})

@@ -1,0 +1,68 @@
+"""Migrations: brings a database to the schema of this program, and says which revision it has.
+
+The only module that imports alembic, which takes most of a second; a server asks `engine.require_schema` instead.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from points_grpc.storage import sqlite
+from points_grpc.storage.engine import Database
+
+_FOLDER = Path(__file__).parent / "migrations"
+
+
+def upgrade(url: str, revision: str = "head") -> str:
+    """Runs the migrations that the database lacks, each in a transaction, and returns the revision that it has then."""
+    database = Database(url)
+    database.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with database.writer.connect() as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+        with database.writer.begin() as connection:
+            sqlite.plant_statistics(connection)
+    finally:
+        database.close()
+    return current(url) or ""
+
+
+def current(url: str) -> str | None:
+    """The revision that the database has; None if it has none."""
+    database = Database(url)
+    try:
+        with database.reader.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        database.close()
+
+
+def head() -> str:
+    """The revision that this program was written for."""
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    assert newest is not None
+    return newest
+
+
+def sql(url: str, revisions: str = "head") -> str:
+    """The SQL of the migrations, for those who run it by hand; `revisions` as `from:to`, or `to` for all before it."""
+    out = io.StringIO()
+    config = _config(out)
+    config.attributes["url"] = url
+    command.upgrade(config, revisions, sql=True)
+    return out.getvalue()
+
+
+def _config(out: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=out) if out is not None else Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,241 @@
+"""The store of the decision core: transactions for writing, snapshots for checking, and the outbox's due messages.
+
+One `SqlRepository` lives in a serving process. It holds the writer's lease and connection; `write` is for the writer
+thread alone, the rest is safe from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from points_grpc.domain.model import OrgConfig, ProgramBook, WalletKey
+from points_grpc.domain.outcome import Party
+from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
+from points_grpc.service.ports import (
+    OutcomeUnknown,
+    RequestRecord,
+    SealedMessage,
+    StorageFull,
+    StorageUnavailable,
+)
+from points_grpc.storage import rows, sqlite
+from points_grpc.storage import statements as sql
+from points_grpc.storage.apply import Writer
+from points_grpc.storage.driver import Driver, Probe
+from points_grpc.storage.engine import Database, driver_of, durability, require_durable, require_schema
+from points_grpc.storage.lease import FileLease
+from points_grpc.storage.load import WINDOW, Books, Reader
+from points_grpc.storage.slots import Slot, take_slot
+from points_grpc.storage.times import to_micros
+
+Clock = Callable[[], datetime]
+
+
+def system_now() -> datetime:
+    """The clock of this host."""
+    return datetime.now(UTC)
+
+
+class SqlReadSession:
+    """One read-only snapshot of one organisation."""
+
+    __slots__ = ("_books", "_driver", "_now", "_org_id", "_reader")
+
+    def __init__(self, driver: Driver, org_id: int, *, books: Books, window: int, now: Clock) -> None:
+        self._driver = driver
+        self._org_id = org_id
+        self._books = books
+        self._now = now
+        self._reader = Reader(driver, org_id, window)
+
+    def book(self) -> ProgramBook:
+        """The organisation's programs as of this transaction."""
+        return self._books.read(self._driver, self._org_id)
+
+    def resolve(self, lookups: Lookups) -> Directory:
+        """Resolves what the commands name."""
+        return self._reader.resolve(lookups)
+
+    def load(self, keys: Keys, book: ProgramBook, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
+        """Reads the clock, then everything declared."""
+        return self._reader.load(keys, book, directory, windows, self._now())
+
+
+class SqlWriteSession(SqlReadSession):
+    """One write transaction of one organisation: its own context manager, rolled back unless it was committed."""
+
+    __slots__ = ("_done", "_repository", "_writer")
+
+    def __init__(self, repository: SqlRepository, driver: Driver, org_id: int, *, window: int, now: Clock) -> None:
+        super().__init__(driver, org_id, books=repository.books, window=window, now=now)
+        self._repository = repository
+        self._writer: Writer | None = None
+        self._done = False
+
+    def __enter__(self) -> Self:
+        self._driver.begin(sqlite.BEGIN_WRITE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._done:
+            self._done = True
+            self._repository.roll_back(self._driver)
+        if isinstance(error, StorageUnavailable | StorageFull | OutcomeUnknown):
+            self._repository.drop_writer(self._org_id)
+
+    def book(self) -> ProgramBook:
+        """The organisation's programs as of this transaction. What it changed itself is not remembered: it may fail."""
+        return self._books.read(self._driver, self._org_id, keep=self._writer is None)
+
+    def recorded(self, request_ids: Collection[str]) -> Mapping[str, RequestRecord]:
+        """The outcomes already recorded. Claiming the ids needs nothing here: no other writer runs meanwhile."""
+        return self._reader.recorded(request_ids)
+
+    def lock(self, customer_ids: Sequence[int], *, wait: bool) -> frozenset[int]:  # noqa: ARG002 - no other writer runs
+        """Locks nothing: the transaction has the whole database to itself, so every customer is locked."""
+        return frozenset(customer_ids)
+
+    def parties(self, customer_ids: Collection[int]) -> Mapping[int, Party]:
+        """The names of customers."""
+        return self._reader.parties(customer_ids)
+
+    def apply(self, changes: Changes, records: Sequence[RequestRecord], sealed: Sequence[SealedMessage]) -> None:
+        """Writes what the batch changed. Once per transaction."""
+        if self._writer is not None:
+            raise RuntimeError("a transaction takes one batch")
+        position = self._repository.stream_position(self._driver, self._org_id)
+        self._writer = Writer(self._driver, self._org_id, stream=self._repository.slot.number, position=position)
+        self._writer.write(changes, records, sealed)
+
+    def commit(self) -> None:
+        """Commits. Raises `OutcomeUnknown` if it cannot be known whether it did."""
+        self._driver.commit()
+        self._done = True
+        if self._writer is not None:
+            self._repository.stream_advanced(self._org_id, self._writer.position)
+
+
+class SqlRepository:
+    """The store. Opening it takes the lease, checks the schema and the durability, and takes a writer slot.
+
+    `slot` is what was taken; `durability` is what the writer's own connection said of its commits when it was opened.
+    """
+
+    slot: Slot
+    durability: sqlite.Durability
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        now: Clock = system_now,
+        window: int = WINDOW,
+        durable: bool = True,
+        probe: Probe | None = None,
+    ) -> None:
+        """Opens the store for writing. `durable=False` serves a database that may lose commits in a power loss."""
+        self.books = Books()
+        self._database = database
+        self._now = now
+        self._window = window
+        self._durable = durable
+        self._probe = probe
+        self._positions: dict[int, int | None] = {}
+        self._connection: PoolProxiedConnection | None = None
+        self._driver: Driver | None = None
+        self._lease = FileLease(database.path)
+        try:
+            require_schema(database)
+            self.slot = take_slot(database, holder=self._lease.holder, now=now())
+            self._writer_driver()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the writer's connection and gives the lease back. The database's pool stays the caller's."""
+        self._close_writer()
+        self._lease.close()
+
+    # -- ports.Repository ----------------------------------------------------------------------------------------------
+
+    def write(self, org_id: int) -> SqlWriteSession:
+        """A write transaction. Called by the writer thread alone."""
+        return SqlWriteSession(self, self._writer_driver(), org_id, window=self._window, now=self._now)
+
+    @contextmanager
+    def read(self, org_id: int) -> Iterator[SqlReadSession]:
+        """A read-only snapshot on a connection of the readers' pool."""
+        with reading(self._database, self._probe) as driver:
+            yield SqlReadSession(driver, org_id, books=self.books, window=self._window, now=self._now)
+
+    def config(self, org_id: int) -> OrgConfig:
+        """The organisation's configuration keys; unavailable if they cannot be read."""
+        try:
+            with reading(self._database, self._probe) as driver:
+                return OrgConfig(dict(driver.query(sql.CONFIG, (org_id,))))
+        except StorageUnavailable:
+            return OrgConfig({}, available=False)
+
+    def due_messages(self, now: datetime, limit: int) -> Sequence[SealedMessage]:
+        """Messages due for delivery: of each customer and target the oldest alone, expired ones too."""
+        with reading(self._database, self._probe) as driver:
+            return [rows.message(row) for row in driver.query(sql.DUE_MESSAGES, (to_micros(now), limit))]
+
+    # -- what the write session asks back ------------------------------------------------------------------------------
+
+    def stream_position(self, driver: Driver, org_id: int) -> int | None:
+        """Where this process left its journal stream of the organisation; read once, then remembered."""
+        if org_id not in self._positions:
+            found = driver.query(sql.STREAM_POSITION, (org_id, self.slot.number))
+            self._positions[org_id] = found[0][0] if found else None
+        return self._positions[org_id]
+
+    def stream_advanced(self, org_id: int, position: int) -> None:
+        """The commit that moved the stream took place."""
+        if position:
+            self._positions[org_id] = position
+
+    def roll_back(self, driver: Driver) -> None:
+        """Rolls back; a connection that cannot is replaced before the next write."""
+        try:
+            driver.rollback()
+        except StorageUnavailable:
+            self._close_writer()
+
+    def drop_writer(self, org_id: int) -> None:
+        """After a fault of the connection: opens another next time, and trusts no position that was remembered."""
+        self._positions.pop(org_id, None)
+        self._close_writer()
+
+    def _writer_driver(self) -> Driver:
+        if self._driver is None:
+            self._connection = self._database.connect_writer()
+            self.durability = require_durable(self._connection) if self._durable else durability(self._connection)
+            self._driver = driver_of(self._connection, self._probe)
+        return self._driver
+
+    def _close_writer(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()
+        self._connection = self._driver = None
+
+
+@contextmanager
+def reading(database: Database, probe: Probe | None = None) -> Iterator[Driver]:
+    """A read-only transaction on a connection of the readers' pool; the pool rolls it back."""
+    connection = database.connect_reader()
+    try:
+        driver = driver_of(connection, probe)
+        driver.begin(sqlite.BEGIN_READ)
+        yield driver
+    finally:
+        connection.close()

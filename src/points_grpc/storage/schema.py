@@ -1,0 +1,582 @@
+"""The tables, and nothing that runs.
+
+Every primary key starts with the organisation; only API keys, which are looked up before the organisation is known,
+and writer slots, which belong to the installation, do not. No sequences and no triggers: ids come from the writer.
+
+Times are microseconds since the epoch (`times`), days are proleptic Gregorian ordinals, closed sets are the numbers of
+the enums in `domain.model`, documents are JSON texts that `codec` writes.
+
+Second lines of defence: CHECK constraints guard what may never be false of one row. Foreign keys stand where rows come
+rarely (customers, programs, policies, keys, redemptions). They are left out on what every movement writes (lots,
+balances, postings, transactions, velocity, requests): the parents are written by the same function in the same
+transaction, `verify` proves that they are there, and on PostgreSQL each such key costs a look-up and a row lock per
+row written. On SQLite, tables whose key is all they are looked up by are stored in that key's order (WITHOUT ROWID).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    true,
+)
+
+REVISION = "0001"
+"""The migration that creates exactly these tables; what `migrate.head()` says, known without importing alembic."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+def _id(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable, autoincrement=False)
+
+
+_points = _micros = _id
+
+
+def _number(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, Integer, nullable=nullable, autoincrement=False)
+
+
+def _enum(name: str) -> Column[int]:
+    return Column(name, SmallInteger, nullable=False)
+
+
+def _text(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=nullable)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _key(*columns: str) -> PrimaryKeyConstraint:
+    return PrimaryKeyConstraint(*columns)
+
+
+def _check(name: str, condition: str) -> CheckConstraint:
+    return CheckConstraint(condition, name=name)
+
+
+def _refers(columns: tuple[str, ...], table: str, target: tuple[str, ...] | None = None) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(columns, [f"{table}.{column}" for column in target or columns])
+
+
+# -- organisation and programs ---------------------------------------------------------------------------------------
+
+orgs = Table(
+    "orgs",
+    metadata,
+    _id("org_id"),
+    _text("name"),
+    _text("default_region"),
+    _id("default_program_id", nullable=True),
+    _flag("paused"),
+    _id("book_version"),
+    _micros("created_at"),
+    _key("org_id"),
+    _check("id", "org_id > 0"),
+)
+"""`book_version` rises with every change of programs, groups, policies and pauses: what caches of the book compare."""
+
+config_keys = Table(
+    "config_keys",
+    metadata,
+    _id("org_id"),
+    _text("name"),
+    _text("value"),
+    _key("org_id", "name"),
+    _refers(("org_id",), "orgs"),
+    sqlite_with_rowid=False,
+)
+"""Configuration as raw text under its documented names, judged at use."""
+
+programs = Table(
+    "programs",
+    metadata,
+    _id("org_id"),
+    _id("program_id"),
+    _text("name"),
+    _flag("active"),
+    _enum("decimal_places"),
+    _text("time_zone"),
+    _id("group_id", nullable=True),
+    _flag("paused"),
+    _key("org_id", "program_id"),
+    _refers(("org_id",), "orgs"),
+    _check("id", "program_id > 0"),
+    _check("decimal_places", "decimal_places BETWEEN 0 AND 3"),
+    sqlite_with_rowid=False,
+)
+
+program_groups = Table(
+    "program_groups",
+    metadata,
+    _id("org_id"),
+    _id("group_id"),
+    _text("name"),
+    _id("default_program_id"),
+    _key("org_id", "group_id"),
+    _refers(("org_id",), "orgs"),
+    _check("id", "group_id > 0"),
+    sqlite_with_rowid=False,
+)
+"""A program is a member of at most one group, and says so itself (`programs.group_id`)."""
+
+policies = Table(
+    "policies",
+    metadata,
+    _id("org_id"),
+    _id("program_id"),
+    _number("revision"),
+    _text("body"),
+    _micros("created_at"),
+    _text("actor"),
+    _text("reason"),
+    _key("org_id", "program_id", "revision"),
+    _refers(("org_id", "program_id"), "programs"),
+    _check("revision", "revision > 0"),
+)
+"""Every revision that ever was in force; the highest is."""
+
+# -- customers and wallets -------------------------------------------------------------------------------------------
+
+customers = Table(
+    "customers",
+    metadata,
+    _id("org_id"),
+    _id("customer_id"),
+    _text("first_name"),
+    _text("last_name"),
+    _text("mobile", nullable=True),
+    _text("email", nullable=True),
+    _text("external_id", nullable=True),
+    _flag("campaign_contact"),
+    _enum("fraud_status"),
+    _enum("status_label"),
+    _micros("transfers_locked_until", nullable=True),
+    _id("merged_into", nullable=True),
+    _micros("created_at"),
+    _key("org_id", "customer_id"),
+    _refers(("org_id",), "orgs"),
+    _check("id", "customer_id > 0"),
+    _check("merged_into", "merged_into <> customer_id"),
+    sqlite_with_rowid=False,
+)
+for _identifier in ("mobile", "email", "external_id"):
+    _present = customers.c[_identifier].is_not(None)
+    Index(
+        f"ux_customers_{_identifier}",
+        customers.c.org_id,
+        customers.c[_identifier],
+        unique=True,
+        sqlite_where=_present,
+        postgresql_where=_present,
+    )
+
+wallets = Table(
+    "wallets",
+    metadata,
+    _id("org_id"),
+    _id("customer_id"),
+    _id("program_id"),
+    _id("version"),
+    _points("current"),
+    _points("promised"),
+    _points("held"),
+    _points("lifetime_earned"),
+    _points("lifetime_received"),
+    _points("lifetime_purchases"),
+    _micros("enrolled_at", nullable=True),
+    _micros("due_at", nullable=True),
+    _key("org_id", "customer_id", "program_id"),
+    _refers(("org_id", "customer_id"), "customers"),
+    _refers(("org_id", "program_id"), "programs"),
+    _check("version", "version >= 0"),
+    _check("parts", "promised >= 0 AND held >= 0 AND current >= promised + held"),
+    _check("lifetime", "lifetime_earned >= 0 AND lifetime_received >= 0 AND lifetime_purchases >= 0"),
+    sqlite_with_rowid=False,
+)
+
+balances = Table(
+    "balances",
+    metadata,
+    _id("org_id"),
+    _id("customer_id"),
+    _id("program_id"),
+    _id("earning_program_id"),
+    _enum("source"),
+    _text("category"),
+    _points("points"),
+    _points("promised"),
+    _points("held"),
+    _key("org_id", "customer_id", "program_id", "earning_program_id", "source", "category"),
+    _check("parts", "promised >= 0 AND held >= 0 AND points >= promised + held"),
+    sqlite_with_rowid=False,
+)
+"""Totals of a wallet by origin, so that no balance rule has to count lots."""
+
+lots = Table(
+    "lots",
+    metadata,
+    _id("org_id"),
+    _id("lot_id"),
+    _id("customer_id"),
+    _id("program_id"),
+    _id("earning_program_id"),
+    _enum("source"),
+    _text("category"),
+    _points("points"),
+    _points("remaining"),
+    _points("held"),
+    _micros("awarded_at"),
+    _micros("available_from", nullable=True),
+    _flag("promised"),
+    _micros("expires_at"),
+    _id("parent_lot_id", nullable=True),
+    _id("root_lot_id"),
+    _id("transaction_id"),
+    _key("org_id", "lot_id"),
+    _check("points", "points > 0"),
+    _check("remaining", "remaining >= 0 AND remaining <= points"),
+    _check("held", "held >= 0 AND held <= remaining"),
+    _check("promised", "available_from IS NOT NULL OR NOT promised"),
+    sqlite_with_rowid=False,
+)
+Index(
+    "ix_lots_spending",
+    lots.c.org_id,
+    lots.c.customer_id,
+    lots.c.program_id,
+    lots.c.expires_at,
+    lots.c.awarded_at,
+    lots.c.lot_id,
+    sqlite_where=lots.c.remaining > 0,
+    postgresql_where=lots.c.remaining > 0,
+)
+Index(
+    "ix_lots_promised",
+    lots.c.org_id,
+    lots.c.customer_id,
+    lots.c.program_id,
+    sqlite_where=lots.c.promised == true(),
+    postgresql_where=lots.c.promised,
+)
+
+# -- the journal -----------------------------------------------------------------------------------------------------
+
+journal_streams = Table(
+    "journal_streams",
+    metadata,
+    _id("org_id"),
+    _number("stream"),
+    _id("position"),
+    _key("org_id", "stream"),
+    _refers(("org_id",), "orgs"),
+    _check("position", "position >= 0"),
+    sqlite_with_rowid=False,
+)
+"""How many transactions each writer slot wrote. A writer advances its stream only from where it left it."""
+
+transactions = Table(
+    "transactions",
+    metadata,
+    _id("org_id"),
+    _id("transaction_id"),
+    _number("stream"),
+    _id("position"),
+    _enum("kind"),
+    _micros("created_at"),
+    _id("customer_id"),
+    _id("counterparty_id", nullable=True),
+    _id("program_id"),
+    _points("points"),
+    _text("request_id"),
+    _text("actor"),
+    _text("notes"),
+    _number("policy_revision"),
+    _text("transaction_number", nullable=True),
+    _key("org_id", "transaction_id"),
+    _check("position", "position > 0"),
+    sqlite_with_rowid=False,
+)
+"""One row per movement; appended, never changed."""
+Index("ux_transactions_position", transactions.c.org_id, transactions.c.stream, transactions.c.position, unique=True)
+Index(
+    "ix_transactions_transfers",
+    transactions.c.org_id,
+    transactions.c.customer_id,
+    transactions.c.created_at,
+    sqlite_where=transactions.c.counterparty_id.is_not(None),
+    postgresql_where=transactions.c.counterparty_id.is_not(None),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    _id("org_id"),
+    _id("transaction_id"),
+    _number("seq"),
+    _enum("account"),
+    _id("customer_id", nullable=True),
+    _id("program_id"),
+    _id("lot_id", nullable=True),
+    _points("points"),
+    _id("wallet_version", nullable=True),
+    _points("balance_after", nullable=True),
+    _key("org_id", "transaction_id", "seq"),
+    _check("points", "points <> 0"),
+    _check("balance_after", "balance_after >= 0"),
+    _check(
+        "account",
+        "(account = 1) = (customer_id IS NOT NULL AND lot_id IS NOT NULL"
+        " AND wallet_version IS NOT NULL AND balance_after IS NOT NULL)",
+    ),
+    sqlite_with_rowid=False,
+)
+"""Changes of wallets (account 1) and of system accounts, which have no customer, lot, version or balance."""
+Index(
+    "ix_postings_customer",
+    postings.c.org_id,
+    postings.c.customer_id,
+    postings.c.transaction_id,
+    sqlite_where=postings.c.customer_id.is_not(None),
+    postgresql_where=postings.c.customer_id.is_not(None),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    _id("org_id"),
+    _text("request_id"),
+    _text("operation"),
+    _text("key_id"),
+    _text("fingerprint"),
+    _flag("accepted"),
+    _text("outcome"),
+    _id("transaction_id", nullable=True),
+    _micros("created_at"),
+    _key("org_id", "request_id"),
+    _check("transaction", "accepted OR transaction_id IS NULL"),
+)
+"""The one outcome of each request id. Rows are long and ids random, so SQLite keeps them in the order of arrival."""
+
+velocity_days = Table(
+    "velocity_days",
+    metadata,
+    _id("org_id"),
+    _id("customer_id"),
+    _id("program_id"),
+    _number("day"),
+    _enum("direction"),
+    _points("points"),
+    _id("transfers"),
+    _key("org_id", "customer_id", "program_id", "day", "direction"),
+    _check("counts", "points > 0 AND transfers > 0"),
+    sqlite_with_rowid=False,
+)
+"""Transfers of a wallet by day of the program's time zone and by direction."""
+
+redemptions = Table(
+    "redemptions",
+    metadata,
+    _id("org_id"),
+    _text("redemption_id"),
+    _id("transaction_id"),
+    _id("customer_id"),
+    _id("program_id"),
+    _points("points"),
+    _points("reversed"),
+    _micros("redeemed_at"),
+    _micros("redemption_time", nullable=True),
+    _text("transaction_number", nullable=True),
+    _text("external_reference", nullable=True),
+    _micros("last_reversed_at", nullable=True),
+    _key("org_id", "redemption_id"),
+    _check("points", "points > 0"),
+    _check("reversed", "reversed >= 0 AND reversed <= points"),
+    sqlite_with_rowid=False,
+)
+Index(
+    "ux_redemptions_external_reference",
+    redemptions.c.org_id,
+    redemptions.c.external_reference,
+    unique=True,
+    sqlite_where=redemptions.c.external_reference.is_not(None),
+    postgresql_where=redemptions.c.external_reference.is_not(None),
+)
+Index(
+    "ix_redemptions_transaction_number",
+    redemptions.c.org_id,
+    redemptions.c.transaction_number,
+    sqlite_where=redemptions.c.transaction_number.is_not(None),
+    postgresql_where=redemptions.c.transaction_number.is_not(None),
+)
+
+redemption_lots = Table(
+    "redemption_lots",
+    metadata,
+    _id("org_id"),
+    _text("redemption_id"),
+    _id("lot_id"),
+    _number("seq"),
+    _id("customer_id"),
+    _id("program_id"),
+    _points("points"),
+    _points("reversed"),
+    _key("org_id", "redemption_id", "lot_id"),
+    _refers(("org_id", "redemption_id"), "redemptions"),
+    _check("points", "points > 0"),
+    _check("reversed", "reversed >= 0 AND reversed <= points"),
+    sqlite_with_rowid=False,
+)
+"""What a redemption took from each lot; `seq` keeps the order in which the lots were drawn."""
+
+purchases = Table(
+    "purchases",
+    metadata,
+    _id("org_id"),
+    _text("transaction_number"),
+    _id("customer_id"),
+    _id("program_id"),
+    _points("amount", nullable=True),
+    _key("org_id", "transaction_number"),
+    _check("amount", "amount >= 0"),
+    sqlite_with_rowid=False,
+)
+
+# -- one-time codes and their messages -------------------------------------------------------------------------------
+
+otps = Table(
+    "otps",
+    metadata,
+    _id("org_id"),
+    _id("customer_id"),
+    _enum("action"),
+    _id("program_id"),
+    _id("otp_id"),
+    _id("counterparty_id", nullable=True),
+    _points("points_max"),
+    _text("category"),
+    _flag("pooled"),
+    _text("code_hash"),
+    _text("key_id"),
+    _text("state"),
+    _number("attempts_left"),
+    _micros("issued_at"),
+    _micros("expires_at"),
+    _micros("due_until", nullable=True),
+    _key("org_id", "customer_id", "action", "program_id"),
+    _refers(("org_id", "customer_id"), "customers"),
+    _check("attempts_left", "attempts_left >= 0"),
+    _check("state", "state IN ('LIVE', 'USED', 'REPLACED')"),
+    sqlite_with_rowid=False,
+)
+
+otp_counters = Table(
+    "otp_counters",
+    metadata,
+    _id("org_id"),
+    _id("customer_id"),
+    _enum("action"),
+    _micros("window_started_at"),
+    _number("issues"),
+    _number("wrong_attempts"),
+    _key("org_id", "customer_id", "action"),
+    _refers(("org_id", "customer_id"), "customers"),
+    _check("counts", "issues >= 0 AND wrong_attempts >= 0"),
+    sqlite_with_rowid=False,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _id("org_id"),
+    _id("message_id"),
+    _id("customer_id"),
+    _enum("action"),
+    _id("otp_id"),
+    _text("channel"),
+    _text("target"),
+    Column("sealed", LargeBinary, nullable=True),
+    _text("key_id"),
+    _text("state"),
+    _number("attempts"),
+    _micros("created_at"),
+    _micros("expires_at"),
+    _micros("next_attempt_at"),
+    _text("last_error"),
+    _key("org_id", "message_id"),
+    _check("state", "state IN ('QUEUED', 'DELIVERED', 'CANCELLED', 'DEAD')"),
+    _check("sealed", "(state = 'QUEUED') = (sealed IS NOT NULL)"),
+    sqlite_with_rowid=False,
+)
+"""Messages on their way. The sealed code is erased when the message is settled or cancelled."""
+_queued = outbox.c.state == "QUEUED"
+Index("ix_outbox_due", outbox.c.next_attempt_at, sqlite_where=_queued, postgresql_where=_queued)
+Index("ix_outbox_queued", outbox.c.org_id, outbox.c.customer_id, sqlite_where=_queued, postgresql_where=_queued)
+
+# -- access and the installation -------------------------------------------------------------------------------------
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    _id("org_id"),
+    _id("audit_id"),
+    _micros("at"),
+    _text("actor"),
+    _text("action"),
+    _text("subject"),
+    _text("before"),
+    _text("after"),
+    _text("reason"),
+    _key("org_id", "audit_id"),
+)
+"""Who changed what; appended, never changed."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _text("key_id"),
+    _id("org_id"),
+    _text("client"),
+    _text("role"),
+    _text("secret_hash"),
+    _micros("created_at"),
+    _micros("expires_at", nullable=True),
+    _micros("revoked_at", nullable=True),
+    _micros("last_used_at", nullable=True),
+    _key("key_id"),
+    _refers(("org_id",), "orgs"),
+)
+"""Credentials. They are looked up before anything says which organisation asks, so the key stands alone."""
+Index("ix_api_keys_org", api_keys.c.org_id)
+
+writer_slots = Table(
+    "writer_slots",
+    metadata,
+    _number("slot"),
+    _id("epoch"),
+    _text("holder"),
+    _micros("acquired_at"),
+    _key("slot"),
+    _check("slot", "slot BETWEEN 0 AND 1023"),
+)
+"""Who writes under which slot; `epoch` counts the leases. The slot is part of our ids and names a journal stream."""

@@ -1,0 +1,52 @@
+"""Writer slots: the number under which a process writes, and which lease of it this is.
+
+The slot is part of every id that the process makes and names its journal stream. A database file has one slot, kept by
+the file's lease; its epoch says how often it was taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from points_grpc.storage import sqlite
+from points_grpc.storage.engine import Database
+from points_grpc.storage.faults import DRIVER_ERRORS, translate
+from points_grpc.storage.schema import writer_slots
+from points_grpc.storage.times import to_micros
+
+ONLY_SLOT = 0
+"""The slot of a database that one process writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A writer slot, taken."""
+
+    number: int
+    epoch: int
+
+
+def take_slot(database: Database, *, holder: str, now: datetime) -> Slot:
+    """Takes the slot in the name of a holder who has the lease already; its epoch goes up."""
+    values = {"slot": ONLY_SLOT, "epoch": 1, "holder": holder, "acquired_at": to_micros(now)}
+    insert = sqlite.new_insert(writer_slots).values(values)
+    taken = insert.on_conflict_do_update(
+        index_elements=[writer_slots.c.slot],
+        set_={
+            "epoch": writer_slots.c.epoch + 1,
+            "holder": insert.excluded.holder,
+            "acquired_at": insert.excluded.acquired_at,
+        },
+    )
+    try:
+        with database.writer.begin() as connection:
+            connection.execute(taken)
+            epoch = connection.execute(
+                select(writer_slots.c.epoch).where(writer_slots.c.slot == ONLY_SLOT)
+            ).scalar_one()
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
+    return Slot(ONLY_SLOT, epoch)

@@ -1,0 +1,520 @@
+"""The hot statements: built with SQLAlchemy Core, compiled once to the driver's SQL, never put together at run time.
+
+Rules of this file: a list of keys is one parameter, so that one prepared text serves every batch; every statement names
+its parameters in the order in which callers bind them, and the import fails where the compiled text wants another;
+numbers that an index is restricted by stand in the text, never in a parameter, or the planner cannot use the index;
+queries select the columns that `rows` takes apart. tests/storage/test_plans.py explains each and refuses those that
+scan a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Delete,
+    Insert,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    true,
+    update,
+)
+
+from points_grpc.domain.model import Kind
+from points_grpc.storage import rows, sqlite
+from points_grpc.storage.driver import Statement
+from points_grpc.storage.schema import (
+    audit_events,
+    balances,
+    config_keys,
+    customers,
+    journal_streams,
+    lots,
+    orgs,
+    otp_counters,
+    otps,
+    outbox,
+    policies,
+    postings,
+    program_groups,
+    programs,
+    purchases,
+    redemption_lots,
+    redemptions,
+    requests,
+    transactions,
+    velocity_days,
+    wallets,
+)
+
+_dialect = sqlite.new_dialect()
+_ZERO: ColumnElement[int] = literal_column("0")
+
+
+def compiled(statement: Select[Any] | Insert | Update | Delete, *names: str) -> Statement:
+    """A statement as the driver takes it. `names`: its parameters in the order in which they are bound."""
+    found = statement.compile(dialect=_dialect)
+    order = tuple(found.positiontup or ())
+    if order != names:
+        raise AssertionError(f"parameters are named {names}, the statement binds {order}: {found}")
+    return Statement(str(found), names)
+
+
+def columns(table: Any, names: Sequence[str]) -> list[Column[Any]]:
+    """Columns of a table or alias by name, in that order."""
+    return [table.c[name] for name in names]
+
+
+def _same_org(table: Table) -> ColumnElement[bool]:
+    return table.c.org_id == bindparam("org_id")
+
+
+def _insert(table: Table) -> Statement:
+    """Inserts rows whose values stand in the order of the table's columns."""
+    names = [column.name for column in table.c]
+    return compiled(sqlite.new_insert(table).values({name: bindparam(name) for name in names}), *names)
+
+
+def _upsert(table: Table, *, keep: Sequence[str] = ()) -> Statement:
+    """As `_insert`; a row that is there already is replaced, except for the columns to keep."""
+    names = [column.name for column in table.c]
+    insert = sqlite.new_insert(table).values({name: bindparam(name) for name in names})
+    key = [column.name for column in table.primary_key]
+    replaced = {name: insert.excluded[name] for name in names if name not in key and name not in keep}
+    return compiled(insert.on_conflict_do_update(index_elements=key, set_=replaced), *names)
+
+
+def _update(table: Table, values: Sequence[str], *where: str) -> Statement:
+    """Sets columns of the row with a key; `where` may end with further columns that must be as read."""
+    condition = [table.c[name] == bindparam(f"old_{name}") for name in where]
+    statement = update(table).where(*condition).values({name: bindparam(f"new_{name}") for name in values})
+    return compiled(statement, *(f"new_{name}" for name in values), *(f"old_{name}" for name in where))
+
+
+# -- what a batch names ----------------------------------------------------------------------------------------------
+
+REQUESTS_BY_ID = compiled(
+    select(*columns(requests, rows.REQUEST_COLUMNS)).where(
+        _same_org(requests), requests.c.request_id.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
+ORG = compiled(
+    select(orgs.c.book_version, orgs.c.default_region, orgs.c.default_program_id, orgs.c.paused).where(_same_org(orgs)),
+    "org_id",
+)
+
+_newer = policies.alias("newer")
+
+PROGRAMS = compiled(
+    select(
+        programs.c.program_id,
+        programs.c.name,
+        programs.c.active,
+        programs.c.decimal_places,
+        programs.c.time_zone,
+        programs.c.group_id,
+        programs.c.paused,
+        policies.c.body,
+    )
+    .join(policies, and_(policies.c.org_id == programs.c.org_id, policies.c.program_id == programs.c.program_id))
+    .where(
+        _same_org(programs),
+        policies.c.revision
+        == select(func.max(_newer.c.revision))
+        .where(_newer.c.org_id == programs.c.org_id, _newer.c.program_id == programs.c.program_id)
+        .correlate(programs)
+        .scalar_subquery(),
+    )
+    .order_by(programs.c.program_id),
+    "org_id",
+)
+"""Programs with the policy in force. A program never is without one: both are written together."""
+
+GROUPS = compiled(
+    select(program_groups.c.group_id, program_groups.c.name, program_groups.c.default_program_id).where(
+        _same_org(program_groups)
+    ),
+    "org_id",
+)
+
+CONFIG = compiled(select(config_keys.c.name, config_keys.c.value).where(_same_org(config_keys)), "org_id")
+
+
+def _customers_by(column: str) -> Statement:
+    return compiled(
+        select(*columns(customers, rows.CUSTOMER_COLUMNS)).where(
+            _same_org(customers), customers.c[column].in_(sqlite.each_value("ids"))
+        ),
+        "org_id",
+        "ids",
+    )
+
+
+CUSTOMERS_BY_ID = _customers_by("customer_id")
+CUSTOMERS_BY_MOBILE = _customers_by("mobile")
+CUSTOMERS_BY_EMAIL = _customers_by("email")
+CUSTOMERS_BY_EXTERNAL_ID = _customers_by("external_id")
+
+PARTIES = compiled(
+    select(*columns(customers, rows.PARTY_COLUMNS)).where(
+        _same_org(customers), customers.c.customer_id.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
+
+def _redemptions_by(column: str) -> Statement:
+    return compiled(
+        select(redemptions.c[column], redemptions.c.redemption_id, redemptions.c.customer_id)
+        .where(_same_org(redemptions), redemptions.c[column].in_(sqlite.each_value("ids")))
+        .order_by(redemptions.c.transaction_id),
+        "org_id",
+        "ids",
+    )
+
+
+REDEMPTION_OWNERS = _redemptions_by("redemption_id")
+REDEMPTIONS_BY_EXTERNAL_REFERENCE = _redemptions_by("external_reference")
+REDEMPTIONS_BY_TRANSACTION_NUMBER = _redemptions_by("transaction_number")
+
+# -- what a batch is decided on --------------------------------------------------------------------------------------
+
+WALLETS = compiled(
+    select(*columns(wallets, rows.WALLET_COLUMNS)).where(
+        _same_org(wallets), wallets.c.customer_id.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
+BALANCES = compiled(
+    select(*columns(balances, rows.BALANCE_COLUMNS)).where(
+        _same_org(balances), balances.c.customer_id.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
+
+def _first_lots() -> Statement:
+    """The first lots of many wallets at once: for each key, as many as the limit says, off the spending index.
+
+    The join is an outer one because SQLite keeps the order of an outer join: as an inner one it may be planned from the
+    lots, which reads every lot of the organisation. A wallet without lots comes as a row of nulls.
+    """
+    keys = sqlite.EachKey("keys")
+    first = lots.alias("first")
+    first_ids = (
+        select(first.c.lot_id)
+        .where(
+            first.c.org_id == bindparam("org_id"),
+            first.c.customer_id == keys.part(0),
+            first.c.program_id == keys.part(1),
+            first.c.remaining > _ZERO,
+        )
+        .order_by(first.c.expires_at, first.c.awarded_at, first.c.lot_id)
+        .limit(bindparam("limit"))
+        .offset(_ZERO)
+        .correlate(keys.table)
+    )
+    return compiled(
+        select(*columns(lots, rows.LOT_COLUMNS)).select_from(
+            keys.table.join(lots, and_(_same_org(lots), lots.c.lot_id.in_(first_ids)), isouter=True)
+        ),
+        "keys",
+        "org_id",
+        "org_id",
+        "limit",
+    )
+
+
+FIRST_LOTS = _first_lots()
+"""Rows come wallet by wallet, but in no order that could be relied on: sort them."""
+
+
+def _promised_lots() -> Statement:
+    keys = sqlite.EachKey("keys")
+    return compiled(
+        select(*columns(lots, rows.LOT_COLUMNS)).select_from(
+            keys.table.join(
+                lots,
+                and_(
+                    _same_org(lots),
+                    lots.c.customer_id == keys.part(0),
+                    lots.c.program_id == keys.part(1),
+                    lots.c.promised == true(),
+                ),
+            )
+        ),
+        "keys",
+        "org_id",
+    )
+
+
+PROMISED_LOTS = _promised_lots()
+
+LOTS_BY_ID = compiled(
+    select(*columns(lots, rows.LOT_COLUMNS)).where(_same_org(lots), lots.c.lot_id.in_(sqlite.each_value("ids"))),
+    "org_id",
+    "ids",
+)
+
+OTPS = compiled(
+    select(*columns(otps, rows.OTP_COLUMNS)).where(_same_org(otps), otps.c.customer_id.in_(sqlite.each_value("ids"))),
+    "org_id",
+    "ids",
+)
+
+OTP_COUNTERS = compiled(
+    select(*columns(otp_counters, rows.OTP_COUNTER_COLUMNS)).where(
+        _same_org(otp_counters), otp_counters.c.customer_id.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
+
+def _velocity() -> Statement:
+    keys = sqlite.EachKey("keys")
+    return compiled(
+        select(*columns(velocity_days, rows.VELOCITY_COLUMNS)).select_from(
+            keys.table.join(
+                velocity_days,
+                and_(
+                    _same_org(velocity_days),
+                    velocity_days.c.customer_id == keys.part(0),
+                    velocity_days.c.program_id == keys.part(1),
+                    velocity_days.c.day >= bindparam("first_day"),
+                ),
+            )
+        ),
+        "keys",
+        "org_id",
+        "first_day",
+    )
+
+
+VELOCITY = _velocity()
+
+
+def _recent_transfers() -> Statement:
+    """When each of some equal transfers (from, to, program, points, not before) was made last; by number of the key."""
+    keys = sqlite.EachKey("keys")
+    last = (
+        select(func.max(transactions.c.created_at))
+        .where(
+            _same_org(transactions),
+            transactions.c.customer_id == keys.part(0),
+            transactions.c.counterparty_id == keys.part(1),
+            transactions.c.counterparty_id.is_not(None),
+            transactions.c.program_id == keys.part(2),
+            transactions.c.points == keys.part(3),
+            transactions.c.created_at >= keys.part(4),
+            transactions.c.kind == literal_column(str(int(Kind.TRANSFER))),
+        )
+        .correlate(keys.table)
+        .scalar_subquery()
+    )
+    return compiled(select(keys.number, last).select_from(keys.table), "org_id", "keys")
+
+
+RECENT_TRANSFERS = _recent_transfers()
+
+REDEMPTIONS = compiled(
+    select(*columns(redemptions, rows.REDEMPTION_COLUMNS)).where(
+        _same_org(redemptions), redemptions.c.redemption_id.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
+REDEEMED_LOTS = compiled(
+    select(*columns(redemption_lots, rows.REDEEMED_LOT_COLUMNS))
+    .where(_same_org(redemption_lots), redemption_lots.c.redemption_id.in_(sqlite.each_value("ids")))
+    .order_by(redemption_lots.c.redemption_id, redemption_lots.c.seq),
+    "org_id",
+    "ids",
+)
+
+PURCHASES = compiled(
+    select(*columns(purchases, rows.PURCHASE_COLUMNS)).where(
+        _same_org(purchases), purchases.c.transaction_number.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
+STREAM_POSITION = compiled(
+    select(journal_streams.c.position).where(
+        _same_org(journal_streams), journal_streams.c.stream == bindparam("stream")
+    ),
+    "org_id",
+    "stream",
+)
+
+# -- what a batch leaves behind --------------------------------------------------------------------------------------
+
+INSERT_WALLET = _insert(wallets)
+UPDATE_WALLET = _update(
+    wallets,
+    (
+        "version",
+        "current",
+        "promised",
+        "held",
+        "lifetime_earned",
+        "lifetime_received",
+        "lifetime_purchases",
+        "enrolled_at",
+        "due_at",
+    ),
+    "org_id",
+    "customer_id",
+    "program_id",
+    "version",
+)
+UPSERT_BALANCE = _upsert(balances)
+INSERT_LOT = _insert(lots)
+UPDATE_LOT = _update(lots, ("remaining", "held", "promised"), "org_id", "lot_id")
+
+INSERT_STREAM = _insert(journal_streams)
+ADVANCE_STREAM = _update(journal_streams, ("position",), "org_id", "stream", "position")
+INSERT_TRANSACTION = _insert(transactions)
+INSERT_POSTING = _insert(postings)
+INSERT_REQUEST = _insert(requests)
+
+
+def _count_velocity() -> Statement:
+    names = [column.name for column in velocity_days.c]
+    insert = sqlite.new_insert(velocity_days).values({name: bindparam(name) for name in names})
+    counted = insert.on_conflict_do_update(
+        index_elements=[column.name for column in velocity_days.primary_key],
+        set_={
+            "points": velocity_days.c.points + insert.excluded.points,
+            "transfers": velocity_days.c.transfers + insert.excluded.transfers,
+        },
+    )
+    return compiled(counted, *names)
+
+
+COUNT_VELOCITY = _count_velocity()
+
+INSERT_REDEMPTION = _insert(redemptions)
+INSERT_REDEEMED_LOT = _insert(redemption_lots)
+UPDATE_REDEMPTION = _update(redemptions, ("reversed", "last_reversed_at"), "org_id", "redemption_id")
+UPDATE_REDEEMED_LOT = _update(redemption_lots, ("reversed",), "org_id", "redemption_id", "lot_id")
+UPSERT_PURCHASE = _upsert(purchases)
+
+UPSERT_OTP = _upsert(otps)
+UPSERT_OTP_COUNTER = _upsert(otp_counters)
+INSERT_MESSAGE = _insert(outbox)
+
+_QUEUED = outbox.c.state == literal_column("'QUEUED'")
+
+CANCEL_MESSAGES = compiled(
+    update(outbox)
+    .where(
+        _same_org(outbox),
+        outbox.c.customer_id == bindparam("of_customer"),
+        outbox.c.action == bindparam("of_action"),
+        _QUEUED,
+    )
+    .values(sealed=None, state=literal_column("'CANCELLED'")),
+    "sealed",
+    "org_id",
+    "of_customer",
+    "of_action",
+)
+"""`sealed` is bound as None: what is cancelled is erased."""
+
+SETTLE_MESSAGE = compiled(
+    update(outbox)
+    .where(_same_org(outbox), outbox.c.message_id == bindparam("of_message"), _QUEUED)
+    .values(
+        sealed=bindparam("sealed"),
+        state=bindparam("state"),
+        attempts=outbox.c.attempts + literal_column("1"),
+        last_error=bindparam("last_error"),
+    ),
+    "sealed",
+    "state",
+    "last_error",
+    "org_id",
+    "of_message",
+)
+
+RETRY_MESSAGE = compiled(
+    update(outbox)
+    .where(_same_org(outbox), outbox.c.message_id == bindparam("of_message"), _QUEUED)
+    .values(
+        attempts=outbox.c.attempts + literal_column("1"),
+        next_attempt_at=bindparam("retry_at"),
+        last_error=bindparam("error"),
+    ),
+    "retry_at",
+    "error",
+    "org_id",
+    "of_message",
+)
+
+INSERT_CUSTOMER = _insert(customers)
+UPDATE_CUSTOMER = _update(customers, rows.CUSTOMER_COLUMNS[1:], "org_id", "customer_id")
+UPSERT_PROGRAM = _upsert(programs)
+INSERT_GROUP = _insert(program_groups)
+INSERT_POLICY = _insert(policies)
+SET_DEFAULT_PROGRAM = _update(orgs, ("default_program_id",), "org_id")
+SET_PAUSED = _update(orgs, ("paused",), "org_id")
+BUMP_BOOK = compiled(
+    update(orgs).where(_same_org(orgs)).values(book_version=orgs.c.book_version + literal_column("1")), "org_id"
+)
+UPSERT_CONFIG_KEY = _upsert(config_keys)
+DELETE_CONFIG_KEY = compiled(
+    delete(config_keys).where(_same_org(config_keys), config_keys.c.name == bindparam("name")), "org_id", "name"
+)
+INSERT_AUDIT = _insert(audit_events)
+
+# -- the outbox ------------------------------------------------------------------------------------------------------
+
+
+def _due_messages() -> Statement:
+    """Of each customer and target only the oldest that is queued: what follows waits until that one is settled."""
+    older = outbox.alias("older")
+    return compiled(
+        select(*columns(outbox, rows.MESSAGE_COLUMNS))
+        .where(
+            _QUEUED,
+            outbox.c.next_attempt_at <= bindparam("now"),
+            ~select(older.c.message_id)
+            .where(
+                older.c.org_id == outbox.c.org_id,
+                older.c.customer_id == outbox.c.customer_id,
+                older.c.target == outbox.c.target,
+                older.c.state == literal_column("'QUEUED'"),
+                older.c.message_id < outbox.c.message_id,
+            )
+            .correlate(outbox)
+            .exists(),
+        )
+        .order_by(outbox.c.next_attempt_at, outbox.c.message_id)
+        .limit(bindparam("limit"))
+        .offset(_ZERO),
+        "now",
+        "limit",
+    )
+
+
+DUE_MESSAGES = _due_messages()

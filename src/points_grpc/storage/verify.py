@@ -1,0 +1,582 @@
+"""Recomputes every balance of a database from its journal and its lots, and says what does not agree.
+
+Independent on purpose: plain SQL and a little arithmetic, nothing of the domain and nothing of the code that writes.
+It runs on a live database, in one read snapshot, and reads rows as they come. Every invariant has a name that stays; to
+add one, add a row to `INVARIANTS` and a corruption that it finds to tests/storage/test_verify.py.
+
+A statement yields one row per subject: the columns that name it, what is expected, and what is there; the database
+counts the rows and those that differ. Both sides are brought together by UNION ALL and GROUP BY, so that what one side
+lacks counts as zero there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from string import Formatter
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, TextClause, bindparam, case, column, func, select, text, true
+
+from points_grpc.storage import sqlite
+from points_grpc.storage.engine import Database
+from points_grpc.storage.faults import DRIVER_ERRORS, translate
+
+_ROWS_AT_ONCE = 2_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Checked = tuple[Sequence[object], object, object]
+"""What names a subject, what is expected of it, and what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first subject of an invariant in an organisation that is not as it must be."""
+
+    invariant: str
+    org_id: int
+    subject: str
+    expected: str
+    actual: str
+
+
+@dataclass(slots=True)
+class Report:
+    """How many subjects of each invariant were checked, and what was found."""
+
+    checked: dict[str, int] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether everything agrees."""
+        return not self.differences
+
+
+class Invariant:
+    """What must hold: a name that stays, how a subject is called, and the statement that goes through all of them.
+
+    The subject names the statement's columns; those of its last two columns are always `expected` and `actual`.
+    """
+
+    def __init__(self, name: str, subject: str, statement: str) -> None:
+        self.name = name
+        self.subject = subject
+        named = [name for _, name, _, _ in Formatter().parse(subject) if name is not None]
+        checked = (
+            text(statement)
+            .bindparams(bindparam("org_id"))
+            .columns(*(column(name) for name in (*named, "expected", "actual")))
+            .subquery("checked")
+        )
+        differs = (checked.c.expected == checked.c.actual).is_not(true())
+        self._counts = select(func.count(), func.count(case((differs, 1)))).select_from(checked)
+        self._first = select(checked).where(differs).limit(1)
+
+    def check(self, connection: Connection, org_id: int) -> tuple[int, Difference | None]:
+        """How many subjects an organisation has, and the first that differs."""
+        bound = {"org_id": org_id}
+        count, differing = connection.execute(self._counts, bound).one()
+        if not differing:
+            return count, None
+        first = connection.execute(self._first, bound).mappings().one()
+        named = self.subject.format(**first)
+        return count, Difference(self.name, org_id, named, str(first["expected"]), str(first["actual"]))
+
+
+class VelocityDays:
+    """Transfers by day and direction against the counts of velocity limits: days are those of the program's zone."""
+
+    name = "velocity_days"
+
+    def check(self, connection: Connection, org_id: int) -> tuple[int, Difference | None]:
+        """As `Invariant.check`."""
+        count = 0
+        found: Difference | None = None
+        for subject, expected, actual in _velocity_days(connection, org_id):
+            count += 1
+            if expected != actual and found is None:
+                named = "customer {}, program {}, {}, {}: points and transfers".format(*subject)
+                found = Difference(self.name, org_id, named, str(expected), str(actual))
+        return count, found
+
+
+def verify(database: Database, org_ids: Iterable[int] | None = None) -> Report:
+    """Checks every invariant of the organisations named, or of all."""
+    report = Report({invariant.name: 0 for invariant in INVARIANTS})
+    with _snapshot(database) as connection:
+        chosen = connection.execute(_ORGS).scalars().all() if org_ids is None else list(org_ids)
+        for org_id in chosen:
+            for invariant in INVARIANTS:
+                count, difference = invariant.check(connection, org_id)
+                report.checked[invariant.name] += count
+                if difference is not None:
+                    report.differences.append(difference)
+    return report
+
+
+@contextmanager
+def _snapshot(database: Database) -> Iterator[Connection]:
+    try:
+        with database.reader.connect() as connection, connection.begin(), sqlite.sorting_on_disk(connection):
+            yield connection
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
+
+
+def _rows(connection: Connection, statement: TextClause, org_id: int) -> Iterator[Any]:
+    yield from connection.execute(statement, {"org_id": org_id}).yield_per(_ROWS_AT_ONCE)
+
+
+# -- what needs more than a statement ----------------------------------------------------------------------------------
+
+
+def _velocity_days(connection: Connection, org_id: int) -> Iterator[Checked]:
+    """Transfers by day of the program's time zone: both sides come sorted by program and day, a day at a time."""
+    zones = {program_id: ZoneInfo(zone) for program_id, zone in _rows(connection, _TIME_ZONES, org_id)}
+    counted = ((key, list(group)) for key, group in groupby(_rows(connection, _VELOCITY, org_id), lambda row: row[:2]))
+    made = groupby(
+        _rows(connection, _TRANSFERS, org_id), lambda row: (row[0], _day(row[1], zones.get(row[0])).toordinal())
+    )
+    stored_key, stored = next(counted, (None, []))
+    for key, transfers in made:
+        while stored_key is not None and tuple(stored_key) < key:
+            yield from _compare_day(stored_key, {}, stored)
+            stored_key, stored = next(counted, (None, []))
+        expected: dict[tuple[int, int], list[int]] = {}
+        for _, _, source_id, destination_id, points in transfers:
+            for side in ((source_id, 1), (destination_id, 2)):
+                totals = expected.setdefault(side, [0, 0])
+                totals[0] += points
+                totals[1] += 1
+        if stored_key is not None and tuple(stored_key) == key:
+            yield from _compare_day(key, expected, stored)
+            stored_key, stored = next(counted, (None, []))
+        else:
+            yield from _compare_day(key, expected, [])
+    while stored_key is not None:
+        yield from _compare_day(stored_key, {}, stored)
+        stored_key, stored = next(counted, (None, []))
+
+
+def _compare_day(
+    key: Sequence[int], expected: dict[tuple[int, int], list[int]], stored: Iterable[Sequence[int]]
+) -> Iterator[Checked]:
+    actual = {(row[2], row[3]): [row[4], row[5]] for row in stored}
+    program_id, day = key
+    for side in sorted(expected.keys() | actual.keys()):
+        subject = (side[0], program_id, date.fromordinal(day).isoformat(), {1: "OUT", 2: "IN"}.get(side[1], side[1]))
+        yield subject, expected.get(side, [0, 0]), actual.get(side, [0, 0])
+
+
+def _day(micros: int, zone: ZoneInfo | None) -> date:
+    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone or UTC).date()
+
+
+# -- the statements --------------------------------------------------------------------------------------------------
+
+
+_ORGS = text("SELECT org_id FROM orgs ORDER BY org_id")
+_TIME_ZONES = text("SELECT program_id, time_zone FROM programs WHERE org_id = :org_id")
+_TRANSFERS = text("""
+    SELECT program_id, created_at, customer_id, counterparty_id, points FROM transactions
+    WHERE org_id = :org_id AND kind = 2 ORDER BY program_id, created_at
+""")
+_VELOCITY = text("""
+    SELECT program_id, day, customer_id, direction, points, transfers FROM velocity_days
+    WHERE org_id = :org_id ORDER BY program_id, day
+""")
+
+INVARIANTS: Sequence[Invariant | VelocityDays] = (
+    Invariant(
+        "transaction_sums",
+        "transaction {transaction_id}, program {program_id}: sum of its postings",
+        """
+            SELECT transaction_id, program_id, 0 AS expected, SUM(points) AS actual FROM postings
+            WHERE org_id = :org_id GROUP BY transaction_id, program_id
+        """,
+    ),
+    Invariant(
+        "transaction_postings",
+        "transaction {transaction_id}: recorded, has postings",
+        """
+            SELECT transaction_id, MAX(recorded) AS expected, MAX(posted) AS actual FROM (
+                SELECT transaction_id, 1 AS recorded, 0 AS posted FROM transactions WHERE org_id = :org_id
+                UNION ALL
+                SELECT DISTINCT transaction_id, 0, 1 FROM postings WHERE org_id = :org_id
+            ) AS sides GROUP BY transaction_id
+        """,
+    ),
+    Invariant(
+        "wallet_postings",
+        "wallet {customer_id}/{program_id}: current against its postings",
+        """
+            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT customer_id, program_id, 0 AS posted, current AS stored FROM wallets WHERE org_id = :org_id
+                UNION ALL
+                SELECT customer_id, program_id, points, 0 FROM postings WHERE org_id = :org_id AND account = 1
+            ) AS sides GROUP BY customer_id, program_id
+        """,
+    ),
+    Invariant(
+        "wallet_lots",
+        "wallet {customer_id}/{program_id}: current, promised and held against its lots",
+        """
+            SELECT customer_id, program_id,
+                SUM(remaining) || ', ' || SUM(lots_promised) || ', ' || SUM(lots_held) AS expected,
+                SUM(current) || ', ' || SUM(promised) || ', ' || SUM(held) AS actual
+            FROM (
+                SELECT customer_id, program_id, current, promised, held,
+                    0 AS remaining, 0 AS lots_promised, 0 AS lots_held
+                FROM wallets WHERE org_id = :org_id
+                UNION ALL
+                SELECT customer_id, program_id, 0, 0, 0,
+                    remaining, CASE WHEN promised THEN remaining ELSE 0 END, held
+                FROM lots WHERE org_id = :org_id
+            ) AS sides GROUP BY customer_id, program_id
+        """,
+    ),
+    Invariant(
+        "wallet_versions",
+        "wallet {customer_id}/{program_id}, transaction {transaction_id}: version",
+        """
+            SELECT customer_id, program_id, transaction_id,
+                CASE WHEN transaction_id = last_transaction THEN last_version ELSE last_version + 1 END AS expected,
+                wallet_version AS actual
+            FROM (
+                SELECT customer_id, program_id, transaction_id, wallet_version,
+                    LAG(wallet_version, 1, 0) OVER versions AS last_version,
+                    LAG(transaction_id, 1, 0) OVER versions AS last_transaction
+                FROM postings WHERE org_id = :org_id AND account = 1
+                WINDOW versions AS (
+                    PARTITION BY customer_id, program_id ORDER BY wallet_version, transaction_id, seq
+                )
+            ) AS chain
+        """,
+    ),
+    Invariant(
+        "wallet_last_version",
+        "wallet {customer_id}/{program_id}: version against its last posting",
+        """
+            SELECT customer_id, program_id, MAX(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT customer_id, program_id, 0 AS posted, version AS stored FROM wallets WHERE org_id = :org_id
+                UNION ALL
+                SELECT customer_id, program_id, wallet_version, 0 FROM postings
+                WHERE org_id = :org_id AND account = 1
+            ) AS sides GROUP BY customer_id, program_id
+        """,
+    ),
+    Invariant(
+        "wallet_chain",
+        "wallet {customer_id}/{program_id}, transaction {transaction_id}: balance after",
+        """
+            SELECT customer_id, program_id, transaction_id,
+                LAG(balance_after, 1, 0) OVER (
+                    PARTITION BY customer_id, program_id ORDER BY wallet_version, transaction_id, seq
+                ) + points AS expected,
+                balance_after AS actual
+            FROM postings WHERE org_id = :org_id AND account = 1
+        """,
+    ),
+    Invariant(
+        "wallet_owners",
+        "wallet {customer_id}/{program_id}, which lots, totals or postings name: present",
+        """
+            SELECT customer_id, program_id, 1 AS expected, MAX(present) AS actual FROM (
+                SELECT customer_id, program_id, 1 AS present FROM wallets WHERE org_id = :org_id
+                UNION SELECT customer_id, program_id, 0 FROM lots WHERE org_id = :org_id
+                UNION SELECT customer_id, program_id, 0 FROM balances WHERE org_id = :org_id
+                UNION SELECT customer_id, program_id, 0 FROM postings WHERE org_id = :org_id AND account = 1
+            ) AS sides GROUP BY customer_id, program_id
+        """,
+    ),
+    Invariant(
+        "wallet_due",
+        "wallet {customer_id}/{program_id}: due no later than its first lot",
+        """
+            SELECT customer_id, program_id, first_due AS expected,
+                CASE WHEN due_at IS NOT NULL AND due_at <= first_due THEN first_due
+                ELSE COALESCE(due_at, -1) END AS actual
+            FROM (
+                SELECT customer_id, program_id, due_at, (
+                    SELECT MIN(CASE WHEN promised AND available_from < expires_at THEN available_from
+                               ELSE expires_at END)
+                    FROM lots
+                    WHERE lots.org_id = :org_id AND lots.customer_id = wallets.customer_id
+                        AND lots.program_id = wallets.program_id AND lots.remaining > 0
+                ) AS first_due
+                FROM wallets WHERE org_id = :org_id
+            ) AS dues WHERE first_due < 9223372036854775807
+        """,
+    ),
+    Invariant(
+        "bucket_lots",
+        "wallet {customer_id}/{program_id}, earned in {earning_program_id}, source {source}, category {category}:"
+        " points, promised and held against its lots",
+        """
+            SELECT customer_id, program_id, earning_program_id, source, category,
+                SUM(remaining) || ', ' || SUM(lots_promised) || ', ' || SUM(lots_held) AS expected,
+                SUM(points) || ', ' || SUM(promised) || ', ' || SUM(held) AS actual
+            FROM (
+                SELECT customer_id, program_id, earning_program_id, source, category, points, promised, held,
+                    0 AS remaining, 0 AS lots_promised, 0 AS lots_held
+                FROM balances WHERE org_id = :org_id
+                UNION ALL
+                SELECT customer_id, program_id, earning_program_id, source, category, 0, 0, 0,
+                    remaining, CASE WHEN promised THEN remaining ELSE 0 END, held
+                FROM lots WHERE org_id = :org_id
+            ) AS sides GROUP BY customer_id, program_id, earning_program_id, source, category
+        """,
+    ),
+    Invariant(
+        "lot_postings",
+        "lot {lot_id}: remaining against its postings",
+        """
+            SELECT lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT lot_id, 0 AS posted, remaining AS stored FROM lots WHERE org_id = :org_id
+                UNION ALL
+                SELECT lot_id, points, 0 FROM postings WHERE org_id = :org_id AND account = 1
+            ) AS sides GROUP BY lot_id
+        """,
+    ),
+    Invariant(
+        "lot_opening",
+        "lot {lot_id}: points against the transaction that opened it",
+        """
+            SELECT lot_id, points AS expected, (
+                SELECT COALESCE(SUM(postings.points), 0) FROM postings
+                WHERE postings.org_id = :org_id AND postings.transaction_id = lots.transaction_id
+                    AND postings.lot_id = lots.lot_id AND postings.customer_id = lots.customer_id
+                    AND postings.program_id = lots.program_id AND postings.points > 0
+            ) AS actual
+            FROM lots WHERE org_id = :org_id
+        """,
+    ),
+    Invariant(
+        "lot_bounds",
+        "lot {lot_id}: remaining {remaining} of {points}, held {held}",
+        """
+            SELECT lot_id, remaining, points, held, 'within bounds' AS expected,
+                CASE WHEN remaining < 0 OR remaining > points OR held < 0 OR held > remaining
+                THEN 'out of bounds' ELSE 'within bounds' END AS actual
+            FROM lots WHERE org_id = :org_id
+        """,
+    ),
+    Invariant(
+        "lot_roots",
+        "lot {lot_id}, which has no parent: its root",
+        """
+            SELECT lot_id, lot_id AS expected, root_lot_id AS actual FROM lots
+            WHERE org_id = :org_id AND parent_lot_id IS NULL
+        """,
+    ),
+    Invariant(
+        "lot_inheritance",
+        "lot {lot_id}: root, earning program, source, category, award and expiry against its parent {parent_lot_id}",
+        """
+            SELECT child.lot_id, child.parent_lot_id,
+                COALESCE(parent.root_lot_id || ', ' || parent.earning_program_id || ', ' || parent.source || ', '
+                    || parent.category || ', ' || parent.awarded_at || ', ' || parent.expires_at, 'no such lot')
+                    AS expected,
+                child.root_lot_id || ', ' || child.earning_program_id || ', ' || child.source || ', '
+                    || child.category || ', ' || child.awarded_at || ', ' || child.expires_at AS actual
+            FROM lots AS child
+            LEFT JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
+            WHERE child.org_id = :org_id AND child.parent_lot_id IS NOT NULL
+        """,
+    ),
+    Invariant(
+        "stream_positions",
+        "stream {stream}, transaction {transaction_id}: position",
+        """
+            SELECT stream, transaction_id,
+                ROW_NUMBER() OVER (PARTITION BY stream ORDER BY position) AS expected, position AS actual
+            FROM transactions WHERE org_id = :org_id
+        """,
+    ),
+    Invariant(
+        "stream_ends",
+        "stream {stream}: position against its transactions",
+        """
+            SELECT stream, SUM(written) AS expected, SUM(stored) AS actual FROM (
+                SELECT stream, 0 AS written, position AS stored FROM journal_streams WHERE org_id = :org_id
+                UNION ALL
+                SELECT stream, COUNT(*), 0 FROM transactions WHERE org_id = :org_id GROUP BY stream
+            ) AS sides GROUP BY stream
+        """,
+    ),
+    Invariant(
+        "redemption_lots",
+        "redemption {redemption_id}: points and reversed against its lots",
+        """
+            SELECT redemption_id, SUM(lot_points) || ', ' || SUM(lot_reversed) AS expected,
+                SUM(points) || ', ' || SUM(reversed) AS actual
+            FROM (
+                SELECT redemption_id, points, reversed, 0 AS lot_points, 0 AS lot_reversed
+                FROM redemptions WHERE org_id = :org_id
+                UNION ALL
+                SELECT redemption_id, 0, 0, points, reversed FROM redemption_lots WHERE org_id = :org_id
+            ) AS sides GROUP BY redemption_id
+        """,
+    ),
+    Invariant(
+        "redemption_bounds",
+        "redemption {redemption_id}, {part}: reversed {reversed} of {points}",
+        """
+            SELECT redemption_id, part, reversed, points, 'within bounds' AS expected,
+                CASE WHEN reversed < 0 OR reversed > points THEN 'out of bounds' ELSE 'within bounds' END AS actual
+            FROM (
+                SELECT redemption_id, 'whole' AS part, reversed, points FROM redemptions WHERE org_id = :org_id
+                UNION ALL
+                SELECT redemption_id, 'lot ' || lot_id, reversed, points FROM redemption_lots WHERE org_id = :org_id
+            ) AS parts
+        """,
+    ),
+    Invariant(
+        "redemption_postings",
+        "redemption by transaction {transaction_id}, lot {lot_id}: points against the journal",
+        """
+            SELECT transaction_id, lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT redemptions.transaction_id, redemption_lots.lot_id, 0 AS posted, redemption_lots.points AS stored
+                FROM redemption_lots JOIN redemptions ON redemptions.org_id = redemption_lots.org_id
+                    AND redemptions.redemption_id = redemption_lots.redemption_id
+                WHERE redemption_lots.org_id = :org_id
+                UNION ALL
+                SELECT postings.transaction_id, postings.lot_id, -postings.points, 0
+                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
+                    AND postings.transaction_id = transactions.transaction_id
+                WHERE transactions.org_id = :org_id AND transactions.kind = 3 AND postings.account = 1
+            ) AS sides GROUP BY transaction_id, lot_id
+        """,
+    ),
+    Invariant(
+        "reversal_postings",
+        "program {program_id}: points given back against the journal",
+        """
+            SELECT program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT program_id, 0 AS posted, reversed AS stored FROM redemption_lots WHERE org_id = :org_id
+                UNION ALL
+                SELECT postings.program_id, -postings.points, 0
+                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
+                    AND postings.transaction_id = transactions.transaction_id
+                WHERE transactions.org_id = :org_id AND transactions.kind = 4 AND postings.account = 3
+            ) AS sides GROUP BY program_id
+        """,
+    ),
+    Invariant(
+        "lifetime_earned",
+        "wallet {customer_id}/{program_id}: lifetime earned against what was issued",
+        """
+            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT customer_id, program_id, 0 AS posted, lifetime_earned AS stored
+                FROM wallets WHERE org_id = :org_id
+                UNION ALL
+                SELECT postings.customer_id, postings.program_id, postings.points, 0
+                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
+                    AND postings.transaction_id = transactions.transaction_id
+                WHERE transactions.org_id = :org_id AND transactions.kind = 1 AND postings.account = 1
+            ) AS sides GROUP BY customer_id, program_id
+        """,
+    ),
+    Invariant(
+        "lifetime_received",
+        "wallet {customer_id}/{program_id}: lifetime received against transfers to it",
+        """
+            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT customer_id, program_id, 0 AS posted, lifetime_received AS stored
+                FROM wallets WHERE org_id = :org_id
+                UNION ALL
+                SELECT postings.customer_id, postings.program_id, postings.points, 0
+                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
+                    AND postings.transaction_id = transactions.transaction_id
+                WHERE transactions.org_id = :org_id AND transactions.kind = 2 AND postings.account = 1
+                    AND postings.customer_id = transactions.counterparty_id
+            ) AS sides GROUP BY customer_id, program_id
+        """,
+    ),
+    Invariant(
+        "lifetime_purchases",
+        "wallet {customer_id}/{program_id}: lifetime purchases against the bills",
+        """
+            SELECT customer_id, program_id, SUM(billed) AS expected, SUM(stored) AS actual FROM (
+                SELECT customer_id, program_id, 0 AS billed, lifetime_purchases AS stored
+                FROM wallets WHERE org_id = :org_id
+                UNION ALL
+                SELECT customer_id, program_id, amount, 0 FROM purchases
+                WHERE org_id = :org_id AND amount IS NOT NULL
+            ) AS sides GROUP BY customer_id, program_id
+        """,
+    ),
+    VelocityDays(),
+    Invariant(
+        "request_transactions",
+        "request {request_id}: the request of its transaction",
+        """
+            SELECT requests.request_id, requests.request_id AS expected,
+                COALESCE(transactions.request_id, 'no such transaction') AS actual
+            FROM requests LEFT JOIN transactions ON transactions.org_id = requests.org_id
+                AND transactions.transaction_id = requests.transaction_id
+            WHERE requests.org_id = :org_id AND requests.transaction_id IS NOT NULL
+        """,
+    ),
+    Invariant(
+        "transaction_requests",
+        "transaction {transaction_id}: its request",
+        """
+            SELECT transactions.transaction_id, 'accepted' AS expected,
+                CASE WHEN requests.accepted THEN 'accepted' WHEN requests.accepted IS NULL THEN 'not recorded'
+                ELSE 'refused' END AS actual
+            FROM transactions LEFT JOIN requests ON requests.org_id = transactions.org_id
+                AND requests.request_id = transactions.request_id
+            WHERE transactions.org_id = :org_id AND transactions.request_id <> ''
+        """,
+    ),
+    Invariant(
+        "live_codes",
+        "customer {customer_id}, action {action}: live codes",
+        """
+            SELECT customer_id, action, 1 AS expected, COUNT(*) AS actual FROM otps
+            WHERE org_id = :org_id AND state = 'LIVE' GROUP BY customer_id, action
+        """,
+    ),
+    Invariant(
+        "settled_messages",
+        "message {message_id}, {state}: its sealed code",
+        """
+            SELECT message_id, state,
+                CASE WHEN state = 'QUEUED' THEN 'kept' ELSE 'erased' END AS expected,
+                CASE WHEN sealed IS NULL THEN 'erased' ELSE 'kept' END AS actual
+            FROM outbox WHERE org_id = :org_id
+        """,
+    ),
+    Invariant(
+        "never_negative",
+        "{kind} {customer_id}/{number}: columns",
+        """
+            SELECT kind, customer_id, number, 'sound' AS expected,
+                CASE WHEN lowest < 0 THEN 'below zero' WHEN whole < parts THEN 'less than its parts'
+                ELSE 'sound' END AS actual
+            FROM (
+                SELECT 'wallet' AS kind, customer_id, program_id AS number, current AS whole, promised + held AS parts,
+                    CASE WHEN current < 0 OR promised < 0 OR held < 0 OR lifetime_earned < 0 OR lifetime_received < 0
+                        OR lifetime_purchases < 0 OR version < 0 THEN -1 ELSE 0 END AS lowest
+                FROM wallets WHERE org_id = :org_id
+                UNION ALL
+                SELECT 'total', customer_id, program_id, points, promised + held,
+                    CASE WHEN points < 0 OR promised < 0 OR held < 0 THEN -1 ELSE 0 END
+                FROM balances WHERE org_id = :org_id
+                UNION ALL
+                SELECT 'counter', customer_id, action, 0, 0,
+                    CASE WHEN issues < 0 OR wrong_attempts < 0 THEN -1 ELSE 0 END
+                FROM otp_counters WHERE org_id = :org_id
+                UNION ALL
+                SELECT 'code', customer_id, program_id, 0, 0, CASE WHEN attempts_left < 0 THEN -1 ELSE 0 END
+                FROM otps WHERE org_id = :org_id
+            ) AS columns_of
+        """,
+    ),
+)

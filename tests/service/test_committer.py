@@ -1,0 +1,300 @@
+"""The committer: queues per organisation, batches, turns, deadlines, shedding, isolation of failures."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from points_grpc import codes
+from points_grpc.codes import Code
+from points_grpc.domain.commands import Command, IssuePoints, RedeemPoints, SetPause, Submission, TransferPoints
+from points_grpc.domain.model import Identifier, IdentifierType, Source
+from points_grpc.domain.outcome import Accepted, DoneResult, Refused, Settled
+from points_grpc.service.committer import Committer, QueueLimits
+from points_grpc.service.executor import Answer, Deferred
+from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+
+ALICE = Identifier(IdentifierType.ID, "1")
+BOB = Identifier(IdentifierType.ID, "2")
+TRANSFER = TransferPoints(points=1, program_id=1, source=ALICE, destination=BOB)
+REDEEM = RedeemPoints(customer=ALICE, program_id=1, points=1)
+ISSUE = IssuePoints(customer=ALICE, program_id=1, points=1, source=Source.GOODWILL)
+
+
+def submission(request_id: str, command: Command = ISSUE, org_id: int = 1) -> Submission:
+    """A submission that is told apart by its request id."""
+    return Submission(org_id, command, request_id, True, {}, "client", b"")
+
+
+def accepted(one: Submission) -> Settled:
+    """The answer of a runner that accepts."""
+    return Settled(Accepted(DoneResult()), one.request_id)
+
+
+class Runner:
+    """A runner whose first batch waits for `gate`, so that others gather behind it."""
+
+    def __init__(self, behaviour: Callable[[int, Sequence[Submission]], list[Answer]] | None = None) -> None:
+        self.gate = threading.Event()
+        self.batches: list[tuple[int, list[str]]] = []
+        self._behaviour = behaviour or (lambda _, batch: [accepted(one) for one in batch])
+
+    def run(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        self.batches.append((org_id, [one.request_id for one in batch]))
+        if batch[0].request_id == "gate":
+            assert self.gate.wait(10)
+            return [accepted(one) for one in batch]
+        return self._behaviour(org_id, batch)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.bugs: list[str] = []
+        self.sizes: list[int] = []
+
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
+        self.sizes.append(size)
+
+    def bug(self, submission: Submission, error: BaseException) -> None:
+        self.bugs.append(submission.request_id)
+
+
+def play(
+    runner: Runner,
+    scene: Callable[[Committer], Coroutine[Any, Any, Any]],
+    *,
+    limits: QueueLimits | None = None,
+    observer: Observer | None = None,
+) -> Any:
+    """Runs a scene on a committer of its own."""
+
+    async def main() -> Any:
+        committer = Committer(
+            runner,
+            monotonic=time.monotonic,
+            observer=observer or Observer(),
+            pause=lambda attempt: None,
+            limits=limits,
+        )
+        committer.start()
+        try:
+            return await scene(committer)
+        finally:
+            runner.gate.set()
+            await committer.drain()
+
+    return asyncio.run(main())
+
+
+async def gathered(
+    committer: Committer, runner: Runner, submissions: Sequence[Submission], deadline_s: float = 10.0
+) -> list[Settled]:
+    """Submits while the writer is busy with a gate, then opens it."""
+    gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+    while not runner.batches:
+        await asyncio.sleep(0.001)
+    tasks = [asyncio.ensure_future(committer.submit(one, time.monotonic() + deadline_s)) for one in submissions]
+    await asyncio.sleep(0.02)
+    runner.gate.set()
+    await gate
+    return list(await asyncio.gather(*tasks))
+
+
+def test_lone_submission_is_a_batch_of_one() -> None:
+    """A lone caller waits for nobody."""
+    runner = Runner()
+    play(runner, lambda committer: committer.submit(submission("a"), time.monotonic() + 1))
+
+    assert [(1, ["a"])] == runner.batches
+
+
+def test_what_gathers_shares_a_commit_in_order() -> None:
+    """What arrives while a batch commits is the next batch, in order of arrival."""
+    runner = Runner()
+    play(runner, lambda committer: gathered(committer, runner, [submission(name) for name in "abc"]))
+
+    assert (1, ["a", "b", "c"]) == runner.batches[1]
+
+
+def test_organisations_take_turns() -> None:
+    """A batch belongs to one organisation, and no organisation waits for all of another's queue."""
+    runner = Runner()
+    many = [submission(f"a{number}") for number in range(6)] + [submission("b", org_id=2)]
+    play(runner, lambda committer: gathered(committer, runner, many), limits=QueueLimits(batch_max=2))
+
+    assert 2 == runner.batches[2][0]
+
+
+def test_batch_holds_at_most_batch_max() -> None:
+    """No batch is larger than its limit."""
+    runner = Runner()
+    many = [submission(f"a{number}") for number in range(5)]
+    play(runner, lambda committer: gathered(committer, runner, many), limits=QueueLimits(batch_max=2))
+
+    assert [2, 2, 1] == [len(names) for _, names in runner.batches[1:]]
+
+
+def test_commands_that_change_the_rules_run_by_themselves() -> None:
+    """A change of what others are judged by shares its batch with nobody, and keeps its place."""
+    runner = Runner()
+    many = [submission("a"), submission("pause", SetPause(0, True, "test")), submission("b")]
+    play(runner, lambda committer: gathered(committer, runner, many))
+
+    assert [["a"], ["pause"], ["b"]] == [names for _, names in runner.batches[1:]]
+
+
+def test_expired_in_the_queue_is_dropped() -> None:
+    """What expired while it waited is refused and never run."""
+    runner = Runner()
+    answers = play(runner, lambda committer: gathered(committer, runner, [submission("late")], deadline_s=0.01))
+
+    assert ({"outcome": "NOT_WRITTEN"}, [["gate"]]) == (
+        answers[0].outcome.metadata,
+        [names for _, names in runner.batches],
+    )
+
+
+def test_full_queue_sheds() -> None:
+    """Beyond the limit callers are refused at once, with a time to come back."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> Settled:
+        gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        shed = await committer.submit(submission("shed"), time.monotonic() + 10)
+        runner.gate.set()
+        await gate
+        return shed
+
+    answer = play(runner, scene, limits=QueueLimits(waiting_max=1))
+
+    assert codes.OVERLOADED is answer.outcome.code
+    assert answer.outcome.retry_after_s
+
+
+def test_draining_refuses_new_and_answers_old() -> None:
+    """Drain answers all that waits and refuses what comes after."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> tuple[Settled, Settled]:
+        old = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        draining = asyncio.ensure_future(committer.drain())
+        await asyncio.sleep(0.02)
+        new = await committer.submit(submission("new"), time.monotonic() + 10)
+        runner.gate.set()
+        await draining
+        return await old, new
+
+    old, new = play(runner, scene)
+
+    assert isinstance(old.outcome, Accepted)
+    assert codes.SHUTTING_DOWN is new.outcome.code
+
+
+def test_deferred_goes_back_to_the_head_and_runs_alone() -> None:
+    """A command that needs a batch of its own gets one, before those that came after it."""
+    seen: list[str] = []
+
+    def defer_once(_: int, batch: Sequence[Submission]) -> list[Answer]:
+        seen.append(",".join(one.request_id for one in batch))
+        return [Deferred(alone=True) if one.request_id == "big" and len(batch) > 1 else accepted(one) for one in batch]
+
+    runner = Runner(defer_once)
+    many = [submission(name) for name in ("a", "big", "c")]
+    play(runner, lambda committer: gathered(committer, runner, many))
+
+    assert ["a,big,c", "big"] == seen
+
+
+def test_one_bug_does_not_fail_its_neighbours() -> None:
+    """A batch that fails as a whole is run one by one; only the culprit is refused, and the bug is reported."""
+
+    def fail(_: int, batch: Sequence[Submission]) -> list[Answer]:
+        if any(one.request_id == "bad" for one in batch):
+            raise RuntimeError("a bug")
+        return [accepted(one) for one in batch]
+
+    runner, observer = Runner(fail), Observer()
+    many = [submission("a"), submission("bad", TRANSFER), submission("c")]
+    answers = play(runner, lambda committer: gathered(committer, runner, many), observer=observer)
+
+    assert [True, False, True] == [isinstance(one.outcome, Accepted) for one in answers]
+    assert ["bad"] == observer.bugs
+
+
+@pytest.mark.parametrize(
+    ("error", "command", "expected"),
+    [
+        (StorageConflict(), TRANSFER, codes.TRANSFER_NOT_PROCESSED),
+        (StorageConflict(), REDEEM, codes.CONFLICT),
+        (OutcomeUnknown(), TRANSFER, codes.TRANSFER_NOT_PROCESSED),
+        (OutcomeUnknown(), REDEEM, codes.OUTCOME_UNKNOWN),
+        (StorageUnavailable(), TRANSFER, codes.TRANSFER_STORAGE_UNAVAILABLE),
+        (StorageUnavailable(), REDEEM, codes.STORAGE_UNAVAILABLE),
+        (StorageFull(), TRANSFER, codes.STORAGE_FULL),
+        (RuntimeError("bug"), TRANSFER, codes.TRANSFER_PROCESSING_FAILED),
+        (RuntimeError("bug"), REDEEM, codes.REDEMPTION_FAILED),
+        (RuntimeError("bug"), ISSUE, codes.INTERNAL_FAILURE),
+    ],
+)
+def test_failures_of_the_store_have_codes_of_their_own(error: Exception, command: Command, expected: Code) -> None:
+    """Each failure is told apart, in the table of the operation."""
+
+    def fail(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        raise error
+
+    answer = play(Runner(fail), lambda committer: committer.submit(submission("a", command), time.monotonic() + 1))
+
+    assert isinstance(answer.outcome, Refused)
+    assert expected is answer.outcome.code
+
+
+def test_outcome_unknown_is_never_run_again() -> None:
+    """If the connection died while committing, nothing is rerun."""
+
+    def fail(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        raise OutcomeUnknown
+
+    runner = Runner(fail)
+    play(runner, lambda committer: gathered(committer, runner, [submission("a"), submission("b")]))
+
+    assert [["a", "b"]] == [names for _, names in runner.batches[1:]]
+
+
+def test_conflict_is_run_again() -> None:
+    """A conflict that passes is never seen by the caller."""
+    tries: list[int] = []
+
+    def conflict_twice(_: int, batch: Sequence[Submission]) -> list[Answer]:
+        tries.append(len(batch))
+        if len(tries) < 3:
+            raise StorageConflict
+        return [accepted(one) for one in batch]
+
+    answer = play(Runner(conflict_twice), lambda committer: committer.submit(submission("a"), time.monotonic() + 1))
+
+    assert isinstance(answer.outcome, Accepted)
+
+
+def test_cancelled_caller_does_not_upset_its_batch() -> None:
+    """A caller who goes away leaves the others of the batch alone."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> Settled:
+        gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        gone = asyncio.ensure_future(committer.submit(submission("gone"), time.monotonic() + 10))
+        stays = asyncio.ensure_future(committer.submit(submission("stays"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        runner.gate.set()
+        await gate
+        return await stays
+
+    assert isinstance(play(runner, scene).outcome, Accepted)

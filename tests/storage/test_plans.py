@@ -1,0 +1,79 @@
+"""How SQLite runs each hot statement, told by EXPLAIN QUERY PLAN on an empty database: plans do not depend on its size."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from points_grpc.storage import queries
+from points_grpc.storage import statements as sql
+from points_grpc.storage.driver import Statement
+
+STATEMENTS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": found
+    for module in (sql, queries)
+    for name, found in vars(module).items()
+    if isinstance(found, Statement) and not found.text.startswith("INSERT")
+}
+FULL_KEYS = {
+    "FIRST_LOTS": "ix_lots_spending (org_id=? AND customer_id=? AND program_id=?)",
+    "PROMISED_LOTS": "ix_lots_promised (org_id=? AND customer_id=? AND program_id=?)",
+    "WALLETS": "PRIMARY KEY (org_id=? AND customer_id=?)",
+    "BALANCES": "PRIMARY KEY (org_id=? AND customer_id=?)",
+    "VELOCITY": "PRIMARY KEY (org_id=? AND customer_id=? AND program_id=? AND day>?)",
+    "RECENT_TRANSFERS": "ix_transactions_transfers (org_id=? AND customer_id=? AND created_at>?)",
+    "CUSTOMERS_BY_MOBILE": "ux_customers_mobile (org_id=? AND mobile=?)",
+    "CUSTOMERS_BY_EMAIL": "ux_customers_email (org_id=? AND email=?)",
+    "CUSTOMERS_BY_EXTERNAL_ID": "ux_customers_external_id (org_id=? AND external_id=?)",
+    "REDEMPTIONS_BY_TRANSACTION_NUMBER": "ix_redemptions_transaction_number (org_id=? AND transaction_number=?)",
+    "CANCEL_MESSAGES": "ix_outbox_queued (org_id=? AND customer_id=?)",
+    "DUE_MESSAGES": "ix_outbox_due (next_attempt_at<?)",
+    "UPDATE_LOT": "PRIMARY KEY (org_id=? AND lot_id=?)",
+}
+WHOLE_ORGANISATION = {"ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM"}
+"""What is read or written for an organisation as such."""
+
+
+def plan(path: Path, statement: Statement) -> list[str]:
+    """The lines of the plan."""
+    connection = sqlite3.connect(path)
+    bound = ["[]" if name in {"ids", "keys"} else 1 for name in statement.names]
+    lines = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement.text}", bound)]
+    connection.close()
+    return lines
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_scans_a_table(empty_database: Path, name: str) -> None:
+    """Lists of keys are scanned; tables are searched."""
+    lines = plan(empty_database, STATEMENTS[name])
+
+    assert [line for line in lines if line.startswith("SCAN") and "VIRTUAL TABLE" not in line] == []
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_searches_a_whole_organisation(empty_database: Path, name: str) -> None:
+    """The organisation alone narrows nothing down."""
+    if name.partition(".")[2] in WHOLE_ORGANISATION:
+        return
+    lines = plan(empty_database, STATEMENTS[name])
+
+    assert [line for line in lines if line.endswith("(org_id=?)")] == []
+
+
+@pytest.mark.parametrize("name", FULL_KEYS)
+def test_a_statement_uses_its_index(empty_database: Path, name: str) -> None:
+    """The index that was made for it, with all the columns it has values for."""
+    lines = plan(empty_database, STATEMENTS[f"statements.{name}"])
+
+    assert any(FULL_KEYS[name] in line for line in lines), lines
+
+
+@pytest.mark.parametrize("name", ["statements.FIRST_LOTS", "queries._LIVE_LOTS", "queries._EXPIRIES", "queries._TOUCHED"])
+def test_the_first_rows_are_found_without_sorting(empty_database: Path, name: str) -> None:
+    """The index has the order, so that reading stops at the limit."""
+    lines = plan(empty_database, STATEMENTS[name])
+
+    assert [line for line in lines if "TEMP B-TREE" in line] == []
