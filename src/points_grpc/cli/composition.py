@@ -1,0 +1,298 @@
+"""The composition root: settings become a running server. The only place that knows all rooms.
+
+Order of the start: lease and schema, keys, writer, outbox, identity, port; of the end: port, outbox, writer, lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from prometheus_client import start_http_server
+
+from points_grpc import __version__
+from points_grpc.cli import dev_world, keys_file
+from points_grpc.cli.tokens import new_key
+from points_grpc.delivery.console import ConsoleSender
+from points_grpc.domain.commands import Submission
+from points_grpc.domain.model import Channel
+from points_grpc.domain.outcome import Settled
+from points_grpc.rpc.call import Role
+from points_grpc.rpc.identity import KeyIdentity, KeyRow
+from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.logs import LineSink, make_logger
+from points_grpc.rpc.metrics import PrometheusMetrics
+from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFacts
+from points_grpc.rpc.server import PointsServer, Wiring
+from points_grpc.service.committer import Committer, QueueLimits
+from points_grpc.service.executor import Executor
+from points_grpc.service.ids import IdSource
+from points_grpc.service.keyring import Keyring
+from points_grpc.service.outbox import Dispatcher, Sender
+from points_grpc.service.reads import Checker, PooledQueries, ReadPool
+from points_grpc.settings import Settings
+from points_grpc.storage.accounts import Accounts
+from points_grpc.storage.engine import Database
+from points_grpc.storage.queries import SqlQueries
+from points_grpc.storage.repository import SqlRepository
+from points_grpc.storage.schema import REVISION
+
+CONFLICT_PAUSE_S = 0.005
+"""The first pause before a batch is run again after a conflict; it doubles, with jitter."""
+
+DEV_SETUP_S = 10.0
+OUTBOX_STOP_S = 5.0
+
+
+async def serve(settings: Settings, *, dev: bool) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    loop = asyncio.get_running_loop()
+    sink = LineSink(sys.stderr.buffer)
+    sink.attach(loop)
+    log: CallLog = make_logger(sink, calls=settings.log_calls)
+    database = Database(settings.database, readers=settings.readers + 2)
+    repository = SqlRepository(database)
+    pool = ReadPool(threads=settings.readers)
+    keyring = keys_file.load_or_create(settings.keys_path(database.path))
+    senders = _senders(settings)
+    executor = Executor(
+        repository,
+        next_id=IdSource(repository.slot.number, lambda: time.time_ns() // 1_000_000),
+        keyring=keyring,
+        channels=frozenset(senders),
+        monotonic=time.monotonic,
+    )
+    metrics = PrometheusMetrics()
+    committer = Committer(
+        executor,
+        monotonic=time.monotonic,
+        observer=_Observer(log),
+        pause=_pause,
+        limits=QueueLimits(settings.batch_max, settings.waiting_max, settings.queue_age_max_s),
+    )
+    committer.start()
+    accounts = Accounts(database)
+    identity = KeyIdentity(_KeyLoader(accounts, pool), log)
+    token = await _make_dev_world(accounts, committer) if dev else None
+    await identity.start()
+    server = PointsServer(
+        Wiring(
+            submitter=committer,
+            checker=Checker(pool, executor, time.monotonic),
+            reads=PooledQueries(pool, SqlQueries(database)),
+            identity=identity,
+            facts=_Facts(repository, settings),
+            log=log,
+            page_key=keyring.page_key,
+            metrics=metrics,
+            limits=Limits(deadline_default_s=int(settings.deadline_default_s)),
+        )
+    )
+    port = server.bind(f"{settings.host}:{settings.port}")
+    dispatcher = _dispatcher(repository, keyring, senders, committer, loop, log)
+    dispatcher.start()
+    metrics_server = (
+        start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
+    )
+    await server.start()
+    _announce(settings, port, token)
+    log.info("serving", address=f"{settings.host}:{port}", version=__version__)
+    stopped = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    await stopped.wait()
+    log.info("draining")
+    await server.drain(settings.drain_s)
+    await loop.run_in_executor(None, dispatcher.stop, OUTBOX_STOP_S)
+    await committer.drain()
+    await identity.stop()
+    pool.close()
+    repository.close()
+    database.close()
+    if metrics_server is not None:
+        metrics_server[0].shutdown()
+    log.info("stopped")
+    sink.attach(None)
+    sink.flush()
+
+
+class _KeyLoader:
+    """Reads the keys of all organisations for the identity cache."""
+
+    def __init__(self, accounts: Accounts, pool: ReadPool) -> None:
+        self._accounts = accounts
+        self._pool = pool
+
+    async def __call__(self) -> Mapping[str, KeyRow]:
+        return await self._pool.run(self._load)
+
+    def _load(self) -> Mapping[str, KeyRow]:
+        regions = {org.org_id: org.default_region for org in self._accounts.list_orgs()}
+        return {
+            row.key_id: KeyRow(
+                key_id=row.key_id,
+                org_id=row.org_id,
+                client=row.client,
+                role=Role[row.role.upper()],
+                secret_sha256=row.secret_hash,
+                default_region=regions[row.org_id],
+                expires_at=row.expires_at.timestamp() if row.expires_at else None,
+                revoked=row.revoked_at is not None,
+            )
+            for row in self._accounts.load_keys()
+        }
+
+
+class _Observer:
+    """Logs what the committer reports."""
+
+    def __init__(self, log: CallLog) -> None:
+        self._log = log
+
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
+        """Metrics of batches come with the operators' issue; nothing is logged per batch."""
+
+    def bug(self, submission: Submission, error: BaseException) -> None:
+        """Logs the kind of the error and where it was raised, never its text: that may hold customer values."""
+        frames = []
+        traceback = error.__traceback__
+        while traceback is not None:
+            code = traceback.tb_frame.f_code
+            frames.append(f"{Path(code.co_filename).name}:{traceback.tb_lineno} {code.co_name}")
+            traceback = traceback.tb_next
+        self._log.error(
+            "bug",
+            error=type(error).__name__,
+            operation=type(submission.command).__name__,
+            request_id=submission.request_id,
+            frames=frames,
+        )
+
+
+class _OutboxLog:
+    """Logs what the dispatcher reports."""
+
+    def __init__(self, log: CallLog) -> None:
+        self._log = log
+
+    def undelivered(self, message_id: int, error: str, *, given_up: bool) -> None:
+        """A message could not be sent."""
+        self._log.error("message_undelivered", message_id=message_id, error=error, given_up=given_up)
+
+    def unreachable(self, error: str) -> None:
+        """The outbox could not be read or booked."""
+        self._log.error("outbox_unreachable", error=error)
+
+
+class _Facts:
+    """What GetServerInfo tells; the durability was read from the writer's connection before anything was written."""
+
+    def __init__(self, repository: SqlRepository, settings: Settings) -> None:
+        durability = repository.durability
+        self._facts = ServerFacts(
+            version=__version__,
+            schema_revision=REVISION,
+            durability=DurabilityFact(
+                backend="sqlite",
+                settings={"journal_mode": durability.journal_mode, "synchronous": durability.synchronous},
+                durable=durability.survives_power_loss,
+            ),
+            limits=(
+                LimitFact("batch_max", settings.batch_max, "commands per commit"),
+                LimitFact("waiting_max", settings.waiting_max, "commands"),
+                LimitFact("queue_age_max_ms", int(settings.queue_age_max_s * 1000), "ms"),
+            ),
+        )
+
+    async def server_facts(self) -> ServerFacts:
+        """The facts."""
+        return self._facts
+
+
+def _senders(settings: Settings) -> dict[Channel, Sender]:
+    if settings.otp_sender == "console":
+        sender = ConsoleSender(sys.stdout)
+        return {Channel.MOBILE: sender, Channel.EMAIL: sender}
+    return {}
+
+
+def _dispatcher(
+    repository: SqlRepository,
+    keyring: Keyring,
+    senders: Mapping[Channel, Sender],
+    committer: Committer,
+    loop: asyncio.AbstractEventLoop,
+    log: CallLog,
+) -> Dispatcher:
+    def submit(submission: Submission) -> None:
+        waiting = committer.submit(submission, time.monotonic() + OUTBOX_STOP_S)
+        asyncio.run_coroutine_threadsafe(waiting, loop).result()
+
+    return Dispatcher(
+        repository,
+        keyring=keyring,
+        senders=senders,
+        submit=submit,
+        now=lambda: datetime.now(UTC),
+        failures=_OutboxLog(log),
+    )
+
+
+async def _make_dev_world(accounts: Accounts, committer: Committer) -> str:
+    """The demonstration organisation with its world, and a fresh key for it; earlier dev keys are revoked."""
+    known = {org.name: org.org_id for org in accounts.list_orgs()}
+    org_id = known.get(dev_world.ORGANISATION)
+    if org_id is None:
+        org_id = accounts.create_org(dev_world.ORGANISATION, dev_world.REGION)
+
+    async def submit(submission: Submission) -> Settled:
+        return await committer.submit(submission, time.monotonic() + DEV_SETUP_S)
+
+    await dev_world.create(org_id, submit)
+    for row in accounts.list_keys(org_id):
+        if row.client == "dev" and row.revoked_at is None:
+            accounts.revoke_key(org_id, row.key_id)
+    key = new_key()
+    accounts.create_key(key.key_id, org_id, client="dev", role="admin", secret_hash=key.secret_hash)
+    return key.token
+
+
+def _announce(settings: Settings, port: int, token: str | None) -> None:
+    address = f"{settings.host}:{port}"
+    if settings.ready_file is not None:
+        ready: dict[str, object] = {"address": address, "pid": os.getpid()}
+        if token is not None:
+            ready["token"] = token
+        partial = settings.ready_file.with_suffix(".partial")
+        partial.write_text(json.dumps(ready))
+        partial.rename(settings.ready_file)
+    click.echo(f"points-grpc {__version__} serves on {address}")
+    if token is not None:
+        click.echo(_GRPCURL.format(token=token, address=address))
+
+
+_GRPCURL = """\
+development mode: organisation "demo", program 973, customers 565039505 and 565039506
+one-time codes appear here; try the documented transfer:
+
+grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
+  "pointsTobeTransferred": 1000,
+  "groupProgramTransfer": false,
+  "programId": 973,
+  "fromCustomerIdentifier": {{"type": "MOBILE", "value": "9148574269"}},
+  "toCustomerIdentifier": {{"type": "ID", "value": "565039506"}}
+}}' {address} points.v1.PointsService/TransferPoints
+"""
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(CONFLICT_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret

@@ -1,0 +1,218 @@
+"""The commands: serve, migrate, orgs, keys, verify, healthcheck. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from points_grpc import __version__
+
+if TYPE_CHECKING:
+    from points_grpc.settings import Settings
+    from points_grpc.storage.accounts import Accounts
+
+DATABASE = click.option(
+    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
+)
+DEV_DEFAULTS = {"database": "sqlite:///points-dev.db", "otp_sender": "console"}
+"""What `serve --dev` uses where nothing else was said."""
+
+ROLES = click.Choice(["reader", "operator", "manager", "admin"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="points-grpc")
+def main() -> None:
+    """Loyalty points over gRPC."""
+
+
+@main.command()
+@click.option("--database", help="Database URL.  [default: sqlite:///points.db]")
+@click.option("--host", help="Address to bind.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 lets the system choose.  [default: 50051]")
+@click.option("--keys-file", type=click.Path(path_type=Path), help="File with the secret keys.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="File that is written when the server serves.")
+@click.option("--otp-sender", type=click.Choice(["none", "console"]), help="How one-time codes leave.  [default: none]")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port on loopback; 0 for none.")
+@click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
+def serve(*, dev: bool, **flags: object) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    from pydantic import ValidationError  # noqa: PLC0415 - the other commands start without it
+
+    from points_grpc.settings import Settings  # noqa: PLC0415
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        raise click.UsageError("; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())) from None
+    if dev:
+        unset = {name: value for name, value in DEV_DEFAULTS.items() if name not in settings.model_fields_set}
+        settings = settings.model_copy(update=unset)
+        _migrate(settings.database)
+    _serve(settings, dev=dev)
+
+
+@main.command()
+@DATABASE
+@click.option("--status", is_flag=True, help="Only tells the revision found and the one needed.")
+@click.option("--sql", is_flag=True, help="Only prints the SQL.")
+def migrate(database: str, *, status: bool, sql: bool) -> None:
+    """Brings the database to the schema of this version."""
+    from points_grpc.storage import migrate as migrations  # noqa: PLC0415 - alembic takes most of a second
+
+    if sql:
+        click.echo(migrations.sql(database))
+    elif status:
+        click.echo(f"found {migrations.current(database) or 'none'}, needed {migrations.head()}")
+    else:
+        click.echo(f"schema revision {_migrate(database)}")
+
+
+@main.group()
+def orgs() -> None:
+    """Organisations."""
+
+
+@orgs.command("create")
+@DATABASE
+@click.argument("name")
+@click.option("--region", required=True, help="ISO 3166 country of its mobile numbers without country code, e.g. IN.")
+def create_org(database: str, name: str, region: str) -> None:
+    """Creates an organisation and prints its id."""
+    import phonenumbers  # noqa: PLC0415 - of phonenumberslite
+
+    region = region.upper()
+    if region not in phonenumbers.SUPPORTED_REGIONS:
+        raise click.UsageError(f"{region} is no ISO 3166 country with telephone numbers")
+    click.echo(_accounts(database).create_org(name, region))
+
+
+@orgs.command("list")
+@DATABASE
+def list_orgs(database: str) -> None:
+    """Lists the organisations."""
+    for org in _accounts(database).list_orgs():
+        click.echo(f"{org.org_id}\t{org.name}\t{org.default_region}{chr(9) + 'paused' if org.paused else ''}")
+
+
+@main.group()
+def keys() -> None:
+    """API keys of clients."""
+
+
+@keys.command("create")
+@DATABASE
+@click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+@click.option("--client", required=True, help="The name of the client, for the audit log.")
+@click.option("--role", type=ROLES, default="operator", show_default=True)
+@click.option("--expires-in-days", type=click.IntRange(1, 3650), help="Never expires if unset.")
+def create_key(database: str, org_id: int, client: str, role: str, expires_in_days: int | None) -> None:
+    """Creates a key and prints its token, which is never shown again."""
+    from points_grpc.cli.tokens import new_key  # noqa: PLC0415
+
+    accounts = _accounts(database)
+    if org_id not in {org.org_id for org in accounts.list_orgs()}:
+        raise click.UsageError(f"there is no organisation {org_id}")
+    key = new_key()
+    expires_at = datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days else None
+    accounts.create_key(
+        key.key_id, org_id, client=client, role=role, secret_hash=key.secret_hash, expires_at=expires_at
+    )
+    click.echo(key.token)
+
+
+@keys.command("list")
+@DATABASE
+@click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+def list_keys(database: str, org_id: int) -> None:
+    """Lists the keys of an organisation; never their secrets."""
+    for key in _accounts(database).list_keys(org_id):
+        state = "revoked" if key.revoked_at else f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at else "in force"
+        click.echo(f"{key.key_id}\t{key.client}\t{key.role}\t{state}")
+
+
+@keys.command("revoke")
+@DATABASE
+@click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+@click.argument("key_id")
+def revoke_key(database: str, org_id: int, key_id: str) -> None:
+    """Revokes a key; serving processes know within 5 seconds."""
+    if not _accounts(database).revoke_key(org_id, key_id):
+        raise click.ClickException(f"organisation {org_id} has no key {key_id} in force")
+    click.echo(f"revoked {key_id}")
+
+
+@main.command()
+@DATABASE
+def verify(database: str) -> None:
+    """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
+    from points_grpc.storage.engine import Database  # noqa: PLC0415
+    from points_grpc.storage.verify import verify as run  # noqa: PLC0415
+
+    report = run(Database(database))
+    for invariant, count in report.checked.items():
+        click.echo(f"{invariant}: {count} checked")
+    for one in report.differences:
+        click.echo(
+            f"DIFFERENCE {one.invariant}: organisation {one.org_id}, {one.subject}: "
+            f"expected {one.expected}, found {one.actual}"
+        )
+    if report.differences:
+        raise click.ClickException(f"{len(report.differences)} of {len(report.checked)} invariants do not hold")
+    click.echo("verify: OK")
+
+
+@main.command()
+@click.option("--address", default="127.0.0.1:50051", show_default=True)
+@click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
+def healthcheck(address: str, timeout_s: float) -> None:
+    """Asks a server for its health; exits 0 if it serves."""
+    from points_grpc.cli.health import is_serving  # noqa: PLC0415 - gRPC takes a while to import
+
+    if not is_serving(address, timeout_s):
+        raise click.ClickException(f"{address} does not serve")
+    click.echo("SERVING")
+
+
+def _migrate(database: str) -> str:
+    from points_grpc.storage.migrate import upgrade  # noqa: PLC0415 - alembic takes most of a second
+
+    return upgrade(database)
+
+
+def _accounts(database: str) -> Accounts:
+    from points_grpc.storage.accounts import Accounts  # noqa: PLC0415 - SQLAlchemy takes a while to import
+    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
+
+    opened = Database(database)
+    with _plain_errors():
+        require_schema(opened)
+    return Accounts(opened)
+
+
+def _serve(settings: Settings, *, dev: bool) -> None:
+    import uvloop  # noqa: PLC0415 - only the server needs it
+
+    from points_grpc.cli.composition import serve as run  # noqa: PLC0415
+
+    with _plain_errors():
+        uvloop.run(run(settings, dev=dev))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What an operator can mend is a sentence, not a stack trace."""
+    from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
+    from points_grpc.storage.engine import NotDurable, SchemaMismatch  # noqa: PLC0415
+    from points_grpc.storage.lease import LeaseHeld  # noqa: PLC0415
+
+    try:
+        yield
+    except (LeaseHeld, NotDurable, SchemaMismatch, StorageUnavailable, ValueError) as error:
+        raise click.ClickException(str(error)) from None

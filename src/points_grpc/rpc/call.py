@@ -1,0 +1,72 @@
+"""One call on its way through the server: who calls, until when, and what became of it.
+
+The interceptor makes a `Call` and leaves it in `CURRENT`, where the servicer finds it and notes what the log line will
+say. Nothing of a request's content belongs here.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum
+
+from points_grpc.codes import Code, GrpcCode
+
+
+class Role(IntEnum):
+    """What a credential may do; each role may do all that those before it may do. Numbers as in options.proto."""
+
+    READER = 1
+    OPERATOR = 2
+    MANAGER = 3
+    ADMIN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: an API client of an organisation, known by its credential.
+
+    `default_region` (ISO 3166) is the organisation's, for mobile numbers without country code.
+    """
+
+    org_id: int
+    client: str
+    key_id: str
+    role: Role
+    default_region: str
+    request_id_required: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """One call. Mutable, since it is filled in on the way; it never leaves its task.
+
+    `expires_at`, in seconds of the monotonic clock, is when the call ends whatever it is doing (`expired`); a command
+    is given up a little earlier, at `deadline`, so that its answer still arrives. `submitted` says that a write was
+    handed over: from then on an answer that does not come leaves the outcome open. `grpc` and `code` are what the
+    caller was told.
+    """
+
+    method: str
+    operation: str
+    correlation_id: str = ""
+    expires_at: float = 0.0
+    deadline: float = 0.0
+    expired: bool = False
+    caller: Caller | None = None
+    request_id: str = ""
+    request_id_given: bool = False
+    submitted: bool = False
+    grpc: GrpcCode = GrpcCode.OK
+    code: Code | None = None
+
+    @property
+    def known_caller(self) -> Caller:
+        """The caller, once the interceptor has identified it: no servicer runs before."""
+        if self.caller is None:
+            raise RuntimeError(f"{self.method} was reached by a caller without identity")
+        return self.caller
+
+
+CURRENT: ContextVar[Call] = ContextVar("points_grpc_call")
+"""The call that the present task serves."""

@@ -1,0 +1,55 @@
+"""The servicer of CustomerService: for each RPC its reader and its renderer, and nothing else."""
+
+from __future__ import annotations
+
+from points_grpc.rpc import parse, render
+from points_grpc.rpc.answers import Answers
+from points_grpc.rpc.refusal import Context
+from points_grpc.rpc.serve import Desk
+from points_grpc.v1 import customer_service_pb2 as pb
+from points_grpc.v1 import customer_service_pb2_grpc
+
+
+class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
+    """Manages customers."""
+
+    def __init__(self, desk: Desk, answers: Answers) -> None:
+        """Takes where commands are handed over, and who answers questions."""
+        self._desk = desk
+        self._answers = answers
+
+    async def CreateCustomer(self, request: pb.CreateCustomerRequest, context: Context) -> pb.CreateCustomerResponse:
+        """Creates a customer."""
+        return await self._desk.command(
+            request, context, parse.create_customer, render.create_customer, pb.CreateCustomerResponse
+        )
+
+    async def GetCustomer(self, request: pb.GetCustomerRequest, context: Context) -> pb.GetCustomerResponse:
+        """Reads a customer."""
+        return await self._desk.question(request, context, self._answers.get_customer, pb.GetCustomerResponse)
+
+    async def EnrolCustomer(self, request: pb.EnrolCustomerRequest, context: Context) -> pb.EnrolCustomerResponse:
+        """Enrols a customer."""
+        return await self._desk.command(
+            request, context, parse.enrol_customer, render.enrol_customer, pb.EnrolCustomerResponse
+        )
+
+    async def SetCustomerStatus(
+        self, request: pb.SetCustomerStatusRequest, context: Context
+    ) -> pb.SetCustomerStatusResponse:
+        """Sets a customer's statuses."""
+        return await self._desk.command(
+            request, context, parse.set_customer_status, render.set_customer_status, pb.SetCustomerStatusResponse
+        )
+
+    async def SetTransferLock(self, request: pb.SetTransferLockRequest, context: Context) -> pb.SetTransferLockResponse:
+        """Locks or unlocks a customer's outgoing transfers."""
+        return await self._desk.command(
+            request, context, parse.set_transfer_lock, render.set_transfer_lock, pb.SetTransferLockResponse
+        )
+
+    async def RecordPurchase(self, request: pb.RecordPurchaseRequest, context: Context) -> pb.RecordPurchaseResponse:
+        """Records a purchase."""
+        return await self._desk.command(
+            request, context, parse.record_purchase, render.record_purchase, pb.RecordPurchaseResponse
+        )

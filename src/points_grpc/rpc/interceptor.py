@@ -1,0 +1,277 @@
+"""What every call passes on its way in and out: one interceptor, one order, on the hot path.
+
+The order is API: identity (10001), role (10002), size of the metadata, draining (896, 898 on transfers), deadline
+(10011), then the servicer; an exception that nobody foresaw becomes 889 or 804 and never a stack trace on the wire. At
+the end each call is counted and leaves one line in the log. Requests are taken as bytes, so that nothing of them is
+looked at before the caller is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import secrets
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from points_grpc import codes
+from points_grpc.codes import GrpcCode
+from points_grpc.domain.failures import Failure, refusal_of
+from points_grpc.domain.outcome import Refused
+from points_grpc.rpc import failures
+from points_grpc.rpc.call import CURRENT, Call, Role
+from points_grpc.rpc.deadlines import Deadlines
+from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.ports import CallLog, Identity, Metadata, Metrics
+from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
+from points_grpc.v1 import options_pb2
+
+EXEMPT = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+"""Methods that probes and tools call without a credential, unless the deployment wants one."""
+
+ANSWER_MARGIN_S = 0.05
+"""How long before its deadline a command is given up, at most: so that the answer still arrives."""
+
+_CORRELATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_METADATA_OVERHEAD = 32
+"""What HTTP/2 adds to each header in its own count (RFC 9113, 6.5.2)."""
+
+if TYPE_CHECKING:  # generic in the stubs only
+    Handler = grpc.RpcMethodHandler[Any, Any]  # what passes through is bytes, or a message of any service
+
+
+class CallContext(Context, Protocol):
+    """What the gate needs of a servicer context."""
+
+    def invocation_metadata(self) -> Metadata | None:
+        """The metadata of the call."""
+        ...
+
+    def time_remaining(self) -> float | None:
+        """The seconds until the caller's deadline; None if there is none."""
+        ...
+
+
+def required_roles(services: Iterable[ServiceDescriptor]) -> Mapping[str, Role]:
+    """The role that each method asks for, by its full name. A method that asks for none is a mistake in the protos."""
+    found = {}
+    for service in services:
+        for method in service.methods:
+            number = method.GetOptions().Extensions[options_pb2.required_role]
+            name = f"/{service.full_name}/{method.name}"
+            if number == options_pb2.ROLE_UNSPECIFIED:
+                raise ValueError(f"{name} does not declare points.v1.required_role")
+            found[name] = Role(number)
+    return found
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """The interceptor. Set `draining` to refuse whatever still comes."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        roles: Mapping[str, Role],
+        limits: Limits,
+        metrics: Metrics,
+        log: CallLog,
+        exempt: tuple[str, ...] = EXEMPT,
+    ) -> None:
+        """Takes its neighbours; `exempt` are the beginnings of method names that need no credential."""
+        self.draining = False
+        self._identity = identity
+        self._roles = roles
+        self._limits = limits
+        self._metrics = metrics
+        self._log = log
+        self._exempt = exempt
+        self._deadlines = Deadlines()
+        self._handlers: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The handler of a method, wrapped once. Unknown methods are gRPC's to refuse, and are not remembered."""
+        method = handler_call_details.method
+        handler = self._handlers.get(method)
+        if handler is None:
+            found = await continuation(handler_call_details)
+            if found is None:
+                return None
+            handler = self._handlers[method] = self._wrapped(method, found)
+        return handler
+
+    # -- the steps of a call
+
+    def _wrapped(self, method: str, handler: Handler) -> Handler:
+        """A handler behind the gate."""
+        if method.startswith(EXEMPT):
+            return handler if method.startswith(self._exempt) else self._identified(handler)
+        if handler.unary_unary is None or handler.request_deserializer is None:
+            raise TypeError(f"{method} is not unary: the gate would not guard it")
+        required = self._roles[method]
+        inner = cast("Callable[[Message, Context], Awaitable[Message]]", handler.unary_unary)
+        decode = handler.request_deserializer
+        name = method.removeprefix("/")
+        operation = name.rpartition("/")[2]
+
+        async def serve(raw: bytes, context: CallContext) -> Message | bytes:
+            started = time.perf_counter()
+            call = Call(name, operation)
+            CURRENT.set(call)
+            answer: Message | bytes = b""
+            try:
+                refused = self._admit(call, context.invocation_metadata() or (), required)
+                if refused is None:
+                    answer = await self._served(call, raw, context, decode, inner)
+                else:
+                    refuse(context, call, refused)
+            except asyncio.CancelledError:
+                call.grpc = GrpcCode.CANCELLED
+                raise
+            finally:
+                self._record(call, time.perf_counter() - started)
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(
+            cast("Any", serve),  # the stubs know handlers of the synchronous server only
+            request_deserializer=None,
+            response_serializer=cast("Any", handler.response_serializer),
+        )
+
+    def _admit(self, call: Call, metadata: Metadata, required: Role) -> Refused | None:
+        """What stops a call before its request is looked at."""
+        call.correlation_id = _correlation_id(metadata)
+        caller = call.caller = self._identity.authenticate(metadata)
+        if caller is None:
+            return Refused(codes.UNAUTHENTICATED)
+        if caller.role < required:
+            return Refused(codes.PERMISSION_DENIED, {"required_role": required.name})
+        size = sum(len(key) + len(value) + _METADATA_OVERHEAD for key, value in metadata)
+        if size > self._limits.metadata_bytes_max:
+            return failures.malformed(
+                "metadata", f"at most {self._limits.metadata_bytes_max} bytes", operation=call.operation
+            )
+        if self.draining:
+            return refusal_of(Failure.SHUTTING_DOWN, call.operation)
+        return None
+
+    async def _served(
+        self,
+        call: Call,
+        raw: bytes,
+        context: CallContext,
+        decode: Callable[[bytes], Message],
+        inner: Callable[[Message, Context], Awaitable[Message]],
+    ) -> Message | bytes:
+        """The answer of the servicer, within the deadline."""
+        remaining = self._remaining_s(context)
+        call.expires_at = time.monotonic() + remaining
+        call.deadline = call.expires_at - min(ANSWER_MARGIN_S, remaining / 10)
+        try:
+            request = decode(raw)
+        except DecodeError:
+            refuse(context, call, failures.malformed("request", "a protobuf message", operation=call.operation))
+            return b""
+        self._deadlines.enter(call)
+        try:
+            return await inner(request, context)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not call.expired or task is None or task.uncancel():
+                raise  # the caller went away
+            failure = Failure.EXPIRED_UNKNOWN if call.submitted else Failure.EXPIRED_IN_QUEUE
+            refuse(context, call, refusal_of(failure, call.operation))
+        except Exception as error:  # noqa: BLE001 - the last resort
+            self._fail(call, context, error)
+        finally:
+            self._deadlines.leave(call)
+        return b""
+
+    def _remaining_s(self, context: CallContext) -> float:
+        """How long the call may take: what its caller allows, or the default, and never more than the maximum."""
+        remaining = context.time_remaining()
+        if remaining is None:
+            return self._limits.deadline_default_s
+        return min(remaining, self._limits.deadline_max_s)
+
+    def _fail(self, call: Call, context: Context, error: Exception) -> None:
+        """Answers for an exception. What was handed over may have been carried out all the same."""
+        failure = failures.failure_of(error)
+        refuse(context, call, refusal_of(failure, call.operation), left_open=call.submitted)
+        if failure is Failure.INTERNAL:
+            # Not the text of the exception: drivers put values of customers there.
+            self._log.error(
+                "call_failed",
+                method=call.method,
+                error=type(error).__name__,
+                frames="".join(traceback.format_tb(error.__traceback__)),
+                request_id=call.request_id,
+                correlation_id=call.correlation_id,
+            )
+
+    def _record(self, call: Call, seconds: float) -> None:
+        """Counts the call and writes its line."""
+        code = call.grpc.name
+        reason = call.code.reason if call.code else ""
+        caller = call.caller
+        self._metrics.observe(call.method, code, reason, seconds)
+        self._log.call(
+            method=call.method,
+            code=code,
+            reason=reason,
+            ms=round(seconds * 1000, 3),
+            org=caller.org_id if caller else 0,
+            client=caller.client if caller else "",
+            request_id=call.request_id,
+            correlation_id=call.correlation_id,
+        )
+
+    def _identified(self, handler: Handler) -> Handler:
+        """A method of health or reflection that needs a credential, of any role."""
+
+        def refused(context: CallContext) -> bool:
+            metadata = context.invocation_metadata() or ()
+            if self._identity.authenticate(metadata) is not None:
+                return False
+            refuse(context, Call("", ""), Refused(codes.UNAUTHENTICATED))
+            return True
+
+        async def unary(request: object, context: CallContext) -> object:
+            return None if refused(context) else await inner(request, context)
+
+        async def stream(request: object, context: Any) -> None:
+            if refused(context):
+                return
+            if not inspect.isasyncgenfunction(inner):
+                await inner(request, context)  # it writes its answers itself
+                return
+            async for answer in inner(request, context):
+                await context.write(answer)
+
+        inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_stream
+        make: Any = grpc.unary_unary_rpc_method_handler
+        if handler.response_streaming:
+            is_two_way = handler.request_streaming
+            make = grpc.stream_stream_rpc_method_handler if is_two_way else grpc.unary_stream_rpc_method_handler
+        behaviour: Any = stream if handler.response_streaming else unary
+        guarded: Handler = make(behaviour, handler.request_deserializer, handler.response_serializer)
+        return guarded
+
+
+def _correlation_id(metadata: Metadata) -> str:
+    """The caller's own correlation id, or one made here."""
+    for key, value in metadata:
+        if key == CORRELATION_KEY and isinstance(value, str) and _CORRELATION_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)

@@ -1,0 +1,75 @@
+"""The limits of the wire: each a named setting with its unit, a default and a reason. GetServerInfo serves them all.
+
+Limits on what a request may say stand in the proto comments and in parse; those of the decision core stand there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from points_grpc.rpc.ports import LimitFact
+
+
+def _limit(default: int, unit: str) -> int:
+    """A limit with its unit."""
+    return field(default=default, metadata={"unit": unit})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of one server."""
+
+    request_message_bytes_max: int = _limit(1_048_576, "bytes")
+    """A batch of 1,000 requests has about 300 KB; a compressed message is measured unpacked."""
+
+    metadata_bytes_soft_max: int = _limit(8_192, "bytes")
+    """Up to here the core takes all metadata, above it refuses some at random, from `metadata_bytes_max` on all."""
+
+    metadata_bytes_max: int = _limit(16_384, "bytes")
+    """Checked again by the interceptor: a client that sends before it has read our settings gets past the core."""
+
+    concurrent_streams_max: int = _limit(128, "calls per connection")
+    """Keeps overload out: a call that waits in the client costs the server nothing."""
+
+    concurrent_calls_max: int = _limit(4_096, "calls")
+    """The outer guard of memory. Refused without details; the queue of the writer sheds earlier and with them."""
+
+    connections_max: int = _limit(4_096, "connections")
+    """The outer guard of file descriptors."""
+
+    handshake_timeout_ms: int = _limit(5_000, "ms")
+    """Ends connections that never say anything."""
+
+    connection_idle_ms: int = _limit(300_000, "ms")
+    """Ends connections without calls."""
+
+    connection_age_ms: int = _limit(1_800_000, "ms")
+    """Spreads clients anew after a rollout, and ends streams that never send their request."""
+
+    connection_age_grace_ms: int = _limit(30_000, "ms")
+    """How long calls of an aged connection may still take; no less than `deadline_max_s`."""
+
+    ping_strikes_max: int = _limit(2, "pings")
+    """Pings too many or too early before the connection is ended."""
+
+    ping_interval_min_ms: int = _limit(10_000, "ms")
+    """How often a client without data to send may ping; common keepalive settings start at 10 s."""
+
+    keepalive_time_ms: int = _limit(60_000, "ms")
+    """How long a silent connection may be dead before the server asks."""
+
+    keepalive_timeout_ms: int = _limit(20_000, "ms")
+    """How long the server waits for an answer to that."""
+
+    deadline_default_s: int = _limit(10, "s")
+    """The deadline of a call that has none: the timeout of a client's service config does not reach the server."""
+
+    deadline_max_s: int = _limit(30, "s")
+    """The most that a call may take, whatever its deadline."""
+
+    drain_grace_s: int = _limit(30, "s")
+    """How long calls may still take when the server is told to stop."""
+
+    def facts(self) -> tuple[LimitFact, ...]:
+        """Every limit, for GetServerInfo."""
+        return tuple(LimitFact(one.name, getattr(self, one.name), one.metadata["unit"]) for one in fields(self))

@@ -1,0 +1,170 @@
+"""What the wire asks of the rest of the service: a Protocol for each neighbour, and the facts that cross over.
+
+The composition root hands in what implements them. Nothing here knows gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from points_grpc.domain.commands import Submission
+from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
+from points_grpc.domain.outcome import Party, Settled
+from points_grpc.domain.policy import Policy
+from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.rpc.call import Caller
+from points_grpc.service.ports import RequestRecord
+
+Metadata = Sequence[tuple[str, str | bytes]]
+"""The metadata of a call, keys in lower case."""
+
+
+class Submitter(Protocol):
+    """Takes writes: every command, and the checks that issue a code."""
+
+    async def submit(self, submission: Submission, deadline: float) -> Settled:
+        """
+        The answer, once it is durable. `deadline` is in seconds of `time.monotonic()`.
+
+        May be cancelled while it waits (the client went away, or the deadline passed): the command may still be
+        carried out, and a future that was cancelled must not upset the others of its batch.
+        """
+        ...
+
+
+class Checker(Protocol):
+    """Takes checks that write nothing."""
+
+    async def check(self, submission: Submission, deadline: float) -> Settled:
+        """The answer: what the deed would be told now, its proof apart."""
+        ...
+
+
+class Reads(Protocol):
+    """The service's queries (`service.ports.Queries`, where each is explained), awaited."""
+
+    async def program_book(self, org_id: int) -> ProgramBook:
+        """The organisation's programs."""
+        ...
+
+    async def customer(self, org_id: int, identifier: Identifier) -> tuple[Customer, tuple[int, ...]] | None:
+        """A customer with the programs of enrolment."""
+        ...
+
+    async def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
+        """A wallet as it stands."""
+        ...
+
+    async def lots(
+        self, org_id: int, key: WalletKey, *, include_spent: bool, after: Lot | None, limit: int, now: datetime
+    ) -> Sequence[Lot]:
+        """Lots in spending order."""
+        ...
+
+    async def transactions(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[JournalRow]:
+        """Journal transactions that touched a customer, newest first."""
+        ...
+
+    async def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:
+        """A journal transaction with all postings."""
+        ...
+
+    async def request(self, org_id: int, request_id: str) -> RequestRecord | None:
+        """The recorded outcome of a request id."""
+        ...
+
+    async def policy(self, org_id: int, program_id: int, revision: int) -> tuple[Policy, datetime] | None:
+        """A revision of a program's policy and when it came into force."""
+        ...
+
+    async def config_values(self, org_id: int) -> Mapping[str, str]:
+        """The configuration keys of the organisation."""
+        ...
+
+    async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
+        """The names of customers."""
+        ...
+
+
+class Identity(Protocol):
+    """Knows callers by the metadata of their calls. Must answer from memory: it runs before everything else."""
+
+    def authenticate(self, metadata: Metadata) -> Caller | None:
+        """The caller; None if there is no credential, or one that is unknown, expired or revoked."""
+        ...
+
+
+class Metrics(Protocol):
+    """Counts calls."""
+
+    def observe(self, method: str, code: str, reason: str, seconds: float) -> None:
+        """Counts one call: gRPC code by name, reason of the refusal or empty."""
+        ...
+
+
+class CallLog(Protocol):
+    """Where log lines go. Must not block."""
+
+    def call(
+        self,
+        *,
+        method: str,
+        code: str,
+        reason: str,
+        ms: float,
+        org: int,
+        client: str,
+        request_id: str,
+        correlation_id: str,
+    ) -> None:
+        """Writes the line of a call: what is known of it, and nothing of its content."""
+        ...
+
+    def info(self, event: str, **fields: object) -> None:
+        """Writes a line about something usual."""
+        ...
+
+    def error(self, event: str, **fields: object) -> None:
+        """Writes a line about something broken."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LimitFact:
+    """A limit in force."""
+
+    name: str
+    value: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class DurabilityFact:
+    """How acknowledged writes are kept; `settings` as read from the writer's own connection."""
+
+    backend: str
+    settings: Mapping[str, str]
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What GetServerInfo tells beside the limits of the wire itself."""
+
+    version: str
+    schema_revision: str
+    durability: DurabilityFact
+    limits: tuple[LimitFact, ...] = ()
+
+
+class Facts(Protocol):
+    """Knows the server that it runs in."""
+
+    async def server_facts(self) -> ServerFacts:
+        """The facts as they are now."""
+        ...

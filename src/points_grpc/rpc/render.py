@@ -1,0 +1,439 @@
+"""Outcomes to answers: one function per RPC that carries a command, in the order of the proto files.
+
+Nothing is decided here and nothing is looked up: what an answer shows stands in the outcome, or came along with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from points_grpc import codes
+from points_grpc.domain import model
+from points_grpc.domain import outcome as o
+from points_grpc.rpc.render_policy import policy as render_policy
+from points_grpc.rpc.status_items import status_item, warning_items
+from points_grpc.v1 import (
+    common_pb2,
+    customer_service_pb2,
+    issuance_service_pb2,
+    points_service_pb2,
+    program_service_pb2,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Result = TypeVar("Result", bound=o.Result)
+
+
+# -- PointsService
+
+
+def check_transfer(settled: o.Settled) -> points_service_pb2.CheckTransferResponse:
+    """CheckTransfer."""
+    accepted, result = _result(settled, o.CheckTransferResult)
+    return points_service_pb2.CheckTransferResponse(
+        transferable=True,
+        points_to_be_transferred=result.points,
+        points_transfer_breakup_by_earning_programs=_shares(result.shares),
+        wallets_after=balances(result.balances_after),
+        otp=_challenge(result.challenge),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        code_required=result.code_required,
+    )
+
+
+def issue_transfer_otp(settled: o.Settled) -> points_service_pb2.IssueTransferOtpResponse:
+    """IssueTransferOtp."""
+    accepted, result = _result(settled, o.IssueOtpResult)
+    return points_service_pb2.IssueTransferOtpResponse(
+        otp=_challenge(result.challenge),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def transfer_points(settled: o.Settled) -> points_service_pb2.TransferPointsResponse:
+    """TransferPoints: exactly one element of data, as the sender sees the transfer; errors stays empty."""
+    accepted, result = _result(settled, o.TransferResult)
+    transfer = points_service_pb2.PointsTransfer(
+        to_entity_id=result.destination_id,
+        to_entity_type=points_service_pb2.PointsTransfer.CUSTOMER,
+        from_entity_id=result.source_id,
+        from_entity_type=points_service_pb2.PointsTransfer.CUSTOMER,
+        points_transfer_date=timestamp(result.made_at),
+        points_transferred=sum(share.deducted for share in result.shares),
+        transfer_id=result.transfer_id,
+        transfer_type=points_service_pb2.PointsTransfer.DEDUCTION,
+        transferred_from=_party(settled, result.source_id),
+        transferred_to=_party(settled, result.destination_id),
+        notes=result.notes,
+        program_name=settled.program_name,
+        points_transfer_breakup_by_earning_programs=_shares(result.shares),
+    )
+    return points_service_pb2.TransferPointsResponse(
+        data=[transfer],
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        wallets=balances(result.balances),
+    )
+
+
+def check_redemption(settled: o.Settled) -> points_service_pb2.CheckRedemptionResponse:
+    """CheckRedemption."""
+    accepted, result = _result(settled, o.CheckRedemptionResult)
+    return points_service_pb2.CheckRedemptionResponse(
+        outcome=_REDEEMABLE,
+        points=result.points,
+        value=_money(result.value),
+        breakup_by_earning_programs=_shares(result.shares),
+        lots=_lot_shares(result.lots),
+        lots_omitted=result.lots_omitted,
+        wallets_after=balances(result.balances_after),
+        otp=_challenge(result.challenge),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        proof_required=result.proof_required,
+    )
+
+
+def issue_redemption_otp(settled: o.Settled) -> points_service_pb2.IssueRedemptionOtpResponse:
+    """IssueRedemptionOtp."""
+    accepted, result = _result(settled, o.IssueOtpResult)
+    return points_service_pb2.IssueRedemptionOtpResponse(
+        otp=_challenge(result.challenge),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def redeem_points(settled: o.Settled) -> points_service_pb2.RedeemPointsResponse:
+    """RedeemPoints."""
+    accepted, result = _result(settled, o.RedemptionResult)
+    return points_service_pb2.RedeemPointsResponse(
+        outcome=_REDEEMABLE,
+        redemption_id=result.redemption_id,
+        points=result.points,
+        value=_money(result.value),
+        redeemed_at=timestamp(result.redeemed_at),
+        breakup_by_earning_programs=_shares(result.shares),
+        lots=_lot_shares(result.lots),
+        lots_omitted=result.lots_omitted,
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        transaction_id=result.transaction_id,
+    )
+
+
+def reverse_redemption(settled: o.Settled) -> points_service_pb2.ReverseRedemptionResponse:
+    """ReverseRedemption."""
+    accepted, result = _result(settled, o.ReversalResult)
+    credited = sum(one.credited for one in result.redemptions)
+    expired = sum(one.expired for one in result.redemptions)
+    return points_service_pb2.ReverseRedemptionResponse(
+        reversal_id=result.reversal_id,
+        points_to_be_reversed=result.asked,
+        points_reversed=credited + expired,
+        credited=credited,
+        expired=expired,
+        redemptions=[
+            points_service_pb2.ReverseRedemptionResponse.ReversedRedemption(
+                redemption_id=one.redemption_id,
+                points_reversed=one.credited + one.expired,
+                credited=one.credited,
+                expired=one.expired,
+                points_left=one.left,
+            )
+            for one in result.redemptions
+        ],
+        lots=_lot_shares(result.lots),
+        lots_omitted=result.lots_omitted,
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        transaction_id=result.transaction_id,
+        reversed_at=timestamp(result.reversed_at),
+    )
+
+
+# -- IssuanceService
+
+
+def issue_points(settled: o.Settled) -> issuance_service_pb2.IssuePointsResponse:
+    """IssuePoints."""
+    accepted, result = _result(settled, o.IssueResult)
+    return issuance_service_pb2.IssuePointsResponse(
+        transaction_id=result.transaction_id,
+        lot=lot(result.lot),
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+# -- CustomerService
+
+
+def create_customer(settled: o.Settled) -> customer_service_pb2.CreateCustomerResponse:
+    """CreateCustomer."""
+    _, result = _result(settled, o.CustomerResult)
+    return customer_service_pb2.CreateCustomerResponse(
+        customer=customer(result.customer, result.program_ids),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def enrol_customer(settled: o.Settled) -> customer_service_pb2.EnrolCustomerResponse:
+    """EnrolCustomer."""
+    _, result = _result(settled, o.CustomerResult)
+    return customer_service_pb2.EnrolCustomerResponse(
+        customer=customer(result.customer, result.program_ids),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def set_customer_status(settled: o.Settled) -> customer_service_pb2.SetCustomerStatusResponse:
+    """SetCustomerStatus."""
+    _, result = _result(settled, o.CustomerResult)
+    return customer_service_pb2.SetCustomerStatusResponse(
+        customer=customer(result.customer, result.program_ids),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def set_transfer_lock(settled: o.Settled) -> customer_service_pb2.SetTransferLockResponse:
+    """SetTransferLock."""
+    _, result = _result(settled, o.CustomerResult)
+    return customer_service_pb2.SetTransferLockResponse(
+        customer=customer(result.customer, result.program_ids),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def record_purchase(settled: o.Settled) -> customer_service_pb2.RecordPurchaseResponse:
+    """RecordPurchase."""
+    _, result = _result(settled, o.PurchaseResult)
+    return customer_service_pb2.RecordPurchaseResponse(
+        lifetime_purchases=result.lifetime_purchases,
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+# -- ProgramService
+
+
+def create_program(settled: o.Settled) -> program_service_pb2.CreateProgramResponse:
+    """CreateProgram."""
+    _, result = _result(settled, o.ProgramResult)
+    return program_service_pb2.CreateProgramResponse(
+        program=program(result.program, default=result.default),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def create_program_group(settled: o.Settled) -> program_service_pb2.CreateProgramGroupResponse:
+    """CreateProgramGroup."""
+    _, result = _result(settled, o.GroupResult)
+    return program_service_pb2.CreateProgramGroupResponse(
+        program_group_id=result.group_id,
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def set_policy(settled: o.Settled) -> program_service_pb2.SetPolicyResponse:
+    """SetPolicy."""
+    _, result = _result(settled, o.PolicyResult)
+    return program_service_pb2.SetPolicyResponse(
+        policy=render_policy(result.policy, timestamp(result.created_at)),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def set_config_key(settled: o.Settled) -> program_service_pb2.SetConfigKeyResponse:
+    """SetConfigKey."""
+    _result(settled, o.DoneResult)
+    return program_service_pb2.SetConfigKeyResponse(request_id=settled.request_id, replayed=settled.replayed)
+
+
+def set_pause(settled: o.Settled) -> program_service_pb2.SetPauseResponse:
+    """SetPause."""
+    _result(settled, o.DoneResult)
+    return program_service_pb2.SetPauseResponse(request_id=settled.request_id, replayed=settled.replayed)
+
+
+# -- parts of answers
+
+
+def timestamp(at: datetime) -> Timestamp:
+    """A time on the wire."""
+    since = at - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+
+
+def balances(given: Iterable[o.Balance]) -> list[common_pb2.WalletBalance]:
+    """Wallets as an operation leaves them."""
+    return [balance(one) for one in given]
+
+
+def balance(given: o.Balance) -> common_pb2.WalletBalance:
+    """A wallet as it stands."""
+    return common_pb2.WalletBalance(
+        customer_id=given.customer_id,
+        program_id=given.program_id,
+        wallet_version=given.version,
+        current=given.current,
+        redeemable=given.redeemable,
+        transferable=given.transferable,
+        promised=given.promised,
+        held=given.held,
+    )
+
+
+def lot(given: model.Lot) -> common_pb2.Lot:
+    """A lot. What is available shows no time from which it is."""
+    return common_pb2.Lot(
+        lot_id=given.lot_id,
+        customer_id=given.customer_id,
+        program_id=given.program_id,
+        earning_program_id=given.earning_program_id,
+        source=common_pb2.Lot.Source.ValueType(given.source),
+        category=given.category,
+        points=given.points,
+        remaining=given.remaining,
+        held=given.held,
+        awarded_at=timestamp(given.awarded_at),
+        available_from=_moment(given.available_from if given.promised else None),
+        expires_at=_moment(given.expires_at),
+        parent_lot_id=given.parent_lot_id or 0,
+        root_lot_id=given.root_lot_id,
+        transaction_id=given.transaction_id,
+    )
+
+
+def customer(given: model.Customer, program_ids: Iterable[int]) -> customer_service_pb2.Customer:
+    """A customer."""
+    identifiers = (
+        (common_pb2.CustomerIdentifier.MOBILE, given.mobile),
+        (common_pb2.CustomerIdentifier.EMAIL, given.email),
+        (common_pb2.CustomerIdentifier.EXTERNAL_ID, given.external_id),
+    )
+    return customer_service_pb2.Customer(
+        customer_id=given.customer_id,
+        first_name=given.first_name,
+        last_name=given.last_name,
+        identifiers=[common_pb2.CustomerIdentifier(type=kind, value=value) for kind, value in identifiers if value],
+        enrolled_program_ids=program_ids,
+        campaign_contact=given.campaign_contact,
+        fraud_status=customer_service_pb2.Customer.FraudStatus.ValueType(given.fraud_status),
+        status_label=customer_service_pb2.Customer.StatusLabel.ValueType(given.status_label),
+        transfers_locked_until=_moment(given.transfers_locked_until),
+        created_at=timestamp(given.created_at),
+        merged_into_customer_id=given.merged_into or 0,
+    )
+
+
+def program(given: model.Program, *, default: bool) -> program_service_pb2.Program:
+    """A program."""
+    return program_service_pb2.Program(
+        program_id=given.program_id,
+        name=given.name,
+        active=given.active,
+        default_program=default,
+        decimal_places=given.decimal_places,
+        time_zone=given.time_zone,
+        program_group_id=given.group_id or 0,
+        paused=given.paused,
+        policy_revision=given.policy.revision,
+    )
+
+
+_REDEEMABLE = status_item(codes.POINTS_REDEEMED_OR_REDEEMABLE)
+
+
+def _result(settled: o.Settled, kind: type[Result]) -> tuple[o.Accepted, Result]:
+    """The acceptance and its result, which the operation fixes."""
+    outcome = settled.outcome
+    if isinstance(outcome, o.Refused) or not isinstance(outcome.result, kind):
+        raise TypeError(f"expected a {kind.__name__}")
+    return outcome, outcome.result
+
+
+def _moment(at: datetime | None) -> Timestamp | None:
+    """A time on the wire that may be unset."""
+    return None if at is None else timestamp(at)
+
+
+def _shares(given: Iterable[o.ProgramShare]) -> list[common_pb2.EarningProgramBreakup]:
+    """What was taken, by the program in which the points were earned."""
+    return [
+        common_pb2.EarningProgramBreakup(
+            program_id=one.program_id, deducted_points=one.deducted, program_current_points=one.left
+        )
+        for one in given
+    ]
+
+
+def _lot_shares(given: Iterable[o.LotShare]) -> list[common_pb2.LotBreakup]:
+    """What was taken from, or given to, each lot."""
+    return [
+        common_pb2.LotBreakup(
+            lot_id=one.lot_id,
+            earning_program_id=one.earning_program_id,
+            points=one.points,
+            expires_at=_moment(one.expires_at),
+        )
+        for one in given
+    ]
+
+
+def _party(settled: o.Settled, customer_id: int) -> points_service_pb2.PointsTransfer.Party:
+    """A customer who took part, with the names as they are now."""
+    for one in settled.parties:
+        if one.customer_id == customer_id:
+            return points_service_pb2.PointsTransfer.Party(
+                user_id=one.customer_id,
+                first_name=one.first_name,
+                last_name=one.last_name,
+                external_id=one.external_id,
+            )
+    return points_service_pb2.PointsTransfer.Party(user_id=customer_id)
+
+
+def _challenge(given: o.Challenge | None) -> common_pb2.OtpChallenge | None:
+    """A code on its way."""
+    if given is None:
+        return None
+    return common_pb2.OtpChallenge(
+        masked_target=given.masked_target,
+        channels=given.channels,
+        expires_at=timestamp(given.expires_at),
+        attempts_left=given.attempts_left,
+    )
+
+
+def _money(given: o.MoneyValue | None) -> common_pb2.Money | None:
+    """An amount of money."""
+    if given is None:
+        return None
+    return common_pb2.Money(currency_code=given.currency_code, minor_units=given.minor_units)

@@ -1,0 +1,100 @@
+"""What the server tells about itself: the catalogue of codes, and the limits and durability in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from points_grpc.codes import CATALOGUE, Code, Table
+from points_grpc.domain.identifiers import VALUE_LENGTH_MAX
+from points_grpc.domain.model import POINTS_MAX
+from points_grpc.domain.outcome import Refused
+from points_grpc.domain.references import TRANSACTION_NUMBER_MAX
+from points_grpc.rpc import parse, parse_policy, shape
+from points_grpc.rpc.answers import LOTS_PAGE_MAX, TRANSACTIONS_PAGE_MAX, one_page_only
+from points_grpc.rpc.call import Caller
+from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.ports import Facts, LimitFact
+from points_grpc.v1 import catalog_service_pb2, options_pb2
+
+REQUEST_LIMITS = (
+    LimitFact("points_max", POINTS_MAX, "points in the smallest unit"),
+    LimitFact("request_id_length_max", shape.REQUEST_ID_LENGTH_MAX, "characters"),
+    LimitFact("identifier_length_max", VALUE_LENGTH_MAX, "characters"),
+    LimitFact("notes_length_max", shape.NOTES_LENGTH_MAX, "characters"),
+    LimitFact("code_length_max", shape.CODE_LENGTH_MAX, "characters"),
+    LimitFact("name_length_max", parse.NAME_LENGTH_MAX, "characters"),
+    LimitFact("category_length_max", parse.CATEGORY_LENGTH_MAX, "characters"),
+    LimitFact("transaction_number_length_max", TRANSACTION_NUMBER_MAX, "characters"),
+    LimitFact("external_reference_length_max", parse.EXTERNAL_REFERENCE_LENGTH_MAX, "characters"),
+    LimitFact("config_value_length_max", parse.CONFIG_VALUE_LENGTH_MAX, "characters"),
+    LimitFact("identifiers_max", parse.IDENTIFIERS_MAX, "identifiers"),
+    LimitFact("enrolments_max", parse.ENROLMENTS_MAX, "programs"),
+    LimitFact("group_programs_max", parse.GROUP_PROGRAMS_MAX, "programs"),
+    LimitFact("expiry_days_max", parse.EXPIRY_DAYS_MAX, "days"),
+    LimitFact("expiry_months_max", parse.EXPIRY_MONTHS_MAX, "months"),
+    LimitFact("categories_max", parse_policy.CATEGORIES_MAX, "categories"),
+    LimitFact("velocity_limits_max", parse_policy.VELOCITY_LIMITS_MAX, "limits"),
+    LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),
+    LimitFact("transactions_page_max", TRANSACTIONS_PAGE_MAX, "transactions"),
+)
+"""The bounds of requests and answers, which no setting changes."""
+
+_TABLES = tuple(Table)
+
+
+class SelfDescription:
+    """Describes the server."""
+
+    def __init__(self, facts: Facts, limits: Limits, clock: Callable[[], datetime]) -> None:
+        """Takes who knows the server, and the limits of the wire."""
+        self._facts = facts
+        self._limits = limits
+        self._clock = clock
+
+    async def list_codes(
+        self, request: catalog_service_pb2.ListCodesRequest, caller: Caller
+    ) -> catalog_service_pb2.ListCodesResponse | Refused:
+        """ListCodes."""
+        if refused := one_page_only(request, shape.Shape(shape.SERVICE, caller.default_region, self._clock())):
+            return refused
+        return catalog_service_pb2.ListCodesResponse(codes=_ENTRIES)
+
+    async def get_server_info(
+        self,
+        request: catalog_service_pb2.GetServerInfoRequest,  # noqa: ARG002 - it is empty
+        caller: Caller,  # noqa: ARG002 - all callers may know
+    ) -> catalog_service_pb2.GetServerInfoResponse | Refused:
+        """GetServerInfo."""
+        facts = await self._facts.server_facts()
+        response = catalog_service_pb2.GetServerInfoResponse
+        return response(
+            version=facts.version,
+            schema_revision=facts.schema_revision,
+            limits=[
+                response.Limit(name=one.name, value=one.value, unit=one.unit)
+                for one in (*self._limits.facts(), *REQUEST_LIMITS, *facts.limits)
+            ],
+            durability=response.Durability(
+                backend=facts.durability.backend,
+                settings=facts.durability.settings,
+                durable=facts.durability.durable,
+            ),
+        )
+
+
+def _entry(code: Code) -> catalog_service_pb2.CodeEntry:
+    """One coded outcome."""
+    return catalog_service_pb2.CodeEntry(
+        table=code.table.value,
+        code=code.number,
+        reason=code.reason,
+        grpc_code=code.grpc.name,
+        retry=options_pb2.RetryAdvice.Value(f"RETRY_ADVICE_{code.retry.value}"),
+        message=code.message,
+        metadata_keys=code.metadata_keys,
+        operations=code.operations,
+    )
+
+
+_ENTRIES = [_entry(code) for code in sorted(CATALOGUE, key=lambda code: (_TABLES.index(code.table), code.number))]

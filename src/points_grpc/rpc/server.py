@@ -1,0 +1,175 @@
+"""The gRPC server: all services, health, reflection, limits; how it starts and how it drains.
+
+The composition root hands in a `Wiring`. Which event loop runs, which signals stop it and where settings come from is
+decided there and not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from points_grpc.rpc.answers import Answers
+from points_grpc.rpc.catalog_service import CatalogServicer
+from points_grpc.rpc.customer_service import CustomerServicer
+from points_grpc.rpc.health import Health
+from points_grpc.rpc.interceptor import EXEMPT, Gate, required_roles
+from points_grpc.rpc.issuance_service import IssuanceServicer
+from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.metrics import NoMetrics
+from points_grpc.rpc.pages import Pages
+from points_grpc.rpc.points_service import PointsServicer
+from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter
+from points_grpc.rpc.program_service import ProgramServicer
+from points_grpc.rpc.self_description import SelfDescription
+from points_grpc.rpc.serve import Desk
+from points_grpc.rpc.wallet_service import WalletServicer
+from points_grpc.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    codes_pb2,
+    customer_service_pb2,
+    customer_service_pb2_grpc,
+    issuance_service_pb2,
+    issuance_service_pb2_grpc,
+    points_service_pb2,
+    points_service_pb2_grpc,
+    program_service_pb2,
+    program_service_pb2_grpc,
+    wallet_service_pb2,
+    wallet_service_pb2_grpc,
+)
+
+SERVICES: tuple[ServiceDescriptor, ...] = tuple(
+    file.DESCRIPTOR.services_by_name[name]
+    for file, name in (
+        (points_service_pb2, "PointsService"),
+        (issuance_service_pb2, "IssuanceService"),
+        (wallet_service_pb2, "WalletService"),
+        (customer_service_pb2, "CustomerService"),
+        (program_service_pb2, "ProgramService"),
+        (catalog_service_pb2, "CatalogService"),
+    )
+)
+"""Every service of ours."""
+
+RESOLVABLE = (error_details_pb2.DESCRIPTOR, codes_pb2.DESCRIPTOR)
+"""Files that no service imports and that reflection must resolve: what refusals carry, and the catalogue's options."""
+
+
+def _now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What a server is made of.
+
+    `page_key` is the same on every process of a deployment. `exempt` are the beginnings of method names that need no
+    credential: health and reflection, unless the deployment wants one there too.
+    """
+
+    submitter: Submitter
+    checker: Checker
+    reads: Reads
+    identity: Identity
+    facts: Facts
+    log: CallLog
+    page_key: bytes = field(repr=False)
+    metrics: Metrics = field(default_factory=NoMetrics)
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], datetime] = _now
+    exempt: tuple[str, ...] = EXEMPT
+    has_reflection: bool = True
+
+
+class PointsServer:
+    """One server: `bind`, then `start`; `drain` ends it."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        """Builds the server. Must run in the event loop that will serve."""
+        limits = wiring.limits
+        self._limits = limits
+        self._gate = Gate(
+            identity=wiring.identity,
+            roles=required_roles(SERVICES),
+            limits=limits,
+            metrics=wiring.metrics,
+            log=wiring.log,
+            exempt=wiring.exempt,
+        )
+        self._server = grpc.aio.server(
+            interceptors=(self._gate,),
+            options=channel_options(limits),
+            maximum_concurrent_rpcs=limits.concurrent_calls_max,
+        )
+        self._health = Health(service.full_name for service in SERVICES)
+        add_services(self._server, wiring)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if wiring.has_reflection:
+            names = [service.full_name for service in SERVICES]
+            names += [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self._server)
+
+    def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Takes an address, with TLS if there are credentials, and returns the port."""
+        if credentials is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, credentials)
+
+    async def start(self) -> None:
+        """Starts to serve, and says so."""
+        await self._server.start()
+        self._health.serve()
+
+    async def drain(self, grace_s: float | None = None) -> None:
+        """Says that it serves no more, refuses what still comes, lets calls end for a while, and stops."""
+        self._health.stop()
+        self._gate.draining = True
+        await self._server.stop(self._limits.drain_grace_s if grace_s is None else grace_s)
+
+    async def wait(self) -> None:
+        """Waits until the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+def add_services(server: grpc.aio.Server, wiring: Wiring) -> None:
+    """Adds all services of ours to a server."""
+    desk = Desk(wiring.submitter, wiring.checker, wiring.clock)
+    answers = Answers(wiring.reads, Pages(wiring.page_key), wiring.clock)
+    description = SelfDescription(wiring.facts, wiring.limits, wiring.clock)
+    points_service_pb2_grpc.add_PointsServiceServicer_to_server(PointsServicer(desk), server)
+    issuance_service_pb2_grpc.add_IssuanceServiceServicer_to_server(IssuanceServicer(desk), server)
+    wallet_service_pb2_grpc.add_WalletServiceServicer_to_server(WalletServicer(desk, answers), server)
+    customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(desk, answers), server)
+    program_service_pb2_grpc.add_ProgramServiceServicer_to_server(ProgramServicer(desk, answers), server)
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(desk, description), server)
+
+
+def channel_options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """The limits as the core takes them. Decompression stays on: the message size is measured unpacked."""
+    return (
+        ("grpc.max_receive_message_length", limits.request_message_bytes_max),
+        ("grpc.max_metadata_size", limits.metadata_bytes_soft_max),
+        ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.max_concurrent_streams", limits.concurrent_streams_max),
+        ("grpc.max_allowed_incoming_connections", limits.connections_max),
+        ("grpc.server_handshake_timeout_ms", limits.handshake_timeout_ms),
+        ("grpc.max_connection_idle_ms", limits.connection_idle_ms),
+        ("grpc.max_connection_age_ms", limits.connection_age_ms),
+        ("grpc.max_connection_age_grace_ms", limits.connection_age_grace_ms),
+        ("grpc.keepalive_time_ms", limits.keepalive_time_ms),
+        ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_ms),
+        ("grpc.http2.max_ping_strikes", limits.ping_strikes_max),
+        ("grpc.http2.min_ping_interval_without_data_ms", limits.ping_interval_min_ms),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", limits.ping_interval_min_ms),
+        ("grpc.so_reuseport", 0),
+    )

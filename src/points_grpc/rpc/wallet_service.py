@@ -1,0 +1,36 @@
+"""The servicer of WalletService: for each RPC who answers it, and nothing else."""
+
+from __future__ import annotations
+
+from points_grpc.rpc.answers import Answers
+from points_grpc.rpc.refusal import Context
+from points_grpc.rpc.serve import Desk
+from points_grpc.v1 import wallet_service_pb2 as pb
+from points_grpc.v1 import wallet_service_pb2_grpc
+
+
+class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
+    """Reads wallets, lots and the journal."""
+
+    def __init__(self, desk: Desk, answers: Answers) -> None:
+        """Takes who passes questions on, and who answers them."""
+        self._desk = desk
+        self._answers = answers
+
+    async def GetWallet(self, request: pb.GetWalletRequest, context: Context) -> pb.GetWalletResponse:
+        """Reads balances."""
+        return await self._desk.question(request, context, self._answers.get_wallet, pb.GetWalletResponse)
+
+    async def ListLots(self, request: pb.ListLotsRequest, context: Context) -> pb.ListLotsResponse:
+        """Lists lots."""
+        return await self._desk.question(request, context, self._answers.list_lots, pb.ListLotsResponse)
+
+    async def ListTransactions(
+        self, request: pb.ListTransactionsRequest, context: Context
+    ) -> pb.ListTransactionsResponse:
+        """Lists journal transactions."""
+        return await self._desk.question(request, context, self._answers.list_transactions, pb.ListTransactionsResponse)
+
+    async def GetTransaction(self, request: pb.GetTransactionRequest, context: Context) -> pb.GetTransactionResponse:
+        """Reads a journal transaction, or what became of a command."""
+        return await self._desk.question(request, context, self._answers.get_transaction, pb.GetTransactionResponse)

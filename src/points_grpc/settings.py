@@ -1,0 +1,38 @@
+"""The settings of a server process: environment, then flags. Every limit has its unit in its name and a reason here.
+
+Flags of the command line win over the environment (prefix POINTS_GRPC_).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What a server process can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="POINTS_GRPC_", frozen=True, extra="forbid")
+
+    database: str = Field("sqlite:///points.db", description="Database URL.")
+    host: str = Field("127.0.0.1", description="Address to bind. Loopback unless told otherwise.")
+    port: int = Field(50051, ge=0, le=65535, description="Port to bind; 0 lets the system choose.")
+    keys_file: Path | None = Field(
+        None, description="File with the secret keys; beside a SQLite database if unset. Made with mode 0600 if absent."
+    )
+    ready_file: Path | None = Field(None, description="File that is written when the server serves.")
+    otp_sender: str = Field("none", pattern="^(none|console)$", description="How one-time codes leave the server.")
+    deadline_default_s: float = Field(10.0, gt=0, le=300, description="Deadline of calls that come without one.")
+    drain_s: float = Field(10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM.")
+    batch_max: int = Field(256, ge=1, le=1000, description="Commands that share a commit.")
+    waiting_max: int = Field(8192, ge=1, description="Commands that may wait; more are shed with RetryInfo.")
+    queue_age_max_s: float = Field(5.0, gt=0, description="Age of the queue from which on callers are shed.")
+    readers: int = Field(4, ge=1, le=64, description="Reads and checks that run at once.")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port of the Prometheus endpoint on loopback; 0 for none.")
+    log_calls: bool = Field(True, description="One structured line per call on standard error.")
+
+    def keys_path(self, database: Path) -> Path:
+        """Where the secret keys are: the file named, or one beside the database file."""
+        return self.keys_file or database.with_name(f"{database.name}.keys.json")

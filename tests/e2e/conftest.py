@@ -1,0 +1,23 @@
+"""One development server for all tests of a worker; each test works on customers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from running import Caller, RunningServer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    running = RunningServer(tmp_path_factory.mktemp("server"), "--dev").start()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def caller(server: RunningServer) -> Iterator[Caller]:
+    client = Caller(server.address, server.token)
+    yield client
+    client.close()

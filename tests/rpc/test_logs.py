@@ -1,0 +1,126 @@
+"""The log's lines, and that writing them holds nobody up; the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+import time
+
+from prometheus_client import generate_latest
+
+from points_grpc.rpc.logs import LineSink, make_logger
+from points_grpc.rpc.metrics import PrometheusMetrics
+
+CALL = {
+    "method": "points.v1.PointsService/TransferPoints",
+    "code": "OK",
+    "reason": "",
+    "ms": 1.25,
+    "org": 1,
+    "client": "till",
+    "request_id": "r-1",
+    "correlation_id": "c-1",
+}
+
+
+def lines(stream: io.BytesIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_lines() -> None:
+    """Lines are JSON, events and calls alike; without an event loop they are written at once."""
+    stream = io.BytesIO()
+    log = make_logger(LineSink(stream))
+    log.call(**CALL)  # type: ignore[arg-type]
+    log.error("call_failed", error="ValueError")
+    log.info("started", port=50_051)
+
+    call, failed, started = lines(stream)
+    assert {key: value for key, value in call.items() if key != "time"} == {"event": "call", **CALL}
+    assert (failed["event"], failed["level"], failed["error"]) == ("call_failed", "error", "ValueError")
+    assert (started["event"], started["level"], started["port"]) == ("started", "info", 50_051)
+
+
+def test_calls_can_be_left_out() -> None:
+    """Lines of calls can be switched off; events go on."""
+    stream = io.BytesIO()
+    log = make_logger(LineSink(stream), calls=False)
+    log.call(**CALL)  # type: ignore[arg-type]
+    log.info("started")
+
+    assert [line["event"] for line in lines(stream)] == ["started"]
+
+
+class Stuck(io.BytesIO):
+    """A reader of the log that stands still."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def write(self, data: object) -> int:  # type: ignore[override]
+        self.go_on.wait(10)
+        return super().write(data)  # type: ignore[arg-type]
+
+
+def test_stuck_reader() -> None:
+    """A log that nobody reads holds up no call: lines beyond the queue are dropped and counted."""
+    stream = Stuck()
+    sink = LineSink(stream, lines_max=10, flush_s=0.001)
+    log = make_logger(sink)
+
+    async def run() -> float:
+        sink.attach(asyncio.get_running_loop())
+        log.call(**CALL)  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        started = time.perf_counter()
+        for _ in range(15):
+            log.call(**CALL)  # type: ignore[arg-type]
+        seconds = time.perf_counter() - started
+        stream.go_on.set()
+        await asyncio.sleep(0.1)
+        return seconds
+
+    seconds = asyncio.run(run())
+
+    assert seconds < 0.1
+    written = lines(stream)
+    assert [line["event"] for line in written].count("call") == 11
+    assert written[-1] == {"event": "log_lines_dropped", "count": 5}
+
+
+def test_lines_of_other_threads() -> None:
+    """Lines may come from any thread, and none gets lost."""
+    stream = io.BytesIO()
+    sink = LineSink(stream, flush_s=0.001)
+    log = make_logger(sink)
+
+    async def run() -> None:
+        sink.attach(asyncio.get_running_loop())
+        threads = [threading.Thread(target=lambda: [log.info("line") for _ in range(200)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+    sink.attach(None)
+    sink.flush()
+
+    assert len(lines(stream)) == 800
+
+
+def test_metrics() -> None:
+    """Calls are counted by method, code and reason, and measured by method."""
+    metrics = PrometheusMetrics()
+    for _ in range(3):
+        metrics.observe("S/M", "OK", "", 0.004)
+    metrics.observe("S/M", "NOT_FOUND", "CUSTOMER_NOT_FOUND", 0.5)
+
+    text = generate_latest(metrics.registry).decode()
+    assert 'points_grpc_calls_total{code="OK",method="S/M",reason=""} 3.0' in text
+    assert 'points_grpc_calls_total{code="NOT_FOUND",method="S/M",reason="CUSTOMER_NOT_FOUND"} 1.0' in text
+    assert 'points_grpc_call_seconds_bucket{le="0.005",method="S/M"} 3.0' in text

@@ -1,0 +1,187 @@
+"""The neighbours of the wire as the tests need them: they answer what they are told to and remember what they got."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from points_grpc.domain.commands import Submission
+from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
+from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Settled
+from points_grpc.domain.policy import Policy
+from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.rpc.call import Caller, Role
+from points_grpc.rpc.ports import DurabilityFact, LimitFact, Metadata, ServerFacts
+from points_grpc.service.ports import RequestRecord
+
+NOW = datetime(2026, 3, 15, 12, 0, tzinfo=UTC)
+
+
+class NullLog:
+    """Keeps lines in memory."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.errors: list[tuple[str, dict[str, object]]] = []
+
+    def call(self, **fields: Any) -> None:
+        self.calls.append(fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        pass
+
+    def error(self, event: str, **fields: object) -> None:
+        self.errors.append((event, fields))
+
+
+class FakeSubmitter:
+    """Takes writes and checks; `outcome` is the answer, `wait_s` how long it takes, `error` what it raises."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome = Accepted(DoneResult())
+        self.replayed = False
+        self.wait_s = 0.0
+        self.error: Exception | None = None
+        self.parties: tuple[Party, ...] = ()
+        self.program_name = ""
+        self.submitted: list[tuple[Submission, float]] = []
+        self.checked: list[tuple[Submission, float]] = []
+        self.cancelled = 0
+
+    async def submit(self, submission: Submission, deadline: float) -> Settled:
+        self.submitted.append((submission, deadline))
+        return await self._settle(submission)
+
+    async def check(self, submission: Submission, deadline: float) -> Settled:
+        self.checked.append((submission, deadline))
+        return await self._settle(submission)
+
+    async def _settle(self, submission: Submission) -> Settled:
+        try:
+            if self.wait_s:
+                await asyncio.sleep(self.wait_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error:
+            raise self.error
+        return Settled(
+            outcome=self.outcome,
+            request_id=submission.request_id,
+            replayed=self.replayed,
+            parties=self.parties,
+            program_name=self.program_name,
+        )
+
+
+class FakeReads:
+    """Holds a small world in memory."""
+
+    def __init__(self, book: ProgramBook | None = None) -> None:
+        self.book = book
+        self.customers: dict[Identifier, tuple[Customer, tuple[int, ...]]] = {}
+        self.wallet_view: WalletView | None = None
+        self.lot_list: list[Lot] = []
+        self.journal: list[JournalRow] = []
+        self.records: dict[str, RequestRecord] = {}
+        self.policies: dict[tuple[int, int], tuple[Policy, datetime]] = {}
+        self.config: dict[str, str] = {}
+        self.asked: list[tuple[Any, ...]] = []
+        self.error: Exception | None = None
+
+    def _note(self, *asked: Any) -> None:
+        self.asked.append(asked)
+        if self.error:
+            raise self.error
+
+    async def program_book(self, org_id: int) -> ProgramBook:
+        self._note("program_book", org_id)
+        assert self.book is not None
+        return self.book
+
+    async def customer(self, org_id: int, identifier: Identifier) -> tuple[Customer, tuple[int, ...]] | None:
+        self._note("customer", org_id, identifier)
+        return self.customers.get(identifier)
+
+    async def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
+        self._note("wallet", org_id, key, barred_sources, now)
+        assert self.wallet_view is not None
+        return self.wallet_view
+
+    async def lots(
+        self, org_id: int, key: WalletKey, *, include_spent: bool, after: Lot | None, limit: int, now: datetime
+    ) -> Sequence[Lot]:
+        self._note("lots", org_id, key, include_spent, limit, now)
+        start = 0
+        if after is not None:
+            places = [(one.expires_at, one.awarded_at, one.lot_id) for one in self.lot_list]
+            start = places.index((after.expires_at, after.awarded_at, after.lot_id)) + 1
+        return self.lot_list[start : start + limit]
+
+    async def transactions(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[JournalRow]:
+        self._note("transactions", org_id, customer_id, program_id, before, limit)
+        found = [row for row in self.journal if before == 0 or row.entry.transaction_id < before]
+        return found[:limit]
+
+    async def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:
+        self._note("transaction", org_id, transaction_id)
+        return next((row for row in self.journal if row.entry.transaction_id == transaction_id), None)
+
+    async def request(self, org_id: int, request_id: str) -> RequestRecord | None:
+        self._note("request", org_id, request_id)
+        return self.records.get(request_id)
+
+    async def policy(self, org_id: int, program_id: int, revision: int) -> tuple[Policy, datetime] | None:
+        self._note("policy", org_id, program_id, revision)
+        return self.policies.get((program_id, revision))
+
+    async def config_values(self, org_id: int) -> Mapping[str, str]:
+        self._note("config_values", org_id)
+        return self.config
+
+    async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
+        self._note("parties", org_id, customer_ids)
+        return {}
+
+
+class FakeIdentity:
+    """Knows one caller by the token `Bearer <role>`."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.request_id_required = False
+
+    def authenticate(self, metadata: Metadata) -> Caller | None:
+        self.asked += 1
+        token = dict(metadata).get("authorization", "")
+        if not isinstance(token, str) or not token.startswith("Bearer "):
+            return None
+        role = Role[token.removeprefix("Bearer ").upper()]
+        return Caller(1, "till", "k1", role, "IN", self.request_id_required)
+
+
+class FakeMetrics:
+    """Remembers what was counted."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str]] = []
+
+    def observe(self, method: str, code: str, reason: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.seen.append((method, code, reason))
+
+
+class FakeFacts:
+    """A server that knows itself."""
+
+    async def server_facts(self) -> ServerFacts:
+        return ServerFacts(
+            version="1.2.3",
+            schema_revision="0001",
+            durability=DurabilityFact("sqlite", {"synchronous": "FULL"}, durable=True),
+            limits=(LimitFact("batch_max", 256, "commands"),),
+        )

@@ -1,0 +1,179 @@
+"""A real server in a process of its own, over a database file of its own; and what callers need to talk to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from points_grpc.cli.tokens import new_key
+from points_grpc.storage.accounts import Accounts
+from points_grpc.storage.engine import Database
+from points_grpc.storage.migrate import upgrade
+from points_grpc.v1 import (
+    catalog_service_pb2_grpc,
+    common_pb2,
+    customer_service_pb2_grpc,
+    issuance_service_pb2_grpc,
+    points_service_pb2_grpc,
+    program_service_pb2_grpc,
+    wallet_service_pb2_grpc,
+)
+
+START_TIMEOUT_S = 30.0
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningServer:
+    """`points-grpc serve` over a database in a folder; can be stopped, killed, and started again on the same port."""
+
+    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.path = folder / "points.db"
+        self.database = f"sqlite:///{self.path}"
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._arguments = arguments
+        self._environment = {**os.environ, **(environment or {})}
+        self._ready_file = folder / "ready.json"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.token = ""
+        upgrade(self.database)
+
+    def start(self) -> RunningServer:
+        """Starts the process and waits until it serves."""
+        self._ready_file.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "points_grpc", "serve", "--port", str(self.port)]
+        command += ["--database", self.database, "--ready-file", str(self._ready_file), *self._arguments]
+        with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
+            self.process = subprocess.Popen(command, stdout=out, stderr=err, env=self._environment)
+        until = time.monotonic() + START_TIMEOUT_S
+        while not self._ready_file.exists():
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"the server did not start: {self.errors()[-2000:]}")
+            time.sleep(0.01)
+        self.token = json.loads(self._ready_file.read_text()).get("token", "")
+        return self
+
+    def stop(self) -> int:
+        """Ends it as an operator would; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """Ends it as a power cut would, as far as a process can feel one."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def close(self) -> None:
+        """Ends it if it still runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def output(self) -> str:
+        """What it printed."""
+        return (self.folder / "out.log").read_text()
+
+    def errors(self) -> str:
+        """What it logged."""
+        return (self.folder / "err.log").read_text()
+
+    def organisation(self, name: str = "org", region: str = "IN") -> int:
+        """Creates an organisation beside the server."""
+        with self._accounts() as accounts:
+            return accounts.create_org(name, region)
+
+    def key(self, org_id: int, role: str = "admin", client: str = "test") -> str:
+        """Creates a key beside the server; the server knows it within seconds."""
+        key = new_key()
+        with self._accounts() as accounts:
+            accounts.create_key(key.key_id, org_id, client=client, role=role, secret_hash=key.secret_hash)
+        return key.token
+
+    @contextlib.contextmanager
+    def _accounts(self) -> Iterator[Accounts]:
+        database = Database(self.database)
+        try:
+            yield Accounts(database)
+        finally:
+            database.close()
+
+
+class Caller:
+    """A client with a key: `caller.points.TransferPoints(...)`; requests are built from JSON by `ask`."""
+
+    def __init__(self, address: str, token: str) -> None:
+        self.channel = grpc.insecure_channel(address)
+        self.metadata = (("authorization", f"Bearer {token}"),)
+        self.points = points_service_pb2_grpc.PointsServiceStub(self.channel)
+        self.issuance = issuance_service_pb2_grpc.IssuanceServiceStub(self.channel)
+        self.wallets = wallet_service_pb2_grpc.WalletServiceStub(self.channel)
+        self.customers = customer_service_pb2_grpc.CustomerServiceStub(self.channel)
+        self.programs = program_service_pb2_grpc.ProgramServiceStub(self.channel)
+        self.catalog = catalog_service_pb2_grpc.CatalogServiceStub(self.channel)
+
+    def ask(self, method: Any, request: Message, fields: Mapping[str, Any], timeout_s: float = 10.0) -> Any:
+        """Calls a method with a request built from its JSON form."""
+        return method(ParseDict(dict(fields), request), metadata=self.metadata, timeout=timeout_s)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self.channel.close()
+
+
+class Details:
+    """The details of a refusal, by type."""
+
+    def __init__(self, error: grpc.RpcError) -> None:
+        self.code: grpc.StatusCode = error.code()
+        self.message: str = error.details()
+        self.trailers: dict[str, Any] = dict(error.trailing_metadata() or ())
+        self.status = status_pb2.Status.FromString(self.trailers.get("grpc-status-details-bin", b""))
+        self.info = self._unpack(error_details_pb2.ErrorInfo())
+        self.payload = self._unpack(common_pb2.StatusPayload())
+        self.bad_request = self._unpack(error_details_pb2.BadRequest())
+        self.retry = self._unpack(error_details_pb2.RetryInfo())
+
+    def _unpack(self, message: Any) -> Any:
+        for detail in self.status.details:
+            if detail.Is(message.DESCRIPTOR):
+                detail.Unpack(message)
+        return message
+
+    @property
+    def number(self) -> int:
+        """The documented number."""
+        return int(self.payload.errors[0].code)
+
+
+@contextlib.contextmanager
+def refused() -> Iterator[list[Details]]:
+    """Expects a refusal and hands out its details."""
+    found: list[Details] = []
+    try:
+        yield found
+    except grpc.RpcError as error:
+        found.append(Details(error))
+        return
+    raise AssertionError("the call was accepted")
