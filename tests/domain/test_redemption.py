@@ -881,9 +881,10 @@ class TestDeed:
         world.give(2, 50, held=20, expires_at=NOW + timedelta(days=3))
         world.give(3, 50)
 
-        world.accept(redeem(70))
+        result = world.accept(redeem(70))
 
         assert {1: 50, 2: 20, 3: 10} == world.remaining(ANN)
+        assert [(2, 30), (3, 40)] == [(one.lot_id, one.points) for one in result.lots]
 
     def test_barred_sources_can_be_redeemed(self) -> None:
         """What may not be transferred may be redeemed."""
@@ -1006,6 +1007,26 @@ class TestKeys:
         assert isinstance(first, Accepted)
         assert ("EXTERNAL_REFERENCE_REUSED", None, None) == told(second)
         assert ("EXTERNAL_REFERENCE_REUSED", None, None) == told(at.world.decide(wanted))
+
+
+class TestMissedCalls:
+    """Proof by missed call."""
+
+    @pytest.mark.parametrize(
+        ("text", "code"),
+        [
+            (None, codes.MISSED_CALL_DISABLED),
+            ("false", codes.MISSED_CALL_DISABLED),
+            ("true", codes.MISSED_CALL_NOT_FOUND),
+        ],
+    )
+    def test_key(self, text: str | None, code: codes.Code) -> None:
+        """Missed calls prove nothing unless the organisation switched them on."""
+        at = scene()
+        if text:
+            at.world.config[MISSED_CALLS_ALLOWED] = text
+
+        assert code is at.world.refuse(replace(at.command, missed_call=True)).code
 
 
 class TestPooled:

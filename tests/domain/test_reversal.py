@@ -564,6 +564,18 @@ class TestKeys:
 
         assert ("INVALID_CUSTOMER_DETAILS", None, None) == told(world.decide(by_key(transaction_number="B-1")))
 
+    @pytest.mark.parametrize(
+        "key", [{"redemption_id": REDEMPTION}, {"external_reference": "R-1"}, {"transaction_number": "B-1"}]
+    )
+    def test_redeemer_is_loaded(self, key: dict[str, str]) -> None:
+        """Whoever redeemed is loaded, and locked, beside whoever is named."""
+        at = scene()
+
+        _, [keys] = at.world.snapshot([reverse(customer_id=BEN, **key)])
+
+        assert {ANN, BEN} == keys.customers
+        assert {REDEMPTION} == keys.redemptions
+
     def test_ids_differ(self) -> None:
         """Redemptions and reversals have opaque ids, each its own."""
         at = scene()

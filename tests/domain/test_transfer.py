@@ -584,6 +584,30 @@ class TestRefusals:
 
         assert isinstance(at.world.decide(at.command), Accepted)
 
+    def test_no_group_is_needed(self) -> None:
+        """Without pooling, a program needs no group, and it does not matter that pooling is off."""
+        world = metals()
+        world.config[POOLING_ALLOWED] = "false"
+        world.enrol(ANN, BRONZE)
+        world.enrol(BEN, BRONZE)
+        world.give(1, 50, program_id=BRONZE)
+
+        assert isinstance(world.decide(transfer(50, program_id=BRONZE)), Accepted)
+
+    def test_conditions_of_redemption_are_not_those_of_transfers(self) -> None:
+        """What the policy demands of redemptions, and of points to redeem, means nothing to transfers by itself."""
+        at = scene()
+        at.world.change_redemption_policy(
+            enabled=False,
+            minimum_points=60,
+            multiple=7,
+            required_balance=1_000,
+            required_lifetime_points=1_000,
+            required_lifetime_purchases=1_000,
+        )
+
+        assert isinstance(at.world.decide(at.command), Accepted)
+
     def test_exclusions_are_few(self) -> None:
         """Nearly every two defects were put into one world."""
         count = len(DEFECTS)
@@ -1038,9 +1062,13 @@ class TestDeed:
         world.give(2, 50, held=20, expires_at=NOW + timedelta(days=3))
         world.give(3, 50)
 
-        world.accept(transfer(70))
+        result = world.accept(transfer(70))
 
         assert {1: 50, 2: 20, 3: 10} == world.remaining(ANN)
+        assert (world.balance(ANN), world.balance(BEN)) == result.balances
+        assert [(2, 30), (3, 40)] == [
+            (one.parent_lot_id, one.points) for one in world.lots.values() if one.parent_lot_id
+        ]
         assert (80, 10, 50, 20) == (
             world.balance(ANN).current,
             world.balance(ANN).redeemable,

@@ -23,6 +23,7 @@ from points_grpc.service.executor import Answer, Deferred, Executor
 from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
+from points_grpc.storage.load import WINDOW
 from points_grpc.storage.migrate import upgrade
 from points_grpc.storage.repository import SqlRepository
 
@@ -71,7 +72,7 @@ class Bench:
         self,
         path: Path,
         *,
-        window: int = 32,
+        window: int = WINDOW,
         keyring: Keyring | None = None,
         probe: Callable[[str], None] | None = None,
         now: datetime = NOW,
@@ -82,8 +83,7 @@ class Bench:
         self.loads = 0
         self.keyring = keyring or keys("k1")
         self._probe = probe
-        self._base = self._last = first_id
-        self._requests = 0
+        self._base = self._last = self._requests = first_id
         self.database = Database(f"sqlite:///{path}", synchronous="OFF")
         self.repository = SqlRepository(
             self.database, now=self._read_clock, window=window, durable=False, probe=self._probed
@@ -206,7 +206,7 @@ class Bench:
             next_id=self._next_id,
             keyring=self.keyring,
             channels=frozenset(Channel),
-            monotonic=lambda: self.now.timestamp(),
+            monotonic=self._monotonic,
         )
 
     def _read_clock(self) -> datetime:
@@ -214,6 +214,9 @@ class Bench:
         self.loads += 1
         self._last = self._base
         return self.now
+
+    def _monotonic(self) -> float:
+        return self.now.timestamp()
 
     def _next_id(self) -> int:
         self._last += 1

@@ -97,7 +97,7 @@ class Store:
             now=lambda: self.now,
             window=self._window,
             durable=self._durable,
-            probe=lambda text: self.on_statement(text),
+            probe=lambda text: self.on_statement(text),  # noqa: PLW0108 - tests put another in its place
         )
         return self.repository
 
@@ -301,7 +301,9 @@ def system_posting(account: Account, program_id: int, points: int) -> Posting:
     return Posting(account, 0, program_id, 0, points, 0, 0)
 
 
-def entry(kind: Kind, postings: Sequence[Posting], *, customer_id: int, program_id: int = GOLD, **given: Any) -> JournalEntry:
+def entry(
+    kind: Kind, postings: Sequence[Posting], *, customer_id: int, program_id: int = GOLD, **given: Any
+) -> JournalEntry:
     """A journal transaction."""
     values: dict[str, Any] = {
         "transaction_id": next_id(),
@@ -327,7 +329,9 @@ def record(request_id: str, outcome: Outcome, *, operation: str = "SetPause") ->
     return RequestRecord(request_id, operation, "k1", {"points": "ab12", "to": "cd34"}, outcome, NOW)
 
 
-def message(message_id: int, *, customer_id: int = ANN, action: OtpAction = OtpAction.TRANSFER, **given: Any) -> Message:
+def message(
+    message_id: int, *, customer_id: int = ANN, action: OtpAction = OtpAction.TRANSFER, **given: Any
+) -> Message:
     """A message with a code."""
     values: dict[str, Any] = {
         "message_id": message_id,

@@ -57,16 +57,14 @@ LOT_SHARES = (out.LotShare(1, GOLD, 5, None), out.LotShare(2, GOLD, 5, NOW + tim
 CHALLENGE = out.Challenge("******78", ("MOBILE", "EMAIL"), NOW, 5)
 
 RESULTS: dict[str, list[Result]] = {
-    "TransferPoints": [out.TransferResult(1, ANN, BEN, GOLD, 10, NOW, "té\n\"x\"", (SHARE,), (BALANCE, BALANCE))],
+    "TransferPoints": [out.TransferResult(1, ANN, BEN, GOLD, 10, NOW, 'té\n"x"', (SHARE,), (BALANCE, BALANCE))],
     "CheckTransfer": [
         out.CheckTransferResult(10, (SHARE,), (BALANCE,), CHALLENGE, True),
         out.CheckTransferResult(10, (), (), None, False),
     ],
     "IssueTransferOtp": [out.IssueOtpResult(CHALLENGE)],
     "RedeemPoints": [
-        out.RedemptionResult(
-            "r1", 9, ANN, 10, out.MoneyValue("USD", 333), NOW, (SHARE,), LOT_SHARES, 3, (BALANCE,)
-        ),
+        out.RedemptionResult("r1", 9, ANN, 10, out.MoneyValue("USD", 333), NOW, (SHARE,), LOT_SHARES, 3, (BALANCE,)),
         out.RedemptionResult("r1", 9, ANN, 10, None, NOW, (), (), 0, ()),
     ],
     "CheckRedemption": [out.CheckRedemptionResult(10, None, (SHARE,), LOT_SHARES, 0, (BALANCE,), None, True)],
@@ -113,9 +111,7 @@ REFUSALS = [
 
 def round_trip(outcome: Outcome, operation: str) -> Outcome:
     """Through the text and back."""
-    return decode_outcome(
-        encode_outcome(outcome), operation=operation, accepted=isinstance(outcome, Accepted)
-    )
+    return decode_outcome(encode_outcome(outcome), operation=operation, accepted=isinstance(outcome, Accepted))
 
 
 def test_every_operation_has_a_row() -> None:
@@ -124,9 +120,7 @@ def test_every_operation_has_a_row() -> None:
     assert all(isinstance(one, RESULT_TYPES[name]) for name, results in RESULTS.items() for one in results)
 
 
-@pytest.mark.parametrize(
-    ("operation", "result"), [(name, one) for name, results in RESULTS.items() for one in results]
-)
+@pytest.mark.parametrize(("operation", "result"), [(name, one) for name, results in RESULTS.items() for one in results])
 def test_an_acceptance_comes_back_exactly(operation: str, result: Result) -> None:
     """Values, types and None are what they were."""
     for accepted in (Accepted(result), Accepted(result, WARNINGS, BIG)):

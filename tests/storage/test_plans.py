@@ -1,8 +1,9 @@
-"""How SQLite runs each hot statement, told by EXPLAIN QUERY PLAN on an empty database: plans do not depend on its size."""
+"""How SQLite runs each hot statement, told on an empty database: planted statistics keep plans the same at any size."""
 
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ STATEMENTS = {
     for name, found in vars(module).items()
     if isinstance(found, Statement) and not found.text.startswith("INSERT")
 }
+STATEMENTS |= {
+    f"{name} as one value": replace(found, text=found.whole) for name, found in STATEMENTS.items() if found.whole
+}
 FULL_KEYS = {
-    "FIRST_LOTS": "ix_lots_spending (org_id=? AND customer_id=? AND program_id=?)",
+    "FIRST_LOTS": "COVERING INDEX ix_lots_spending (org_id=? AND customer_id=? AND program_id=?)",
     "PROMISED_LOTS": "ix_lots_promised (org_id=? AND customer_id=? AND program_id=?)",
     "WALLETS": "PRIMARY KEY (org_id=? AND customer_id=?)",
     "BALANCES": "PRIMARY KEY (org_id=? AND customer_id=?)",
@@ -56,7 +60,7 @@ def test_no_statement_scans_a_table(empty_database: Path, name: str) -> None:
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_no_statement_searches_a_whole_organisation(empty_database: Path, name: str) -> None:
     """The organisation alone narrows nothing down."""
-    if name.partition(".")[2] in WHOLE_ORGANISATION:
+    if name.partition(".")[2].partition(" ")[0] in WHOLE_ORGANISATION:
         return
     lines = plan(empty_database, STATEMENTS[name])
 
@@ -65,13 +69,17 @@ def test_no_statement_searches_a_whole_organisation(empty_database: Path, name: 
 
 @pytest.mark.parametrize("name", FULL_KEYS)
 def test_a_statement_uses_its_index(empty_database: Path, name: str) -> None:
-    """The index that was made for it, with all the columns it has values for."""
-    lines = plan(empty_database, STATEMENTS[f"statements.{name}"])
+    """The index that was made for it, with all the columns it has values for, row by row and as one value."""
+    forms = [found for form, found in STATEMENTS.items() if form.split(" ")[0] == f"statements.{name}"]
+    plans = [plan(empty_database, one) for one in forms]
 
-    assert any(FULL_KEYS[name] in line for line in lines), lines
+    assert plans
+    assert all(any(FULL_KEYS[name] in line for line in lines) for lines in plans), plans
 
 
-@pytest.mark.parametrize("name", ["statements.FIRST_LOTS", "queries._LIVE_LOTS", "queries._EXPIRIES", "queries._TOUCHED"])
+@pytest.mark.parametrize(
+    "name", ["statements.FIRST_LOTS", "queries._LIVE_LOTS", "queries._EXPIRIES", "queries._TOUCHED"]
+)
 def test_the_first_rows_are_found_without_sorting(empty_database: Path, name: str) -> None:
     """The index has the order, so that reading stops at the limit."""
     lines = plan(empty_database, STATEMENTS[name])

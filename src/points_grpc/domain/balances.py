@@ -29,22 +29,23 @@ def holdings(snapshot: Snapshot, wallets: Iterable[WalletKey], categories: froze
     """The points of wallets, of some categories or of all."""
     current = promised = held = 0
     for wallet in wallets:
-        for key, bucket in snapshot.buckets(wallet).items():
+        for key, (bucket_points, bucket_promised, bucket_held) in snapshot.buckets(wallet).items():
             if categories is None or key.category in categories:
-                current += bucket.points
-                promised += bucket.promised
-                held += bucket.held
+                current += bucket_points
+                promised += bucket_promised
+                held += bucket_held
     return Holdings(current, promised, held)
 
 
 def transferable(snapshot: Snapshot, wallets: Iterable[WalletKey], barred_sources: Sequence[int]) -> int:
     """The points of wallets that could be transferred now."""
-    return sum(
-        bucket.points - bucket.promised - bucket.held
-        for wallet in wallets
-        for key, bucket in snapshot.buckets(wallet).items()
-        if key.source not in barred_sources
-    )
+    free = 0
+    for wallet in wallets:
+        for key, bucket in snapshot.buckets(wallet).items():
+            if key.source not in barred_sources:
+                points, promised, held = bucket
+                free += points - promised - held
+    return free
 
 
 def balance_after(

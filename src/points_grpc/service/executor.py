@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from msgspec import Struct
 
@@ -23,7 +24,7 @@ from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookup
 from points_grpc.service.keyring import Keyring
 from points_grpc.service.ports import ReadSession, Repository, RequestRecord, SealedMessage, WriteSession
 
-WINDOW_FIRST = 32
+WINDOW_FIRST = 8
 """How many lots of a wallet are loaded at first."""
 
 WINDOW_SHARED_MAX = 256
@@ -103,7 +104,7 @@ class Executor:
         return answers
 
     def check(self, submission: Submission) -> Settled:
-        """Decides a read-only command on a snapshot of its own; nothing is written or recorded."""
+        """Decides a read-only command on a snapshot of its own; nothing is written, and its ids are thrown away."""
         config = self._config(submission.org_id)
         with self._repository.read(submission.org_id) as session:
             return self._check(session, submission, config)
@@ -117,7 +118,7 @@ class Executor:
             loaded = session.load(keys, book, directory, windows)
             snapshot = Snapshot(loaded, config)
             try:
-                outcome = decide_one(snapshot, self._context(submission), keys)
+                outcome = decide_one(snapshot, self._context(submission, count(1).__next__), keys)
             except NeedMore as more:
                 windows[more.wallet] = windows.get(more.wallet, WINDOW_FIRST) * 4
                 continue
@@ -130,6 +131,8 @@ class Executor:
         known = dict(work.known)
         answers: list[Answer] = []
         records: list[RequestRecord] = []
+        sizes = dict(work.windows)
+        too_short = False
         for index, submission in enumerate(work.batch):
             record = known.get(submission.request_id)
             if record is not None:
@@ -139,21 +142,24 @@ class Executor:
                 answers.append(Deferred(alone=True))
                 continue
             try:
-                outcome = decide_one(snapshot, self._context(submission), keys[id(submission)])
+                outcome = decide_one(snapshot, self._context(submission, self._next_id), keys[id(submission)])
             except NeedMore as more:
-                _widen(work, index, more.wallet)
-                raise _Retry from None
+                _widen(work, index, more.wallet, loaded_size=sizes.get(more.wallet, WINDOW_FIRST))
+                too_short = True  # Go on: every other window that is too short is learnt in the same pass.
+                continue
             if _is_recorded(submission, outcome):
                 record = self._record(submission, outcome, snapshot)
                 known[submission.request_id] = record
                 records.append(record)
             answers.append(_settled(submission, outcome, snapshot))
+        if too_short:
+            raise _Retry
         return snapshot, answers, records
 
-    def _context(self, submission: Submission) -> Context:
+    def _context(self, submission: Submission, next_id: Callable[[], int]) -> Context:
         return Context(
             submission=submission,
-            next_id=self._next_id,
+            next_id=next_id,
             code_hash=self._keyring.code_hash,
             code_key_id=self._keyring.active,
             channels=self._channels,
@@ -238,9 +244,9 @@ class _Retry(Exception):
     """More must be loaded, or one command left out: decide again."""
 
 
-def _widen(work: _Work, index: int, wallet: WalletKey) -> None:
+def _widen(work: _Work, index: int, wallet: WalletKey, *, loaded_size: int) -> None:
     """Asks for a longer window of the wallet; or sets the command aside if that is too long for company."""
-    size = work.windows.get(wallet, WINDOW_FIRST) * 4
+    size = loaded_size * 4
     if size > WINDOW_SHARED_MAX and len(work.batch) > 1:
         work.alone.add(index)
     else:

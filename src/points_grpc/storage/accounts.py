@@ -72,7 +72,7 @@ class Accounts:
                     name=name,
                     default_region=default_region,
                     default_program_id=None,
-                    paused=False,
+                    paused=0,
                     book_version=1,
                     created_at=to_micros(self._now()),
                 )
@@ -94,7 +94,10 @@ class Accounts:
             orgs.c.created_at,
         ).order_by(orgs.c.org_id)
         with _transaction(self._database.reader) as connection:
-            return [OrgRow(*row[:5], created_at=from_micros(row[5])) for row in connection.execute(query)]
+            return [
+                OrgRow(org_id, name, region, program_id, bool(paused), from_micros(created_at))
+                for org_id, name, region, program_id, paused, created_at in connection.execute(query)
+            ]
 
     def create_key(
         self, key_id: str, org_id: int, *, client: str, role: str, secret_hash: str, expires_at: datetime | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from points_grpc.domain.model import Redemption
+from points_grpc.domain.model import Message, Redemption
 from points_grpc.domain.outcome import Accepted
 from points_grpc.domain.snapshot import Changes
 from points_grpc.service.ports import RequestRecord, SealedMessage, StorageConflict, WriterFenced
@@ -58,7 +58,7 @@ class Writer:
         if collected.default_program is not None:
             self._driver.change(sql.SET_DEFAULT_PROGRAM, (collected.default_program, org_id))
         if collected.paused is not None:
-            self._driver.change(sql.SET_PAUSED, (collected.paused, org_id))
+            self._driver.change(sql.SET_PAUSED, (int(collected.paused), org_id))
         keys = collected.config_keys.items()
         self._many(sql.UPSERT_CONFIG_KEY, [(org_id, name, value) for name, value in keys if value is not None])
         self._many(sql.DELETE_CONFIG_KEY, [(org_id, name) for name, value in keys if value is None])
@@ -75,7 +75,7 @@ class Writer:
                 customer.mobile,
                 customer.email,
                 customer.external_id,
-                customer.campaign_contact,
+                int(customer.campaign_contact),
                 customer.fraud_status.value,
                 customer.status_label.value,
                 to_micros_or_none(customer.transfers_locked_until),
@@ -136,9 +136,10 @@ class Writer:
                     lot.points,
                     lot.remaining,
                     lot.held,
+                    1 if lot.remaining else 0,
                     to_micros(lot.awarded_at),
                     to_micros_or_none(lot.available_from),
-                    lot.promised,
+                    1 if lot.promised else 0,
                     NEVER if lot.expires_at is None else to_micros(lot.expires_at),
                     lot.parent_lot_id,
                     lot.root_lot_id,
@@ -146,10 +147,16 @@ class Writer:
                 )
             )
         self._many(sql.INSERT_LOT, opened)
-        self._all(
-            sql.UPDATE_LOT,
-            [(lot.remaining, lot.held, lot.promised, org_id, lot.lot_id) for lot in changes.lots_changed.values()],
-        )
+        drawn: Rows = []
+        restated: Rows = []
+        for lot_id, lot in changes.lots_changed.items():
+            if lot.remaining and lot_id not in self._collected.restated_lots:
+                drawn.append((lot.remaining, lot.held, org_id, lot_id))
+            else:
+                live, promised = 1 if lot.remaining else 0, 1 if lot.promised else 0
+                restated.append((lot.remaining, lot.held, live, promised, org_id, lot_id))
+        self._all(sql.UPDATE_LOT, drawn)
+        self._all(sql.RESTATE_LOT, restated)
 
     def _write_journal(self) -> None:
         collected, before = self._collected, self._position_before
@@ -202,35 +209,12 @@ class Writer:
         org_id, collected = self._org_id, self._collected
         self._many(sql.UPSERT_OTP, list(collected.otps.values()))
         self._many(sql.UPSERT_OTP_COUNTER, list(collected.otp_counters.values()))
-        self._many(sql.CANCEL_MESSAGES, [(None, org_id, one, action.value) for one, action in collected.cancelled])
-        self._many(sql.SETTLE_MESSAGE, collected.settled)
-        self._many(sql.RETRY_MESSAGE, collected.retried)
-        queued: Rows = []
-        for one in sealed:
-            message = collected.messages.get(one.message_id)
-            if message is None:
-                continue  # A later event of this batch cancelled it.
-            created_at = to_micros(one.created_at)
-            queued.append(
-                (
-                    org_id,
-                    one.message_id,
-                    one.customer_id,
-                    message.action.value,
-                    message.otp_id,
-                    one.channel.value,
-                    one.target,
-                    one.sealed,
-                    one.key_id,
-                    "QUEUED",
-                    one.attempts,
-                    created_at,
-                    to_micros(one.expires_at),
-                    created_at,
-                    "",
-                )
-            )
-        self._many(sql.INSERT_MESSAGE, queued)
+        by_id = {one.message_id: one for one in sealed}
+        for step in collected.outbox_steps:
+            self._many(sql.SETTLE_MESSAGE, step.settled)
+            self._many(sql.RETRY_MESSAGE, step.retried)
+            self._many(sql.CANCEL_MESSAGES, step.cancelled)
+            self._many(sql.INSERT_MESSAGE, [_message_row(org_id, one, by_id[one.message_id]) for one in step.queued])
 
     def _write_requests(self, records: Sequence[RequestRecord]) -> None:
         written: Rows = []
@@ -244,7 +228,7 @@ class Writer:
                     record.operation,
                     record.key_id,
                     encode_fingerprint(record.fingerprint),
-                    accepted,
+                    1 if accepted else 0,
                     encode_outcome(outcome),
                     outcome.transaction_id if isinstance(outcome, Accepted) else None,
                     to_micros(record.created_at),
@@ -276,4 +260,25 @@ def _redemption_row(org_id: int, redemption: Redemption) -> tuple[Value, ...]:
         redemption.transaction_number,
         redemption.external_reference,
         to_micros_or_none(redemption.last_reversed_at),
+    )
+
+
+def _message_row(org_id: int, message: Message, sealed: SealedMessage) -> tuple[Value, ...]:
+    created_at = to_micros(sealed.created_at)
+    return (
+        org_id,
+        sealed.message_id,
+        sealed.customer_id,
+        message.action.value,
+        message.otp_id,
+        sealed.channel.value,
+        sealed.target,
+        sealed.sealed,
+        sealed.key_id,
+        "QUEUED",
+        sealed.attempts,
+        created_at,
+        to_micros(sealed.expires_at),
+        created_at,
+        "",
     )

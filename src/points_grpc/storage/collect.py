@@ -7,6 +7,7 @@ up; one method per kind of event, listed in `COLLECT`. No statement runs here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from points_grpc.domain import events as ev
@@ -19,6 +20,16 @@ from points_grpc.storage.times import to_micros, to_micros_or_none
 Rows = list[tuple[Value, ...]]
 
 
+@dataclass(slots=True)
+class OutboxStep:
+    """Changes of the outbox that can be written in any order among themselves."""
+
+    settled: Rows = field(default_factory=list)
+    retried: Rows = field(default_factory=list)
+    cancelled: Rows = field(default_factory=list)
+    queued: list[Message] = field(default_factory=list)
+
+
 class Collected:
     """What a batch of events comes to. `position` is that of the last transaction in the journal stream."""
 
@@ -29,16 +40,15 @@ class Collected:
         self.book_changed = False
         self.transactions: Rows = []
         self.postings: Rows = []
+        self.restated_lots: set[int] = set()
         self.velocity: dict[tuple[WalletKey, int, Direction], tuple[int, int]] = {}
         self.redemptions: dict[str, tuple[Redemption, bool]] = {}
         self.reversed_lots: dict[str, set[int]] = {}
         self.customers: dict[int, tuple[Customer, bool]] = {}
         self.otps: dict[tuple[int, OtpAction, int], tuple[Value, ...]] = {}
         self.otp_counters: dict[tuple[int, OtpAction], tuple[Value, ...]] = {}
-        self.messages: dict[int, Message] = {}
-        self.cancelled: dict[tuple[int, OtpAction], None] = {}
-        self.settled: Rows = []
-        self.retried: Rows = []
+        self.outbox_steps: list[OutboxStep] = []
+        self._last_step: dict[int, tuple[int, str]] = {}
         self.purchases: dict[str, tuple[Value, ...]] = {}
         self.programs: dict[int, tuple[Value, ...]] = {}
         self.default_program: int | None = None
@@ -83,6 +93,8 @@ class Collected:
         for seq, posting in enumerate(entry.postings, start=1):
             account = posting.account
             if account is Account.WALLET:
+                if posting.points > 0:
+                    self.restated_lots.add(posting.lot_id)  # it may come back to life
                 postings.append(
                     (
                         org_id,
@@ -100,6 +112,10 @@ class Collected:
             else:
                 row = (org_id, transaction_id, seq, account.value, None, posting.program_id, None, posting.points)
                 postings.append((*row, None, None))
+
+    def lots_matured(self, event: ev.LotsMatured) -> None:
+        """Lots that are not promised any more."""
+        self.restated_lots.update(event.lot_ids)
 
     def velocity_counted(self, event: ev.VelocityCounted) -> None:
         """Counts of a wallet's day; those of one batch are added up first."""
@@ -130,7 +146,7 @@ class Collected:
             otp.counterparty_id,
             otp.points_max,
             otp.category,
-            otp.pooled,
+            int(otp.pooled),
             otp.code_hash,
             otp.key_id,
             otp.state.value,
@@ -154,23 +170,34 @@ class Collected:
 
     def message_queued(self, event: ev.MessageQueued) -> None:
         """A message; its sealed code comes apart."""
-        self.messages[event.message.message_id] = event.message
+        self._step(event.message.customer_id, "queue").queued.append(event.message)
 
     def messages_cancelled(self, event: ev.MessagesCancelled) -> None:
-        """Cancels what was queued before this event, be it in this batch (never written then) or earlier."""
-        key = (event.customer_id, event.action)
-        self.cancelled[key] = None
-        self.messages = {
-            number: message for number, message in self.messages.items() if (message.customer_id, message.action) != key
-        }
+        """Cancels what waits at this point of the batch."""
+        row = (None, self._org_id, event.customer_id, event.action.value)
+        self._step(event.customer_id, "cancel").cancelled.append(row)
 
     def message_settled(self, event: ev.MessageSettled) -> None:
         """What became of a message."""
+        step = self._step(event.customer_id, "settle")
         if event.retry_at is not None and not event.delivered:
-            self.retried.append((to_micros(event.retry_at), event.error, self._org_id, event.message_id))
+            step.retried.append((to_micros(event.retry_at), event.error, self._org_id, event.message_id))
             return
         state = "DELIVERED" if event.delivered else "DEAD"
-        self.settled.append((None, state, event.error, self._org_id, event.message_id))
+        step.settled.append((None, state, event.error, self._org_id, event.message_id))
+
+    def _step(self, customer_id: int, kind: str) -> OutboxStep:
+        """The step that a change of a customer's messages belongs to: after those of another kind that came before.
+
+        What happens to the messages of different customers commutes, so that a whole batch takes a step or two.
+        """
+        number, last = self._last_step.get(customer_id, (-1, ""))
+        if kind != last:
+            number += 1
+            self._last_step[customer_id] = (number, kind)
+        if number == len(self.outbox_steps):
+            self.outbox_steps.append(OutboxStep())
+        return self.outbox_steps[number]
 
     def customer_saved(self, event: ev.CustomerSaved) -> None:
         """A customer as it is at the end of the batch."""
@@ -194,11 +221,11 @@ class Collected:
             self._org_id,
             program.program_id,
             program.name,
-            program.active,
+            int(program.active),
             program.decimal_places,
             program.time_zone,
             program.group_id,
-            program.paused,
+            int(program.paused),
         )
 
     def group_saved(self, event: ev.GroupSaved) -> None:
@@ -244,6 +271,7 @@ class Collected:
 
 COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.Booked: Collected.booked,
+    ev.LotsMatured: Collected.lots_matured,
     ev.VelocityCounted: Collected.velocity_counted,
     ev.RedemptionMade: Collected.redemption_made,
     ev.RedemptionReversed: Collected.redemption_reversed,
@@ -263,4 +291,4 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
 }
 """What is done with each kind of event. The others (`WALLET_EVENTS`) are in the final rows of wallets and lots."""
 
-WALLET_EVENTS = frozenset({ev.LotsMatured, ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})
+WALLET_EVENTS = frozenset({ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})

@@ -21,6 +21,9 @@ from points_grpc.storage.faults import DRIVER_ERRORS, translate
 READERS_MAX = 8
 """Connections of the readers' pool; a read beyond that waits for one."""
 
+CACHED_STATEMENTS = 512
+"""Prepared statements that a connection keeps: a few dozen texts, each for up to eight numbers of rows."""
+
 READER_WAIT_S = 10.0
 """How long a read waits for a connection before it is told that there is none."""
 
@@ -42,7 +45,10 @@ class Database:
         self.path = Path(parsed.database or "").absolute()
         self.url = parsed
         self.writer = create_engine(
-            parsed, poolclass=NullPool, hide_parameters=True, connect_args={"check_same_thread": False}
+            parsed,
+            poolclass=NullPool,
+            hide_parameters=True,
+            connect_args={"check_same_thread": False, "cached_statements": CACHED_STATEMENTS},
         )
         self.reader = create_engine(
             parsed,
@@ -51,7 +57,7 @@ class Database:
             max_overflow=0,
             pool_timeout=READER_WAIT_S,
             hide_parameters=True,
-            connect_args={"check_same_thread": False},
+            connect_args={"check_same_thread": False, "cached_statements": CACHED_STATEMENTS},
         )
         _manage(self.writer, writes=True, synchronous=synchronous)
         _manage(self.reader, writes=False, synchronous=synchronous)

@@ -40,7 +40,7 @@ from points_grpc.storage.driver import Driver, Row, Statement
 from points_grpc.storage.sqlite import bind_keys, bind_values
 from points_grpc.storage.times import from_micros, to_micros
 
-WINDOW = 32
+WINDOW = 8
 """How many lots of a wallet are loaded unless more are asked for; one more is read to see whether there are others."""
 
 VELOCITY_DAYS = 30

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, literal_column, select, true, tuple_
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, literal_column, select, tuple_
 
 from points_grpc.domain.model import (
     Customer,
@@ -321,7 +321,7 @@ def _of_wallet(table: Table) -> ColumnElement[bool]:
 
 _WALLET_KEY = ("org_id", "of_customer", "of_program")
 _NEVER: ColumnElement[int] = literal_column(str(NEVER))
-_LIVE = lots.c.remaining > literal_column("0")
+_LIVE = lots.c.live == literal_column("1")
 
 _WALLET = compiled(select(*columns(wallets, rows.WALLET_COLUMNS)).where(_of_wallet(wallets)), *_WALLET_KEY)
 
@@ -348,7 +348,7 @@ _SHARES = compiled(
 
 def _shares_of_due() -> Statement:
     ahead = case(
-        (and_(lots.c.promised == true(), lots.c.available_from > bindparam("now")), lots.c.remaining),
+        (and_(lots.c.promised == literal_column("1"), lots.c.available_from > bindparam("now")), lots.c.remaining),
         else_=literal_column("0"),
     )
     return compiled(

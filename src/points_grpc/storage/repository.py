@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import RLock
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,7 @@ from points_grpc.service.ports import (
     OutcomeUnknown,
     RequestRecord,
     SealedMessage,
+    StorageConflict,
     StorageFull,
     StorageUnavailable,
 )
@@ -79,17 +81,27 @@ class SqlWriteSession(SqlReadSession):
         self._done = False
 
     def __enter__(self) -> Self:
-        self._driver.begin(sqlite.BEGIN_WRITE)
+        self._repository.turn.acquire()
+        try:
+            self._driver.begin(sqlite.BEGIN_WRITE)
+        except BaseException as error:
+            if isinstance(error, StorageUnavailable):
+                self._repository.drop_writer(self._org_id)
+            self._repository.turn.release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._done:
-            self._done = True
-            self._repository.roll_back(self._driver)
-        if isinstance(error, StorageUnavailable | StorageFull | OutcomeUnknown):
-            self._repository.drop_writer(self._org_id)
+        try:
+            if not self._done:
+                self._done = True
+                self._repository.roll_back(self._driver)
+            if isinstance(error, StorageUnavailable | StorageFull | OutcomeUnknown):
+                self._repository.drop_writer(self._org_id)
+        finally:
+            self._repository.turn.release()
 
     def book(self) -> ProgramBook:
         """The organisation's programs as of this transaction. What it changed itself is not remembered: it may fail."""
@@ -126,7 +138,8 @@ class SqlWriteSession(SqlReadSession):
 class SqlRepository:
     """The store. Opening it takes the lease, checks the schema and the durability, and takes a writer slot.
 
-    `slot` is what was taken; `durability` is what the writer's own connection said of its commits when it was opened.
+    `turn` is held while a transaction runs: SQLite breaks if a connection is closed under a running statement. `slot`
+    is what was taken; `durability` is what the writer's own connection said of its commits when it was opened.
     """
 
     slot: Slot
@@ -143,6 +156,7 @@ class SqlRepository:
     ) -> None:
         """Opens the store for writing. `durable=False` serves a database that may lose commits in a power loss."""
         self.books = Books()
+        self.turn = RLock()
         self._database = database
         self._now = now
         self._window = window
@@ -161,9 +175,19 @@ class SqlRepository:
             raise
 
     def close(self) -> None:
-        """Closes the writer's connection and gives the lease back. The database's pool stays the caller's."""
-        self._close_writer()
-        self._lease.close()
+        """Waits for the transaction that runs, closes the writer's connection and gives the lease back.
+
+        The database's pool stays the caller's.
+        """
+        with self.turn:
+            self._close_writer()
+            self._lease.close()
+
+    def connection(self) -> PoolProxiedConnection:
+        """The writer's own connection, for the writer thread and for what looks over its shoulder in tests."""
+        self._writer_driver()
+        assert self._connection is not None
+        return self._connection
 
     # -- ports.Repository ----------------------------------------------------------------------------------------------
 
@@ -182,7 +206,7 @@ class SqlRepository:
         try:
             with reading(self._database, self._probe) as driver:
                 return OrgConfig(dict(driver.query(sql.CONFIG, (org_id,))))
-        except StorageUnavailable:
+        except (StorageUnavailable, StorageConflict):
             return OrgConfig({}, available=False)
 
     def due_messages(self, now: datetime, limit: int) -> Sequence[SealedMessage]:

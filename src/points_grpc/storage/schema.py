@@ -4,7 +4,8 @@ Every primary key starts with the organisation; only API keys, which are looked 
 and writer slots, which belong to the installation, do not. No sequences and no triggers: ids come from the writer.
 
 Times are microseconds since the epoch (`times`), days are proleptic Gregorian ordinals, closed sets are the numbers of
-the enums in `domain.model`, documents are JSON texts that `codec` writes.
+the enums in `domain.model`, flags are 0 or 1 (drivers bind plain integers fastest), documents are JSON texts that
+`codec` writes.
 
 Second lines of defence: CHECK constraints guard what may never be false of one row. Foreign keys stand where rows come
 rarely (customers, programs, policies, keys, redemptions). They are left out on what every movement writes (lots,
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -29,7 +29,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    true,
 )
 
 REVISION = "0001"
@@ -63,8 +62,8 @@ def _text(name: str, *, nullable: bool = False) -> Column[str]:
     return Column(name, Text, nullable=nullable)
 
 
-def _flag(name: str) -> Column[bool]:
-    return Column(name, Boolean, nullable=False)
+def _flag(name: str) -> Column[int]:
+    return Column(name, SmallInteger, nullable=False)
 
 
 def _key(*columns: str) -> PrimaryKeyConstraint:
@@ -254,6 +253,7 @@ lots = Table(
     _points("points"),
     _points("remaining"),
     _points("held"),
+    _flag("live"),
     _micros("awarded_at"),
     _micros("available_from", nullable=True),
     _flag("promised"),
@@ -265,9 +265,12 @@ lots = Table(
     _check("points", "points > 0"),
     _check("remaining", "remaining >= 0 AND remaining <= points"),
     _check("held", "held >= 0 AND held <= remaining"),
-    _check("promised", "available_from IS NOT NULL OR NOT promised"),
+    _check("live", "live IN (0, 1) AND (live = 1) = (remaining > 0)"),
+    _check("promised", "promised = 0 OR (promised = 1 AND available_from IS NOT NULL)"),
     sqlite_with_rowid=False,
 )
+"""`live` says that points remain. The spending index goes by it and not by `remaining`, which every draw changes: only
+the draw that empties a lot touches the index. It stands in the index so that the first lots are found there alone."""
 Index(
     "ix_lots_spending",
     lots.c.org_id,
@@ -276,16 +279,17 @@ Index(
     lots.c.expires_at,
     lots.c.awarded_at,
     lots.c.lot_id,
-    sqlite_where=lots.c.remaining > 0,
-    postgresql_where=lots.c.remaining > 0,
+    lots.c.live,
+    sqlite_where=lots.c.live == 1,
+    postgresql_where=lots.c.live == 1,
 )
 Index(
     "ix_lots_promised",
     lots.c.org_id,
     lots.c.customer_id,
     lots.c.program_id,
-    sqlite_where=lots.c.promised == true(),
-    postgresql_where=lots.c.promised,
+    sqlite_where=lots.c.promised == 1,
+    postgresql_where=lots.c.promised == 1,
 )
 _drawn = lots.c.parent_lot_id.is_not(None)
 Index("ix_lots_parent", lots.c.org_id, lots.c.parent_lot_id, sqlite_where=_drawn, postgresql_where=_drawn)
@@ -384,7 +388,7 @@ requests = Table(
     _id("transaction_id", nullable=True),
     _micros("created_at"),
     _key("org_id", "request_id"),
-    _check("transaction", "accepted OR transaction_id IS NULL"),
+    _check("transaction", "accepted = 1 OR (accepted = 0 AND transaction_id IS NULL)"),
 )
 """The one outcome of each request id. Rows are long and ids random, so SQLite keeps them in the order of arrival."""
 

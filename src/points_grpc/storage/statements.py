@@ -26,13 +26,13 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
-    true,
     update,
 )
 
 from points_grpc.domain.model import Account, Kind
 from points_grpc.domain.snapshot import OFFSPRING as OFFSPRING_KINDS
 from points_grpc.storage import rows, sqlite
+from points_grpc.storage.bundling import as_one_value, inserts_values
 from points_grpc.storage.driver import Statement
 from points_grpc.storage.schema import (
     audit_events,
@@ -60,15 +60,22 @@ from points_grpc.storage.schema import (
 
 _dialect = sqlite.new_dialect()
 _ZERO: ColumnElement[int] = literal_column("0")
+_ONE: ColumnElement[int] = literal_column("1")
 
 
-def compiled(statement: Select[Any] | Insert | Update | Delete, *names: str) -> Statement:
-    """A statement as the driver takes it. `names`: its parameters in the order in which they are bound."""
+def compiled(statement: Select[Any] | Insert | Update | Delete, *names: str, whole: bool = False) -> Statement:
+    """A statement as the driver takes it. `names`: its parameters in the order in which they are bound.
+
+    `whole`: for queries that answer with many rows on the hot path; they come as one value.
+    """
     found = statement.compile(dialect=_dialect)
     order = tuple(found.positiontup or ())
     if order != names:
         raise AssertionError(f"parameters are named {names}, the statement binds {order}: {found}")
-    return Statement(str(found), names)
+    bundled = ""
+    if whole and isinstance(statement, Select):
+        bundled = as_one_value(str(found), len(statement.selected_columns))
+    return Statement(str(found), names, bundled, inserts_values(str(found)))
 
 
 def columns(table: Any, names: Sequence[str]) -> list[Column[Any]]:
@@ -161,6 +168,7 @@ def _customers_by(column: str) -> Statement:
         ),
         "org_id",
         "ids",
+        whole=True,
     )
 
 
@@ -210,6 +218,7 @@ WALLETS = compiled(
     ),
     "org_id",
     "ids",
+    whole=True,
 )
 
 BALANCES = compiled(
@@ -218,6 +227,7 @@ BALANCES = compiled(
     ),
     "org_id",
     "ids",
+    whole=True,
 )
 
 
@@ -235,7 +245,7 @@ def _first_lots() -> Statement:
             first.c.org_id == bindparam("org_id"),
             first.c.customer_id == keys.part(0),
             first.c.program_id == keys.part(1),
-            first.c.remaining > _ZERO,
+            first.c.live == _ONE,
         )
         .order_by(first.c.expires_at, first.c.awarded_at, first.c.lot_id)
         .limit(bindparam("limit"))
@@ -250,6 +260,7 @@ def _first_lots() -> Statement:
         "org_id",
         "org_id",
         "limit",
+        whole=True,
     )
 
 
@@ -267,7 +278,7 @@ def _promised_lots() -> Statement:
                     _same_org(lots),
                     lots.c.customer_id == keys.part(0),
                     lots.c.program_id == keys.part(1),
-                    lots.c.promised == true(),
+                    lots.c.promised == _ONE,
                 ),
             )
         ),
@@ -435,7 +446,10 @@ UPDATE_WALLET = _update(
 )
 UPSERT_BALANCE = _upsert(balances)
 INSERT_LOT = _insert(lots)
-UPDATE_LOT = _update(lots, ("remaining", "held", "promised"), "org_id", "lot_id")
+UPDATE_LOT = _update(lots, ("remaining", "held"), "org_id", "lot_id")
+"""Points drawn from a lot, or given back: the lot stays in the indexes that it is in."""
+RESTATE_LOT = _update(lots, ("remaining", "held", "live", "promised"), "org_id", "lot_id")
+"""As `UPDATE_LOT`, for lots that were emptied, came back to life or matured."""
 
 INSERT_STREAM = _insert(journal_streams)
 ADVANCE_STREAM = _update(journal_streams, ("position",), "org_id", "stream", "position")
@@ -493,7 +507,7 @@ SETTLE_MESSAGE = compiled(
     .values(
         sealed=bindparam("sealed"),
         state=bindparam("state"),
-        attempts=outbox.c.attempts + literal_column("1"),
+        attempts=outbox.c.attempts + _ONE,
         last_error=bindparam("last_error"),
     ),
     "sealed",
@@ -507,7 +521,7 @@ RETRY_MESSAGE = compiled(
     update(outbox)
     .where(_same_org(outbox), outbox.c.message_id == bindparam("of_message"), _QUEUED)
     .values(
-        attempts=outbox.c.attempts + literal_column("1"),
+        attempts=outbox.c.attempts + _ONE,
         next_attempt_at=bindparam("retry_at"),
         last_error=bindparam("error"),
     ),
@@ -524,9 +538,7 @@ INSERT_GROUP = _insert(program_groups)
 INSERT_POLICY = _insert(policies)
 SET_DEFAULT_PROGRAM = _update(orgs, ("default_program_id",), "org_id")
 SET_PAUSED = _update(orgs, ("paused",), "org_id")
-BUMP_BOOK = compiled(
-    update(orgs).where(_same_org(orgs)).values(book_version=orgs.c.book_version + literal_column("1")), "org_id"
-)
+BUMP_BOOK = compiled(update(orgs).where(_same_org(orgs)).values(book_version=orgs.c.book_version + _ONE), "org_id")
 UPSERT_CONFIG_KEY = _upsert(config_keys)
 DELETE_CONFIG_KEY = compiled(
     delete(config_keys).where(_same_org(config_keys), config_keys.c.name == bindparam("name")), "org_id", "name"

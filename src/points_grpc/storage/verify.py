@@ -235,7 +235,7 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                 FROM wallets WHERE org_id = :org_id
                 UNION ALL
                 SELECT customer_id, program_id, 0, 0, 0,
-                    remaining, CASE WHEN promised THEN remaining ELSE 0 END, held
+                    remaining, CASE WHEN promised = 1 THEN remaining ELSE 0 END, held
                 FROM lots WHERE org_id = :org_id
             ) AS sides GROUP BY customer_id, program_id
         """,
@@ -303,11 +303,11 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                 ELSE COALESCE(due_at, -1) END AS actual
             FROM (
                 SELECT customer_id, program_id, due_at, (
-                    SELECT MIN(CASE WHEN promised AND available_from < expires_at THEN available_from
+                    SELECT MIN(CASE WHEN promised = 1 AND available_from < expires_at THEN available_from
                                ELSE expires_at END)
                     FROM lots
                     WHERE lots.org_id = :org_id AND lots.customer_id = wallets.customer_id
-                        AND lots.program_id = wallets.program_id AND lots.remaining > 0
+                        AND lots.program_id = wallets.program_id AND lots.live = 1
                 ) AS first_due
                 FROM wallets WHERE org_id = :org_id
             ) AS dues WHERE first_due < 9223372036854775807
@@ -327,7 +327,7 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                 FROM balances WHERE org_id = :org_id
                 UNION ALL
                 SELECT customer_id, program_id, earning_program_id, source, category, 0, 0, 0,
-                    remaining, CASE WHEN promised THEN remaining ELSE 0 END, held
+                    remaining, CASE WHEN promised = 1 THEN remaining ELSE 0 END, held
                 FROM lots WHERE org_id = :org_id
             ) AS sides GROUP BY customer_id, program_id, earning_program_id, source, category
         """,
@@ -358,10 +358,11 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
     ),
     Invariant(
         "lot_bounds",
-        "lot {lot_id}: remaining {remaining} of {points}, held {held}",
+        "lot {lot_id}: remaining {remaining} of {points}, held {held}, live {live}",
         """
-            SELECT lot_id, remaining, points, held, 'within bounds' AS expected,
+            SELECT lot_id, remaining, points, held, live, 'within bounds' AS expected,
                 CASE WHEN remaining < 0 OR remaining > points OR held < 0 OR held > remaining
+                    OR live <> CASE WHEN remaining > 0 THEN 1 ELSE 0 END
                 THEN 'out of bounds' ELSE 'within bounds' END AS actual
             FROM lots WHERE org_id = :org_id
         """,
@@ -620,7 +621,7 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         "transaction {transaction_id}: its request",
         """
             SELECT transactions.transaction_id, 'accepted' AS expected,
-                CASE WHEN requests.accepted THEN 'accepted' WHEN requests.accepted IS NULL THEN 'not recorded'
+                CASE WHEN requests.accepted = 1 THEN 'accepted' WHEN requests.accepted IS NULL THEN 'not recorded'
                 ELSE 'refused' END AS actual
             FROM transactions LEFT JOIN requests ON requests.org_id = transactions.org_id
                 AND requests.request_id = transactions.request_id

@@ -1,0 +1,329 @@
+"""The verifier finds one planted corruption for each invariant, names it, and finds nothing in a sound database.
+
+The database is made by real commands, so that every kind of movement is in it; the corruptions are SQL.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from points_grpc.domain.commands import (
+    Command,
+    CreateCustomer,
+    CreateProgram,
+    CreateProgramGroup,
+    Expiry,
+    IssuePoints,
+    IssueTransferOtp,
+    RecordPurchase,
+    RedeemPoints,
+    ReverseRedemption,
+    Submission,
+    TransferPoints,
+)
+from points_grpc.domain.model import Channel, Identifier, IdentifierType, Source
+from points_grpc.domain.outcome import Accepted, RedemptionResult, Settled
+from points_grpc.domain.policy import Policy
+from points_grpc.service.executor import Executor
+from points_grpc.service.keyring import KEY_BYTES, Keyring
+from points_grpc.storage.accounts import Accounts
+from points_grpc.storage.engine import Database
+from points_grpc.storage.repository import SqlRepository
+from points_grpc.storage.verify import INVARIANTS, Report, verify
+
+START = datetime(2026, 3, 15, 18, 0, tzinfo=UTC)  # half past eleven in the evening in Kolkata
+ORG, QUIET_ORG = 1, 2
+GOLD, SILVER = 1, 2
+ANN, BEN, CID = 11, 12, 13
+
+
+class World:
+    """Runs commands on a database, at a time that passes."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = START
+        self._numbers = count(1)
+        self._ids = count(1_000)
+        self._database = Database(f"sqlite:///{path}", synchronous="OFF")
+        self._repository = SqlRepository(self._database, now=lambda: self.now, durable=False)
+        self._executor = Executor(
+            self._repository,
+            next_id=lambda: next(self._ids),
+            keyring=Keyring({"k1": b"k" * KEY_BYTES}, "k1"),
+            channels=frozenset({Channel.MOBILE, Channel.EMAIL}),
+            monotonic=lambda: 0.0,
+        )
+
+    def do(self, *commands: Command) -> list[object]:
+        """Runs commands as one batch; all must be accepted."""
+        batch = [
+            Submission(ORG, one, f"request-{next(self._numbers)}", True, {"x": b"y"}, "till", bytes(32))
+            for one in commands
+        ]
+        outcomes = [one.outcome for one in self._executor.run(ORG, batch) if isinstance(one, Settled)]
+        assert all(isinstance(one, Accepted) for one in outcomes), outcomes
+        return [one.result for one in outcomes if isinstance(one, Accepted)]
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._repository.close()
+        self._database.close()
+
+
+def who(customer_id: int) -> Identifier:
+    """The identifier that is the customer's id."""
+    return Identifier(IdentifierType.ID, str(customer_id))
+
+
+def issue(customer_id: int, points: int, program_id: int = GOLD, **given: object) -> IssuePoints:
+    """An issue."""
+    values = {"source": Source.LOYALTY_PLUS} | given
+    return IssuePoints(who(customer_id), program_id, points, **values)  # type: ignore[arg-type]
+
+
+def live(world: World) -> None:
+    """Some days in the life of an organisation."""
+    for program_id, zone in ((GOLD, "UTC"), (SILVER, "Asia/Kolkata")):
+        world.do(CreateProgram(program_id, f"P{program_id}", program_id == GOLD, 0, zone, Policy()))
+    world.do(CreateProgramGroup(7, "Metals", (GOLD, SILVER), SILVER))
+    world.do(
+        *(
+            CreateCustomer(one, "A", "B", f"+1555{one:07d}", None, None, (GOLD, SILVER), False)
+            for one in (ANN, BEN, CID)
+        )
+    )
+    world.do(
+        issue(ANN, 100, expiry=Expiry(at=START + timedelta(days=2))),
+        issue(ANN, 50, source=Source.REGISTRATION, transaction_number="bill-1"),
+        issue(ANN, 40, SILVER, expiry=Expiry(at=START + timedelta(days=60))),
+        issue(BEN, 30, available_from=START + timedelta(days=3)),
+        issue(BEN, 20, available_from=START + timedelta(days=30)),
+        issue(CID, 9, expiry=Expiry(at=START - timedelta(days=1))),
+        issue(CID, 8, expiry=Expiry(at=START + timedelta(hours=1))),
+        RecordPurchase(who(ANN), GOLD, "bill-1", 1_999),
+        RecordPurchase(who(BEN), SILVER, "bill-2", 500),
+    )
+    world.do(
+        TransferPoints(30, GOLD, who(ANN), who(BEN)),
+        TransferPoints(10, GOLD, who(BEN), who(CID)),
+        TransferPoints(60, GOLD, who(ANN), who(BEN), pooled=True),
+    )
+    world.now += timedelta(hours=2)  # past midnight in Kolkata, and past Cid's eight points
+    world.do(TransferPoints(5, SILVER, who(BEN), who(ANN)), TransferPoints(5, GOLD, who(BEN), who(CID)))
+    [first] = world.do(RedeemPoints(who(ANN), GOLD, 20, transaction_number="bill-1", external_reference="x-1"))
+    [second] = world.do(RedeemPoints(who(BEN), SILVER, 12))
+    assert isinstance(first, RedemptionResult)
+    assert isinstance(second, RedemptionResult)
+    world.do(ReverseRedemption(who(ANN), redemption_id=first.redemption_id, points=5))
+    world.do(ReverseRedemption(who(BEN), redemption_id=second.redemption_id, points=2))
+    world.now += timedelta(days=3)  # Ann's hundred are gone, Ben's thirty have matured
+    world.do(ReverseRedemption(who(ANN), redemption_id=first.redemption_id, points=10))
+    world.do(issue(ANN, 1), issue(BEN, 1), issue(CID, 1))
+    world.do(IssueTransferOtp(TransferPoints(1, GOLD, who(BEN), who(CID))))
+
+
+@pytest.fixture(scope="module")
+def lived(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with some days of life in it."""
+    path = tmp_path_factory.mktemp("lived") / "lived.db"
+    shutil.copy(empty_database, path)
+    world = World(path)
+    live(world)
+    world.close()
+    return path
+
+
+@pytest.fixture
+def database(lived: Path, tmp_path: Path) -> Iterator[Database]:
+    """A copy of it."""
+    path = tmp_path / "copy.db"
+    shutil.copy(lived, path)
+    found = Database(f"sqlite:///{path}")
+    yield found
+    found.close()
+
+
+def corrupt(database: Database, *statements: str) -> None:
+    """Changes rows in a way that no code of ours would."""
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    for statement in statements:
+        assert connection.execute(statement).rowcount > 0, statement
+    connection.close()
+
+
+def test_a_sound_database_has_no_differences(database: Database) -> None:
+    """And every invariant had something to check, so that silence means something."""
+    report = verify(database)
+
+    assert report.differences == []
+    assert report.sound
+    assert [name for name, number in report.checked.items() if not number] == []
+
+
+def test_names_are_unique_and_each_has_a_corruption() -> None:
+    """A new invariant needs a row in `CORRUPTIONS`."""
+    names = [one.name for one in INVARIANTS]
+
+    assert len(names) == len(set(names))
+    assert set(names) == CORRUPTIONS.keys()
+
+
+ANN_GOLD = f"customer_id = {ANN} AND program_id = {GOLD}"
+A_WALLET_POSTING = "account = 1 AND points < 0 AND seq = 1"
+A_TRANSFER = "(SELECT MIN(transaction_id) FROM transactions WHERE kind = 2)"
+A_REDEMPTION = "(SELECT MIN(transaction_id) FROM transactions WHERE kind = 3)"
+AN_OPENED_LOT = "(SELECT MIN(lot_id) FROM lots WHERE parent_lot_id IS NOT NULL)"
+AN_ISSUED_LOT = "(SELECT MIN(lot_id) FROM lots WHERE parent_lot_id IS NULL)"
+
+CORRUPTIONS: dict[str, tuple[str, ...]] = {
+    "transaction_sums": (f"UPDATE postings SET points = points + 1 WHERE transaction_id = {A_TRANSFER} AND seq = 1",),
+    "transaction_postings": (f"DELETE FROM postings WHERE transaction_id = {A_REDEMPTION}",),
+    "wallet_postings": (f"UPDATE wallets SET current = current + 1 WHERE {ANN_GOLD}",),
+    "wallet_lots": (f"UPDATE wallets SET promised = promised + 1 WHERE {ANN_GOLD}",),
+    "wallet_versions": (
+        f"UPDATE postings SET wallet_version = wallet_version + 1 WHERE {ANN_GOLD} AND wallet_version > 2",
+    ),
+    "wallet_last_version": (f"UPDATE wallets SET version = version + 1 WHERE {ANN_GOLD}",),
+    "wallet_chain": (f"UPDATE postings SET balance_after = balance_after + 1 WHERE {ANN_GOLD} AND wallet_version = 2",),
+    "wallet_owners": (f"DELETE FROM wallets WHERE {ANN_GOLD}",),
+    "wallet_due": (f"UPDATE wallets SET due_at = NULL WHERE customer_id = {ANN} AND program_id = {SILVER}",),
+    "bucket_lots": (f"UPDATE balances SET points = points + 1 WHERE {ANN_GOLD} AND source = 1",),
+    "lot_postings": (f"UPDATE lots SET remaining = remaining - 1 WHERE remaining > 0 AND customer_id = {CID}",),
+    "lot_opening": (f"UPDATE lots SET points = points + 1 WHERE lot_id = {AN_OPENED_LOT}",),
+    "lot_bounds": (f"UPDATE lots SET held = remaining + 1 WHERE lot_id = {AN_OPENED_LOT}",),
+    "lot_roots": (f"UPDATE lots SET root_lot_id = root_lot_id + 1 WHERE lot_id = {AN_ISSUED_LOT}",),
+    "lot_inheritance": (f"UPDATE lots SET expires_at = expires_at + 1 WHERE lot_id = {AN_OPENED_LOT}",),
+    "stream_positions": (
+        "UPDATE transactions SET position = position + 1 WHERE position = (SELECT MAX(position) FROM transactions)",
+    ),
+    "stream_ends": ("UPDATE journal_streams SET position = position + 1",),
+    "redemption_lots": ("UPDATE redemptions SET reversed = reversed + 1 WHERE external_reference = 'x-1'",),
+    "redemption_bounds": ("UPDATE redemptions SET reversed = points + 1 WHERE external_reference = 'x-1'",),
+    "redemption_postings": ("UPDATE redemption_lots SET points = points + 1",),
+    "reversal_postings": ("UPDATE redemption_lots SET reversed = reversed + 1",),
+    "lifetime_earned": (f"UPDATE wallets SET lifetime_earned = lifetime_earned + 1 WHERE {ANN_GOLD}",),
+    "lifetime_received": (f"UPDATE wallets SET lifetime_received = lifetime_received + 1 WHERE {ANN_GOLD}",),
+    "lifetime_purchases": ("UPDATE purchases SET amount = amount + 1 WHERE transaction_number = 'bill-2'",),
+    "velocity_days": (f"UPDATE velocity_days SET points = points + 1 WHERE {ANN_GOLD}",),
+    "request_transactions": (
+        "UPDATE requests SET transaction_id = transaction_id + 1 WHERE operation = 'TransferPoints'",
+    ),
+    "transaction_requests": ("DELETE FROM requests WHERE operation = 'RedeemPoints'",),
+    "live_codes": (
+        (
+            "INSERT INTO otps SELECT org_id, customer_id, action, program_id + 1, otp_id + 1, counterparty_id,"
+            " points_max, category, pooled, code_hash, key_id, state, attempts_left, issued_at, expires_at, due_until"
+            " FROM otps"
+        ),
+    ),
+    "settled_messages": ("UPDATE outbox SET state = 'DELIVERED'",),
+    "never_negative": (f"UPDATE wallets SET held = -1 WHERE {ANN_GOLD}",),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_is_found_and_named(database: Database, name: str) -> None:
+    """In the organisation where it is, with what was expected and what is there."""
+    corrupt(database, *CORRUPTIONS[name])
+    report = verify(database)
+
+    found = {one.invariant: one for one in report.differences}
+    assert name in found
+    assert not report.sound
+    assert {one.org_id for one in report.differences} == {ORG}
+    assert found[name].expected != found[name].actual
+    assert "{" not in found[name].subject
+
+
+def test_more_corruptions_of_counts_by_day(lived: Path, tmp_path: Path) -> None:
+    """A row too many, one too few, on the first day, between days, after the last one."""
+    for number, statement in enumerate(
+        (
+            "DELETE FROM velocity_days WHERE day = (SELECT MIN(day) FROM velocity_days)",
+            "DELETE FROM velocity_days WHERE day = (SELECT MAX(day) FROM velocity_days)",
+            f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 1, 1, 5, 1)",
+            f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 800000, 1, 5, 1)",
+            f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, 77, 5, 1, 5, 1)",
+            "UPDATE velocity_days SET transfers = transfers + 1 WHERE direction = 2",
+            "UPDATE programs SET time_zone = 'UTC' WHERE program_id = 2",
+        )
+    ):
+        path = tmp_path / f"{number}.db"
+        shutil.copy(lived, path)
+        database = Database(f"sqlite:///{path}")
+        corrupt(database, statement)
+        report = verify(database)
+        database.close()
+
+        assert {one.invariant for one in report.differences} == {"velocity_days"}, statement
+
+
+def test_the_first_difference_is_shown(database: Database) -> None:
+    """One for each invariant, with both sides."""
+    corrupt(database, f"UPDATE wallets SET lifetime_earned = lifetime_earned + 1 WHERE program_id = {GOLD}")
+    [difference] = verify(database).differences
+
+    assert difference.invariant == "lifetime_earned"
+    assert difference.subject.startswith(f"wallet {ANN}/{GOLD}")
+    assert int(difference.actual) == int(difference.expected) + 1
+
+
+def test_organisations_are_checked_apart(database: Database) -> None:
+    """Only those asked for."""
+    corrupt(database, f"UPDATE wallets SET lifetime_earned = lifetime_earned + 1 WHERE {ANN_GOLD}")
+
+    assert verify(database, [QUIET_ORG]).sound
+    assert not verify(database, [QUIET_ORG, ORG]).sound
+    assert set(verify(database, []).checked.values()) == {0}
+
+
+def test_verifying_runs_beside_a_writer(lived: Path, tmp_path: Path) -> None:
+    """It sees one snapshot: what is committed meanwhile is not half seen."""
+    path = tmp_path / "copy.db"
+    shutil.copy(lived, path)
+    world = World(path)
+    world.now = START + timedelta(days=10)
+    world._ids = count(5_000)
+    world._numbers = count(5_000)
+    database = Database(f"sqlite:///{path}")
+    before = verify(database)
+    world.do(issue(CID, 5), TransferPoints(2, GOLD, who(CID), who(ANN)))
+    after = verify(database)
+
+    assert before.sound
+    assert after.sound, after.differences
+    assert after.checked["transaction_sums"] > before.checked["transaction_sums"]
+    database.close()
+    world.close()
+
+
+def test_a_database_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """In the service's words."""
+    path = tmp_path / "garbage.db"
+    path.write_bytes(b"garbage" * 1_000)
+    database = Database(f"sqlite:///{path}")
+
+    with pytest.raises(Exception, match="cannot be read"):
+        verify(database)
+    database.close()
+
+
+def test_organisations_are_made_by_accounts(empty_database: Path, tmp_path: Path) -> None:
+    """A database with nothing in it is sound."""
+    path = tmp_path / "empty.db"
+    shutil.copy(empty_database, path)
+    database = Database(f"sqlite:///{path}")
+    report: Report = verify(database)
+
+    assert len(Accounts(database).list_orgs()) == 2
+    assert report.sound
+    assert report.checked["stream_ends"] == 0
+    database.close()

@@ -1,0 +1,150 @@
+"""Windows: the first lots of many wallets in spending order, in one statement that stops at the limit."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+from msgspec.structs import replace
+from stores import ANN, BEN, CID, GOLD, NOW, SILVER, Store, lot
+
+from points_grpc.domain.model import Lot, WalletKey
+from points_grpc.domain.snapshot import Keys, spending_key
+from points_grpc.storage import statements as sql
+from points_grpc.storage.driver import Statement
+from points_grpc.storage.sqlite import bind_keys
+from points_grpc.storage.times import expiry_to_micros, to_micros
+
+ANN_GOLD = WalletKey(ANN, GOLD)
+BEN_GOLD = WalletKey(BEN, GOLD)
+
+
+def put(store: Store, lots: list[Lot]) -> None:
+    """Lots by themselves, without a journal."""
+    with store.connection() as connection:
+        connection.execute("BEGIN")
+        for one in lots:
+            connection.execute(
+                sql.INSERT_LOT.text,
+                (
+                    1,
+                    one.lot_id,
+                    one.customer_id,
+                    one.program_id,
+                    one.earning_program_id,
+                    int(one.source),
+                    one.category,
+                    one.points,
+                    one.remaining,
+                    one.held,
+                    1 if one.remaining else 0,
+                    to_micros(one.awarded_at),
+                    None,
+                    False,
+                    expiry_to_micros(one.expires_at),
+                    None,
+                    one.root_lot_id,
+                    one.transaction_id,
+                ),
+            )
+        connection.execute("COMMIT")
+
+
+def random_lots(customer_id: int, number: int, rng: random.Random) -> list[Lot]:
+    """Lots with many equal expiries and awards, some spent, some that never expire."""
+    return [
+        lot(
+            customer_id,
+            10,
+            remaining=rng.choice((0, 1, 10)),
+            expires_at=rng.choice((None, NOW + timedelta(days=rng.randrange(4)))),
+            awarded_at=NOW - timedelta(days=rng.randrange(3)),
+        )
+        for _ in range(number)
+    ]
+
+
+def test_lots_come_in_spending_order(store: Store) -> None:
+    """Earliest expiry, earlier award, lower id; never last; spent ones not at all."""
+    rng = random.Random(5)
+    lots = {customer_id: random_lots(customer_id, 40, rng) for customer_id in (ANN, BEN)}
+    for one in lots.values():
+        put(store, one)
+    loaded = store.load(
+        Keys(customers=frozenset({ANN, BEN}), draws=frozenset({ANN_GOLD, BEN_GOLD})), windows={BEN_GOLD: 100}
+    )
+
+    expected = {
+        key: sorted((one for one in lots[key.customer_id] if one.remaining), key=spending_key)
+        for key in (ANN_GOLD, BEN_GOLD)
+    }
+    assert loaded.lots[ANN_GOLD].lots == tuple(expected[ANN_GOLD][:4])
+    assert not loaded.lots[ANN_GOLD].complete
+    assert loaded.lots[BEN_GOLD].lots == tuple(expected[BEN_GOLD])
+    assert loaded.lots[BEN_GOLD].complete
+
+
+def test_a_window_knows_whether_it_is_complete(store: Store) -> None:
+    """One lot fewer, exactly as many, one more."""
+    for number in (3, 4, 5):
+        with store.connection() as connection:
+            connection.execute("DELETE FROM lots")
+        put(store, [lot(ANN, 10) for _ in range(number)])
+        found = store.load(Keys(customers=frozenset({ANN}), draws=frozenset({ANN_GOLD}))).lots[ANN_GOLD]
+
+        assert (len(found.lots), found.complete) == (min(number, 4), number <= 4)
+
+
+def test_a_drawn_wallet_without_lots_has_an_empty_window(store: Store) -> None:
+    """Absent lots are loaded, and there are none; wallets that do not exist have no window."""
+    keys = Keys(customers=frozenset({ANN}), draws=frozenset({ANN_GOLD, WalletKey(4711, GOLD)}))
+    loaded = store.load(keys)
+
+    assert set(loaded.lots) == {ANN_GOLD}
+    assert (loaded.lots[ANN_GOLD].lots, loaded.lots[ANN_GOLD].complete) == ((), True)
+
+
+def test_wallets_are_loaded_by_one_statement(store: Store) -> None:
+    """However many; another size of window costs one more."""
+    keys = Keys(
+        customers=frozenset({ANN, BEN, CID}),
+        draws=frozenset(WalletKey(one, program) for one in (ANN, BEN, CID) for program in (GOLD, SILVER)),
+    )
+    store.statements.clear()
+    store.load(keys)
+    assert len([text for text in store.statements if "FROM lots" in text]) == 1
+
+    store.statements.clear()
+    store.load(keys, windows={ANN_GOLD: 9, BEN_GOLD: 9})
+    assert len([text for text in store.statements if "FROM lots" in text]) == 2
+
+
+def test_reading_stops_at_the_limit(store: Store) -> None:
+    """A hundred times as many lots cost no more steps of the database's machine."""
+
+    def steps(statement: Statement) -> int:
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        with store.connection() as connection:
+            connection.set_progress_handler(count, 1)
+            connection.execute(statement.text, (bind_keys([ANN_GOLD, BEN_GOLD]), 1, 1, 5)).fetchall()
+        return counted
+
+    put(store, [lot(ANN, 10) for _ in range(20)] + [lot(BEN, 10) for _ in range(20)])
+    few = steps(sql.FIRST_LOTS)
+    put(store, [lot(ANN, 10, expires_at=NOW + timedelta(minutes=n)) for n in range(2_000)])
+    many = steps(sql.FIRST_LOTS)
+
+    assert many <= few
+
+
+def test_a_lot_is_loaded_whole(store: Store) -> None:
+    """Held points and all."""
+    put(store, [one := lot(ANN, 10, held=3)])
+    found = store.load(Keys(customers=frozenset({ANN}), draws=frozenset({ANN_GOLD}))).lots[ANN_GOLD].lots
+
+    assert found == (replace(one),)
