@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from points_grpc.domain import events as ev
 from points_grpc.domain.commands import (
+    AuthorizeRedemption,
     Command,
     IssuePoints,
     RedeemPoints,
@@ -34,12 +35,15 @@ from points_grpc.domain.model import (
     Channel,
     Customer,
     FraudStatus,
+    Hold,
+    HoldState,
     Identifier,
     IdentifierType,
     JournalEntry,
     Kind,
     Lot,
     Message,
+    MissedCall,
     OrgConfig,
     Otp,
     OtpAction,
@@ -55,7 +59,14 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.outcome import Accepted, Balance, Outcome, Refused
-from points_grpc.domain.policy import Direction, OtpPolicy, Policy, RedemptionPolicy, TransferPolicy
+from points_grpc.domain.policy import (
+    MISSED_CALL_WINDOW_S_MAX,
+    Direction,
+    OtpPolicy,
+    Policy,
+    RedemptionPolicy,
+    TransferPolicy,
+)
 from points_grpc.domain.snapshot import (
     Changes,
     Directory,
@@ -178,6 +189,11 @@ def redeem(points: int = 50, customer_id: int = ANN, **given: Any) -> RedeemPoin
     return RedeemPoints(**{"customer": by_id(customer_id), "program_id": GOLD, "points": points} | given)
 
 
+def authorize(points: int = 50, customer_id: int = ANN, *, hold_s: int = 900, **given: Any) -> AuthorizeRedemption:
+    """An authorisation of Ann's in gold."""
+    return AuthorizeRedemption(redeem(points, customer_id, **given), hold_s)
+
+
 def issue(points: int = 50, customer_id: int = ANN, **given: Any) -> IssuePoints:
     """An issue to Ann in gold that never expires."""
     fields: dict[str, Any] = {"customer": by_id(customer_id), "program_id": GOLD, "source": Source.LOYALTY_PLUS}
@@ -218,6 +234,8 @@ class World:
         self.velocity: dict[WalletKey, dict[tuple[Direction, date], tuple[int, int]]] = {}
         self.redemptions: dict[str, Redemption] = {}
         self.purchases: dict[str, Purchase] = {}
+        self.holds: dict[str, Hold] = {}
+        self.missed_calls: dict[int, MissedCall] = {}
         self.journal: list[JournalEntry] = []
         self.outbox: list[Message] = []
         self.changes = Changes()
@@ -448,6 +466,7 @@ class World:
             redemptions={one: self.redemptions[one].customer_id for one in found if one in self.redemptions},
             by_external_reference=by_reference,
             by_transaction_number=by_number,
+            holds={one: self.holds[one].customer_id for part in named for one in part.hold_ids if one in self.holds},
         )
 
     def load(self, keys: Keys, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
@@ -463,6 +482,13 @@ class World:
             if customer_id in otp_customers:
                 otps[customer_id, action] = (*otps.get((customer_id, action), ()), one)
         first_day = self.now.date() - timedelta(days=30)
+        holding = {key.customer_id for key, one in wallets.items() if one.held}
+        holds = {
+            one.hold_id: one
+            for one in self.holds.values()
+            if one.hold_id in keys.holds or (one.state is HoldState.OPEN and one.customer_id in holding)
+        }
+        ended = [one for one in holds.values() if one.hold_id in keys.holds or one.expires_at < self.now]
         return Loaded(
             now=self.now,
             book=self.book(),
@@ -473,7 +499,9 @@ class World:
             buckets={key: dict(self.buckets[key]) for key in wallets if key in self.buckets},
             lots={key: self._rows(key, windows.get(key, self.window)) for key in {*due, *drawn}},
             promised={key: tuple(one for one in self.lots_of(*key) if one.promised) for key in due},
-            redeemed_lots={one.lot_id: self.lots[one.lot_id] for made in redemptions.values() for one in made.lots},
+            redeemed_lots={
+                one.lot_id: self.lots[one.lot_id] for made in (*redemptions.values(), *ended) for one in made.lots
+            },
             otps=otps,
             otp_counters={key: one for key, one in self.otp_counters.items() if key[0] in otp_customers},
             velocity={
@@ -489,6 +517,25 @@ class World:
             },
             purchases={one: self.purchases[one] for one in keys.transaction_numbers if one in self.purchases},
             recent_transfers=dict(self._recent_transfers(keys)),
+            holds=holds,
+            held_references={
+                one.external_reference: one.hold_id
+                for one in self.holds.values()
+                if one.external_reference in keys.external_references
+                and one.external_reference
+                and one.state is HoldState.OPEN
+                and one.expires_at >= self.now
+            },
+            missed_calls={
+                customer_id: tuple(
+                    one
+                    for one in self.missed_calls.values()
+                    if one.customer_id == customer_id
+                    and one.used_by is None
+                    and one.called_at >= self.now - timedelta(seconds=MISSED_CALL_WINDOW_S_MAX)
+                )
+                for customer_id in keys.missed_calls
+            },
         )
 
     def _rows(self, key: WalletKey, size: int) -> LotRows:
@@ -544,6 +591,15 @@ class World:
             case ev.MessagesCancelled():
                 gone = (event.customer_id, event.action)
                 self.outbox = [one for one in self.outbox if (one.customer_id, one.action) != gone]
+            case _:
+                self._write_hold(event)
+
+    def _write_hold(self, event: ev.Event) -> None:
+        match event:
+            case ev.HoldOpened(hold) | ev.HoldClosed(hold):
+                self.holds[hold.hold_id] = hold
+            case ev.MissedCallRecorded(call) | ev.MissedCallUsed(call):
+                self.missed_calls[call.call_id] = call
             case _:
                 pass
 

@@ -57,20 +57,28 @@ LOT_SHARES = (out.LotShare(1, GOLD, 5, None), out.LotShare(2, GOLD, 5, NOW + tim
 CHALLENGE = out.Challenge("******78", ("MOBILE", "EMAIL"), NOW, 5)
 
 RESULTS: dict[str, list[Result]] = {
-    "TransferPoints": [out.TransferResult(1, ANN, BEN, GOLD, 10, NOW, "té\n\"x\"", (SHARE,), (BALANCE, BALANCE))],
+    "TransferPoints": [out.TransferResult(1, ANN, BEN, GOLD, 10, NOW, 'té\n"x"', (SHARE,), (BALANCE, BALANCE))],
     "CheckTransfer": [
         out.CheckTransferResult(10, (SHARE,), (BALANCE,), CHALLENGE, True),
         out.CheckTransferResult(10, (), (), None, False),
     ],
     "IssueTransferOtp": [out.IssueOtpResult(CHALLENGE)],
     "RedeemPoints": [
-        out.RedemptionResult(
-            "r1", 9, ANN, 10, out.MoneyValue("USD", 333), NOW, (SHARE,), LOT_SHARES, 3, (BALANCE,)
-        ),
+        out.RedemptionResult("r1", 9, ANN, 10, out.MoneyValue("USD", 333), NOW, (SHARE,), LOT_SHARES, 3, (BALANCE,)),
         out.RedemptionResult("r1", 9, ANN, 10, None, NOW, (), (), 0, ()),
     ],
     "CheckRedemption": [out.CheckRedemptionResult(10, None, (SHARE,), LOT_SHARES, 0, (BALANCE,), None, True)],
     "IssueRedemptionOtp": [out.IssueOtpResult(CHALLENGE)],
+    "AuthorizeRedemption": [
+        out.HoldResult("h1", 9, ANN, 10, out.MoneyValue("USD", 333), NOW, LOT_SHARES, 3, (BALANCE,)),
+        out.HoldResult("h1", 9, ANN, 10, None, NOW, (), 0, ()),
+    ],
+    "CaptureRedemption": [
+        out.CaptureResult(
+            out.RedemptionResult("r1", 9, ANN, 10, None, NOW, (SHARE,), LOT_SHARES, 3, (BALANCE,)), released=4
+        )
+    ],
+    "ReleaseRedemption": [out.ReleaseResult(9, 10, (BALANCE,))],
     "ReverseRedemption": [
         out.ReversalResult("v1", 9, NOW, 10, (out.ReversedShare("r1", 5, 3, 2),), LOT_SHARES, 0, (BALANCE,))
     ],
@@ -80,6 +88,7 @@ RESULTS: dict[str, list[Result]] = {
     "SetCustomerStatus": [out.CustomerResult(customer(ANN), (GOLD,))],
     "SetTransferLock": [out.CustomerResult(customer(ANN), (GOLD,))],
     "RecordPurchase": [out.PurchaseResult(BIG)],
+    "RecordMissedCall": [out.MissedCallResult(ANN, NOW)],
     "CreateProgram": [out.ProgramResult(PROGRAM, True)],
     "CreateProgramGroup": [out.GroupResult(3)],
     "SetPolicy": [out.PolicyResult(POLICY, NOW)],
@@ -107,9 +116,7 @@ REFUSALS = [
 
 def round_trip(outcome: Outcome, operation: str) -> Outcome:
     """Through the text and back."""
-    return decode_outcome(
-        encode_outcome(outcome), operation=operation, accepted=isinstance(outcome, Accepted)
-    )
+    return decode_outcome(encode_outcome(outcome), operation=operation, accepted=isinstance(outcome, Accepted))
 
 
 def test_every_operation_has_a_row() -> None:
@@ -118,9 +125,7 @@ def test_every_operation_has_a_row() -> None:
     assert all(isinstance(one, RESULT_TYPES[name]) for name, results in RESULTS.items() for one in results)
 
 
-@pytest.mark.parametrize(
-    ("operation", "result"), [(name, one) for name, results in RESULTS.items() for one in results]
-)
+@pytest.mark.parametrize(("operation", "result"), [(name, one) for name, results in RESULTS.items() for one in results])
 def test_an_acceptance_comes_back_exactly(operation: str, result: Result) -> None:
     """Values, types and None are what they were."""
     for accepted in (Accepted(result), Accepted(result, WARNINGS, BIG)):

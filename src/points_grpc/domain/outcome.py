@@ -177,6 +177,35 @@ class CheckRedemptionResult(Struct, frozen=True):
     proof_required: bool
 
 
+class HoldResult(Struct, frozen=True):
+    """Points that are held until `expires_at`. `lots` holds the first 100."""
+
+    hold_id: str
+    transaction_id: int
+    customer_id: int
+    points: int
+    value: MoneyValue | None
+    expires_at: datetime
+    lots: tuple[LotShare, ...]
+    lots_omitted: int
+    balances: tuple[Balance, ...]
+
+
+class CaptureResult(Struct, frozen=True):
+    """A redemption that was made of a hold, and what of the hold was released with it."""
+
+    redemption: RedemptionResult
+    released: int
+
+
+class ReleaseResult(Struct, frozen=True):
+    """A hold that was released."""
+
+    transaction_id: int
+    released: int
+    balances: tuple[Balance, ...]
+
+
 class ReversedShare(Struct, frozen=True):
     """What a reversal gave back of one redemption."""
 
@@ -220,6 +249,13 @@ class PurchaseResult(Struct, frozen=True):
     lifetime_purchases: int
 
 
+class MissedCallResult(Struct, frozen=True):
+    """A missed call that was recorded."""
+
+    customer_id: int
+    called_at: datetime
+
+
 class ProgramResult(Struct, frozen=True):
     """A program that was created."""
 
@@ -250,10 +286,14 @@ Result = (
     | IssueOtpResult
     | RedemptionResult
     | CheckRedemptionResult
+    | HoldResult
+    | CaptureResult
+    | ReleaseResult
     | ReversalResult
     | IssueResult
     | CustomerResult
     | PurchaseResult
+    | MissedCallResult
     | ProgramResult
     | GroupResult
     | PolicyResult
@@ -267,6 +307,9 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "RedeemPoints": RedemptionResult,
     "CheckRedemption": CheckRedemptionResult,
     "IssueRedemptionOtp": IssueOtpResult,
+    "AuthorizeRedemption": HoldResult,
+    "CaptureRedemption": CaptureResult,
+    "ReleaseRedemption": ReleaseResult,
     "ReverseRedemption": ReversalResult,
     "IssuePoints": IssueResult,
     "CreateCustomer": CustomerResult,
@@ -274,6 +317,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "SetCustomerStatus": CustomerResult,
     "SetTransferLock": CustomerResult,
     "RecordPurchase": PurchaseResult,
+    "RecordMissedCall": MissedCallResult,
     "CreateProgram": ProgramResult,
     "CreateProgramGroup": GroupResult,
     "SetPolicy": PolicyResult,

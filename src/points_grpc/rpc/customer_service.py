@@ -53,3 +53,11 @@ class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
         return await self._desk.command(
             request, context, parse.record_purchase, render.record_purchase, pb.RecordPurchaseResponse
         )
+
+    async def RecordMissedCall(
+        self, request: pb.RecordMissedCallRequest, context: Context
+    ) -> pb.RecordMissedCallResponse:
+        """Records a missed call."""
+        return await self._desk.command(
+            request, context, parse.record_missed_call, render.record_missed_call, pb.RecordMissedCallResponse
+        )

@@ -34,7 +34,16 @@ from points_grpc.storage.driver import Driver, Row, Statement
 from points_grpc.storage.engine import Database
 from points_grpc.storage.load import Books, Reader
 from points_grpc.storage.repository import reading
-from points_grpc.storage.schema import balances, lots, policies, postings, transactions, wallets
+from points_grpc.storage.schema import (
+    balances,
+    hold_lots,
+    holds,
+    lots,
+    policies,
+    postings,
+    transactions,
+    wallets,
+)
 from points_grpc.storage.statements import columns, compiled
 from points_grpc.storage.times import NEVER, expiry_to_micros, from_micros, to_micros
 
@@ -90,7 +99,11 @@ class SqlQueries:
             else:
                 start = max(start, (now_micros, _LOWEST, _LOWEST))
                 found = driver.query(_LIVE_LOTS, (org_id, *key, *start, limit))
-        return [_as_of(rows.lot(row), now) for row in found]
+            read = [rows.lot(row) for row in found]
+            overdue: dict[int, int] = {}
+            if any(lot.held for lot in read):
+                overdue = dict(driver.query(_OVERDUE_LOTS, (org_id, *key, now_micros)))
+        return [_as_of(lot, now, overdue.get(lot.lot_id, 0)) for lot in read]
 
     def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
@@ -151,6 +164,10 @@ def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[
         shares = driver.query(_SHARES, (org_id, *key))
     current = sum(points for _, points, _, _ in shares)
     promised = sum(ahead for _, _, ahead, _ in shares)
+    overdue: dict[int, int] = {}
+    if wallet.held and wallet.due_at is not None and wallet.due_at <= now:
+        overdue = dict(driver.query(_OVERDUE_SHARES, (org_id, *key, now_micros, now_micros)))
+        shares = [(source, points, ahead, kept - overdue.get(source, 0)) for source, points, ahead, kept in shares]
     held = sum(kept for _, _, _, kept in shares)
     redeemable = current - promised - held
     immovable = sum(points - ahead - kept for source, points, ahead, kept in shares if source in barred)
@@ -174,15 +191,15 @@ def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[
     )
 
 
-def _as_of(lot: Lot, now: datetime) -> Lot:
-    """The lot as if everything due on it were booked."""
+def _as_of(lot: Lot, now: datetime, overdue: int) -> Lot:
+    """The lot as if everything due on it were booked; `overdue` of what is held of it are past their deadline."""
     expired = lot.expires_at is not None and lot.expires_at < now
     promised = lot.promised and lot.available_from is not None and lot.available_from > now
-    if not expired and promised == lot.promised:
+    if not expired and promised == lot.promised and not overdue:
         return lot
     if expired:
         return replace(lot, remaining=0, held=0, promised=False)
-    return replace(lot, promised=promised)
+    return replace(lot, promised=promised, held=lot.held - overdue)
 
 
 def _journal_rows(entries: Sequence[Row], changed: Sequence[Row]) -> list[JournalRow]:
@@ -253,6 +270,31 @@ def _shares_of_due() -> Statement:
 
 _SHARES_OF_DUE = _shares_of_due()
 """As `_SHARES`, counted from the lots: for wallets on which something is due that was not booked yet."""
+
+
+def _overdue(*, by_lot: bool) -> Statement:
+    """What holds past their deadline keep of a wallet's lots, by lot; or by source, without what has expired itself."""
+    kept = (
+        select(lots.c.lot_id if by_lot else lots.c.source, func.sum(hold_lots.c.points))
+        .select_from(holds)
+        .join(hold_lots, and_(hold_lots.c.org_id == holds.c.org_id, hold_lots.c.hold_id == holds.c.hold_id))
+        .join(lots, and_(lots.c.org_id == hold_lots.c.org_id, lots.c.lot_id == hold_lots.c.lot_id))
+        .where(
+            holds.c.org_id == bindparam("org_id"),
+            holds.c.customer_id == bindparam("of_customer"),
+            hold_lots.c.program_id == bindparam("of_program"),
+            holds.c.state == literal_column("'OPEN'"),
+            holds.c.expires_at < bindparam("now"),
+        )
+    )
+    if by_lot:
+        return compiled(kept.group_by(lots.c.lot_id), *_WALLET_KEY, "now")
+    live = kept.where(lots.c.expires_at >= bindparam("now_again")).group_by(lots.c.source)
+    return compiled(live, *_WALLET_KEY, "now", "now_again")
+
+
+_OVERDUE_SHARES = _overdue(by_lot=False)
+_OVERDUE_LOTS = _overdue(by_lot=True)
 
 _EXPIRIES = compiled(
     select(lots.c.expires_at, func.sum(lots.c.remaining))

@@ -45,6 +45,10 @@ class CustomerServiceStub:
     """Locks a customer's outgoing transfers until a time, or lifts the lock (904)."""
     RecordPurchase: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordPurchaseRequest, _customer_service_pb2.RecordPurchaseResponse]
     """Records a purchase: raises the customer's lifetime purchases, makes the transaction number known."""
+    RecordMissedCall: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordMissedCallRequest, _customer_service_pb2.RecordMissedCallResponse]
+    """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
+    the program's policy.
+    """
 
 @_typing.type_check_only
 class CustomerServiceAsyncStub(CustomerServiceStub):
@@ -63,6 +67,10 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """Locks a customer's outgoing transfers until a time, or lifts the lock (904)."""
     RecordPurchase: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordPurchaseRequest, _customer_service_pb2.RecordPurchaseResponse]  # type: ignore[assignment]
     """Records a purchase: raises the customer's lifetime purchases, makes the transaction number known."""
+    RecordMissedCall: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordMissedCallRequest, _customer_service_pb2.RecordMissedCallResponse]  # type: ignore[assignment]
+    """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
+    the program's policy.
+    """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages customers of the caller's organisation."""
@@ -114,5 +122,15 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.RecordPurchaseResponse, _abc.Awaitable[_customer_service_pb2.RecordPurchaseResponse]]:
         """Records a purchase: raises the customer's lifetime purchases, makes the transaction number known."""
+
+    @_abc_1.abstractmethod
+    def RecordMissedCall(
+        self,
+        request: _customer_service_pb2.RecordMissedCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.RecordMissedCallResponse, _abc.Awaitable[_customer_service_pb2.RecordMissedCallResponse]]:
+        """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
+        the program's policy.
+        """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
