@@ -27,6 +27,7 @@ from points_grpc.domain.model import (
 )
 from points_grpc.domain.outcome import Accepted, HoldResult, LotShare, MoneyValue, ProgramShare, Refused
 from points_grpc.domain.policy import PointValue
+from points_grpc.domain.snapshot import NotLoaded
 from worlds import ANN, BEN, FIRST_ID, GOLD, NOW, SILVER, World, authorize, issue, metals, redeem, reverse, transfer
 
 INSTANT = timedelta(microseconds=1)
@@ -554,3 +555,20 @@ class TestRefusals:
         outcomes = world.decide_batch(orders)
 
         assert [True, False, False] == [isinstance(one, Accepted) for one in outcomes]
+
+
+class TestSnapshot:
+    """What was not declared shouts."""
+
+    def test_not_loaded(self) -> None:
+        """A hold, the holds of a customer, or calls that nobody declared are no absent ones."""
+        world = world_with_points()
+        snapshot, _ = world.snapshot([ReleaseRedemption("h0")])
+
+        assert None is snapshot.hold("h0")
+        with pytest.raises(NotLoaded):
+            snapshot.hold("h1")
+        with pytest.raises(NotLoaded):
+            snapshot.open_holds(ANN)
+        with pytest.raises(NotLoaded):
+            snapshot.unused_call(world.customers[ANN], since=NOW)
