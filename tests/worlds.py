@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from points_grpc.domain import events as ev
 from points_grpc.domain.commands import (
     AdjustPoints,
+    AuthorizeRedemption,
     Command,
     IssuePoints,
     MergeCustomers,
@@ -37,6 +38,8 @@ from points_grpc.domain.model import (
     Channel,
     Customer,
     FraudStatus,
+    Hold,
+    HoldState,
     Identifier,
     IdentifierType,
     JournalEntry,
@@ -44,6 +47,7 @@ from points_grpc.domain.model import (
     Lot,
     MadeTransfer,
     Message,
+    MissedCall,
     OrgConfig,
     Otp,
     OtpAction,
@@ -59,7 +63,14 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.outcome import Accepted, Balance, Outcome, Refused
-from points_grpc.domain.policy import Direction, OtpPolicy, Policy, RedemptionPolicy, TransferPolicy
+from points_grpc.domain.policy import (
+    MISSED_CALL_WINDOW_S_MAX,
+    Direction,
+    OtpPolicy,
+    Policy,
+    RedemptionPolicy,
+    TransferPolicy,
+)
 from points_grpc.domain.snapshot import (
     Changes,
     Directory,
@@ -182,6 +193,11 @@ def redeem(points: int = 50, customer_id: int = ANN, **given: Any) -> RedeemPoin
     return RedeemPoints(**{"customer": by_id(customer_id), "program_id": GOLD, "points": points} | given)
 
 
+def authorize(points: int = 50, customer_id: int = ANN, *, hold_s: int = 900, **given: Any) -> AuthorizeRedemption:
+    """An authorisation of Ann's in gold."""
+    return AuthorizeRedemption(redeem(points, customer_id, **given), hold_s)
+
+
 def issue(points: int = 50, customer_id: int = ANN, **given: Any) -> IssuePoints:
     """An issue to Ann in gold that never expires."""
     fields: dict[str, Any] = {"customer": by_id(customer_id), "program_id": GOLD, "source": Source.LOYALTY_PLUS}
@@ -239,6 +255,8 @@ class World:
         self.velocity: dict[WalletKey, dict[tuple[Direction, date], tuple[int, int]]] = {}
         self.redemptions: dict[str, Redemption] = {}
         self.purchases: dict[str, Purchase] = {}
+        self.holds: dict[str, Hold] = {}
+        self.missed_calls: dict[int, MissedCall] = {}
         self.journal: list[JournalEntry] = []
         self.outbox: list[Message] = []
         self.changes = Changes()
@@ -481,6 +499,7 @@ class World:
             by_transaction_number=by_number,
             transfers=transfers,
             survivors=dict(self._survivors({*owners.values(), *parties})),
+            holds={one: self.holds[one].customer_id for part in named for one in part.hold_ids if one in self.holds},
         )
 
     def _survivors(self, customer_ids: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -504,6 +523,13 @@ class World:
                 otps[customer_id, action] = (*otps.get((customer_id, action), ()), one)
         first_day = self.now.date() - timedelta(days=30)
         transfer_lots, offspring = self._transfer_lots(keys.transfers)
+        holding = {key.customer_id for key, one in wallets.items() if one.held}
+        holds = {
+            one.hold_id: one
+            for one in self.holds.values()
+            if one.hold_id in keys.holds or (one.state is HoldState.OPEN and one.customer_id in holding)
+        }
+        ended = [one for one in holds.values() if one.hold_id in keys.holds or one.expires_at < self.now]
         return Loaded(
             now=self.now,
             book=self.book(),
@@ -514,7 +540,9 @@ class World:
             buckets={key: dict(self.buckets[key]) for key in wallets if key in self.buckets},
             lots={key: self._rows(key, windows.get(key, self.window)) for key in {*due, *drawn}},
             promised={key: tuple(one for one in self.lots_of(*key) if one.promised) for key in due},
-            redeemed_lots={one.lot_id: self.lots[one.lot_id] for made in redemptions.values() for one in made.lots},
+            redeemed_lots={
+                one.lot_id: self.lots[one.lot_id] for made in (*redemptions.values(), *ended) for one in made.lots
+            },
             otps=otps,
             otp_counters={key: one for key, one in self.otp_counters.items() if key[0] in otp_customers},
             velocity={
@@ -532,6 +560,25 @@ class World:
             recent_transfers=dict(self._recent_transfers(keys)),
             transfer_lots=transfer_lots,
             offspring=offspring,
+            holds=holds,
+            held_references={
+                one.external_reference: one.hold_id
+                for one in self.holds.values()
+                if one.external_reference in keys.external_references
+                and one.external_reference
+                and one.state is HoldState.OPEN
+                and one.expires_at >= self.now
+            },
+            missed_calls={
+                customer_id: tuple(
+                    one
+                    for one in self.missed_calls.values()
+                    if one.customer_id == customer_id
+                    and one.used_by is None
+                    and one.called_at >= self.now - timedelta(seconds=MISSED_CALL_WINDOW_S_MAX)
+                )
+                for customer_id in keys.missed_calls
+            },
         )
 
     def _transfer_lots(
@@ -608,6 +655,15 @@ class World:
             case ev.MessagesCancelled():
                 gone = (event.customer_id, event.action)
                 self.outbox = [one for one in self.outbox if (one.customer_id, one.action) != gone]
+            case _:
+                self._write_hold(event)
+
+    def _write_hold(self, event: ev.Event) -> None:
+        match event:
+            case ev.HoldOpened(hold) | ev.HoldClosed(hold):
+                self.holds[hold.hold_id] = hold
+            case ev.MissedCallRecorded(call) | ev.MissedCallUsed(call):
+                self.missed_calls[call.call_id] = call
             case _:
                 pass
 

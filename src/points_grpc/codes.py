@@ -248,6 +248,8 @@ MERGED_CUSTOMER = Code(
         "IssueRedemptionOtp",
         "RedeemPoints",
         "AuthorizeRedemption",
+        "CaptureRedemption",
+        "ReleaseRedemption",
         "IssuePoints",
         "AdjustPoints",
         "EnrolCustomer",

@@ -51,9 +51,6 @@ SERVICES = (
 
 # RPCs that the catalogue speaks of and the services may not have yet.
 PLANNED = {
-    "AuthorizeRedemption",
-    "CaptureRedemption",
-    "ReleaseRedemption",
     "ReturnTransaction",
 }
 

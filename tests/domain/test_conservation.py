@@ -12,9 +12,19 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
-from points_grpc.domain.commands import CheckRedemption, CheckTransfer, Command, Expiry, RedeemPoints, TransferPoints
-from points_grpc.domain.events import Booked, DueMoved, LotsMatured
-from points_grpc.domain.model import Account, Kind, Source
+from points_grpc.domain.commands import (
+    AuthorizeRedemption,
+    CaptureRedemption,
+    CheckRedemption,
+    CheckTransfer,
+    Command,
+    Expiry,
+    RedeemPoints,
+    ReleaseRedemption,
+    TransferPoints,
+)
+from points_grpc.domain.events import Booked, DueMoved, HoldClosed, LotsMatured
+from points_grpc.domain.model import Account, HoldState, Kind, Source
 from points_grpc.domain.outcome import Accepted, Balance, Outcome, Refused
 from points_grpc.domain.policy import Category, Direction, PointValue, VelocityLimit, Window
 from points_grpc.domain.snapshot import due_at_of
@@ -77,6 +87,7 @@ HOURS = (*range(72), -2, -1)
 KINDS = (
     *("issue", "transfer", "transfer", "transfer", "redeem", "redeem", "reverse", "reverse", "pass", "pass"),
     *("adjust", "take_back", "take_back", "merge"),
+    *("authorize", "authorize", "capture", "release"),
 )
 steps = st.lists(st.integers(0, 2**64 - 1), min_size=8, max_size=40)
 
@@ -174,6 +185,25 @@ def a_merge(world: World, choices: Choices, number: int) -> Command:
     return merge(choices.pick(CUSTOMERS), choices.pick(CUSTOMERS))
 
 
+def an_authorization(world: World, choices: Choices, number: int) -> Command:
+    """Somebody holds points for a redemption, for an hour or for days."""
+    command = a_redemption(world, choices, number)
+    assert isinstance(command, RedeemPoints)
+    return AuthorizeRedemption(command, choices.pick((3_600, 40 * 3_600, 2_592_000)))
+
+
+def a_capture(world: World, choices: Choices, number: int) -> Command:
+    """Somebody redeems what is held, or part of it, or more, or what is held no more."""
+    hold = choices.pick([*world.holds.values(), None])
+    return CaptureRedemption(hold.hold_id if hold else "h0", choices.maybe(range(1, 20)))
+
+
+def a_release(world: World, choices: Choices, number: int) -> Command:
+    """Somebody gives back what is held."""
+    hold = choices.pick([*world.holds.values(), None])
+    return ReleaseRedemption(hold.hold_id if hold else "h0")
+
+
 MAKERS: dict[str, Callable[[World, Choices, int], Command]] = {
     "issue": an_issue,
     "transfer": a_transfer,
@@ -182,6 +212,9 @@ MAKERS: dict[str, Callable[[World, Choices, int], Command]] = {
     "adjust": an_adjustment,
     "take_back": a_taking_back,
     "merge": a_merge,
+    "authorize": an_authorization,
+    "capture": a_capture,
+    "release": a_release,
 }
 
 
@@ -237,6 +270,7 @@ def verify(world: World) -> None:
     verify_postings(world)
     verify_wallets(world)
     verify_lots(world)
+    verify_holds(world)
     for redemption in world.redemptions.values():
         assert redemption.points == sum(one.points for one in redemption.lots)
         assert redemption.reversed == sum(one.reversed for one in redemption.lots)
@@ -252,7 +286,9 @@ def verify_postings(world: World) -> None:
             sums[posting.program_id] += posting.points
             accounts[posting.account] += posting.points
         assert not any(sums.values())
-        assert (entry.kind is Kind.EXPIRY) == (entry.actor == "")
+        assert (entry.actor == "") == (entry.request_id == "")
+        assert (entry.actor == "") <= (entry.kind in {Kind.EXPIRY, Kind.RELEASE})
+        assert (entry.kind is Kind.EXPIRY) <= (entry.actor == "")
     issued = sum(one.points for one in world.lots.values() if one.parent_lot_id is None)
     held = sum(one.current for one in world.wallets.values())
     redeemed = sum(one.points - one.reversed for one in world.redemptions.values())
@@ -316,6 +352,30 @@ def verify_lots(world: World) -> None:
         assert one.points <= parent.points
 
 
+def verify_holds(world: World) -> None:
+    """What is held of a lot is what open holds keep of it, and what its postings say; no hold outlives its lots."""
+    kept: Counter[int] = Counter()
+    for hold in world.holds.values():
+        assert hold.points == sum(one.points for one in hold.lots)
+        if hold.state is not HoldState.OPEN:
+            continue
+        for one in hold.lots:
+            kept[one.lot_id] += one.points
+            expires_at = world.lots[one.lot_id].expires_at
+            assert expires_at is None or hold.expires_at <= expires_at
+            due_at = world.wallets[one.wallet].due_at
+            assert due_at is not None
+            assert due_at <= hold.expires_at
+    posted: Counter[int] = Counter()
+    for posting in (one for entry in world.journal for one in entry.postings):
+        posted[posting.lot_id] += posting.held
+    for lot in world.lots.values():
+        assert kept[lot.lot_id] == lot.held == posted[lot.lot_id]
+    captured = sum(one.captured for one in world.holds.values())
+    by_capture = {one.closing_transaction_id for one in world.holds.values() if one.state is HoldState.CAPTURED}
+    assert captured == sum(one.points for one in world.redemptions.values() if one.transaction_id in by_capture)
+
+
 def verify_step(before: World, after: World, outcome: Outcome) -> None:
     """What holds of every single step."""
     for key, wallet in before.wallets.items():
@@ -324,8 +384,8 @@ def verify_step(before: World, after: World, outcome: Outcome) -> None:
         assert now.lifetime_received >= wallet.lifetime_received
     if isinstance(outcome, Refused):
         left = {type(event) for event in after.changes.events}
-        assert left <= {Booked, LotsMatured, DueMoved}
-        assert all(event.entry.kind is Kind.EXPIRY for event in after.events(Booked))
+        assert left <= {Booked, LotsMatured, DueMoved, HoldClosed}
+        assert all(event.entry.kind in {Kind.EXPIRY, Kind.RELEASE} for event in after.events(Booked))
     for balance in balances_of(outcome):
         assert after.balance(balance.customer_id, balance.program_id) == balance
 
@@ -337,6 +397,9 @@ def verify_parity(before: World, command: Command, outcome: Outcome) -> None:
             checked = before.copy().decide(CheckTransfer(command))
         case RedeemPoints():
             checked = before.copy().decide(CheckRedemption(command))
+        case AuthorizeRedemption():
+            verify_authorization(before, command, outcome)
+            return
         case _:
             return
     if isinstance(outcome, Refused):
@@ -350,6 +413,24 @@ def verify_parity(before: World, command: Command, outcome: Outcome) -> None:
     assert outcome.warnings == checked.warnings
     if isinstance(command, RedeemPoints):
         assert (done.value, done.lots, done.lots_omitted) == (plan.value, plan.lots, plan.lots_omitted)
+
+
+def verify_authorization(before: World, command: AuthorizeRedemption, outcome: Outcome) -> None:
+    """An authorisation is refused as the redemption is, and holds what it takes; its capture leaves what it leaves."""
+    after = before.copy()
+    redeemed = after.decide(command.redemption)
+    if isinstance(outcome, Refused):
+        assert outcome == redeemed
+        return
+    assert isinstance(redeemed, Accepted)
+    held: Any = outcome.result
+    made: Any = redeemed.result
+    assert (held.points, held.value, held.lots) == (made.points, made.value, made.lots)
+    captured = before.copy()
+    captured.decide(command)
+    captured.accept(CaptureRedemption(held.hold_id))
+    left = {key: (one.current, one.held) for key, one in captured.wallets.items()}
+    assert {key: (one.current, one.held) for key, one in after.wallets.items()} == left
 
 
 def balances_of(outcome: Outcome) -> Sequence[Balance]:
@@ -416,6 +497,7 @@ def state(world: World) -> dict[str, Any]:
         "lots": world.lots,
         "journal": world.journal,
         "redemptions": world.redemptions,
+        "holds": world.holds,
         "purchases": world.purchases,
         "velocity": world.velocity,
     }

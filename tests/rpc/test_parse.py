@@ -46,6 +46,7 @@ POLICY_READ = p.Policy(
         redemption_time_days=7,
         proof_required=True,
         reversal_days=8,
+        missed_call_window_s=90,
     ),
     transfer=p.TransferPolicy(
         enabled=False,
@@ -88,6 +89,19 @@ COMMANDS: dict[str, c.Command] = {
         redemption_time=datetime(2026, 3, 15, 11, 0, 0, 500_000, tzinfo=UTC),
         notes="a note",
     ),
+    "authorize_redemption": c.AuthorizeRedemption(
+        msgspec.structs.replace(
+            REDEMPTION_READ,
+            transaction_number="BILL-1",
+            external_reference="till 7 / 42",
+            missed_call=True,
+            redemption_time=datetime(2026, 3, 15, 11, 0, 0, 500_000, tzinfo=UTC),
+            notes="a note",
+        ),
+        hold_s=3600,
+    ),
+    "capture_redemption": c.CaptureRedemption("h1a2b3", points=50, notes="a note"),
+    "release_redemption": c.ReleaseRedemption("h1a2b3", notes="a note"),
     "reverse_redemption": c.ReverseRedemption(MOBILE_READ, redemption_id="r1a2b3", points=50, notes="a note"),
     "reverse_transfer": c.ReverseTransfer(1_037_890, partial=True, reason="a reason"),
     "adjust_points": c.AdjustPoints(MOBILE_READ, 973, 100, "a reason", "Main"),
@@ -118,6 +132,7 @@ COMMANDS: dict[str, c.Command] = {
     "set_customer_status": c.SetCustomerStatus(MOBILE_READ, FraudStatus.MARKED, StatusLabel.SUSPENDED, "a reason"),
     "set_transfer_lock": c.SetTransferLock(MOBILE_READ, datetime(2026, 4, 1, tzinfo=UTC), "a reason"),
     "record_purchase": c.RecordPurchase(MOBILE_READ, 973, "BILL-1", 12_345),
+    "record_missed_call": c.RecordMissedCall(MOBILE_READ, datetime(2026, 3, 15, 11, tzinfo=UTC)),
     "create_program": c.CreateProgram(
         program_id=973,
         name="Gold",
@@ -279,6 +294,7 @@ def policy_rows(name: str) -> list[Row]:
         ("redemption", "required_lifetime_purchases", (-1, TOO_MANY)),
         ("redemption", "redemption_time_days", (-1, 36_501)),
         ("redemption", "reversal_days", (-1, 36_501)),
+        ("redemption", "missed_call_window_s", (-1, 29, 86_401)),
         ("redemption.point_value", "numerator", (0, 10**9 + 1)),
         ("redemption.point_value", "denominator", (0, 10**9 + 1)),
         ("redemption.point_value", "currency_code", ("inr", "RUPEE", "")),
@@ -345,6 +361,25 @@ ROWS: list[Row] = [
     ("redeem_points", setting(validation_type=9), OTHER_10004, "validation_type"),
     ("redeem_points", setting(redemption_time=BAD_NANOS), TIME_859, "redemption_time"),
     ("redeem_points", setting(redemption_time=at("2026-03-15T12:00:01Z")), TIME_859, "redemption_time"),
+    *identifier_rows("authorize_redemption", IDENTIFIER_802),
+    *points_rows("authorize_redemption"),
+    *text_rows("authorize_redemption", "category", 64),
+    *text_rows("authorize_redemption", "external_reference_number", 128),
+    *text_rows("authorize_redemption", "validation_code", 32),
+    *text_rows("authorize_redemption", "notes", 500),
+    *request_id_rows("authorize_redemption"),
+    ("authorize_redemption", setting(validation_type=9), OTHER_10004, "validation_type"),
+    ("authorize_redemption", setting(redemption_time=BAD_NANOS), TIME_859, "redemption_time"),
+    *(("authorize_redemption", setting(hold_s=one), OTHER_10004, "hold_s") for one in (-1, 1, 59, 2_592_001)),
+    *text_rows("capture_redemption", "hold_id", 32),
+    *text_rows("capture_redemption", "notes", 500),
+    *request_id_rows("capture_redemption"),
+    ("capture_redemption", setting(hold_id=""), OTHER_10004, "hold_id"),
+    *(("capture_redemption", setting(points=one), OTHER_10004, "points") for one in (-1, 0, TOO_MANY)),
+    *text_rows("release_redemption", "hold_id", 32),
+    *text_rows("release_redemption", "notes", 500),
+    *request_id_rows("release_redemption"),
+    ("release_redemption", setting(hold_id=""), OTHER_10004, "hold_id"),
     *identifier_rows("reverse_redemption", IDENTIFIER_802),
     *text_rows("reverse_redemption", "redemption_id", 32, KEY_901),
     *text_rows("reverse_redemption", "notes", 500),
@@ -427,6 +462,10 @@ ROWS: list[Row] = [
     ("record_purchase", setting(transaction_number="with space"), OTHER_10004, "transaction_number"),
     ("record_purchase", setting(amount_minor_units=-1), OTHER_10004, "amount_minor_units"),
     ("record_purchase", setting(amount_minor_units=TOO_MANY), OTHER_10004, "amount_minor_units"),
+    *request_id_rows("record_missed_call"),
+    *(("record_missed_call", setting(mobile_number=one), OTHER_10004, "mobile_number") for one in ("", "12345", NUL)),
+    ("record_missed_call", setting(called_at=UNREADABLE), OTHER_10004, "called_at"),
+    ("record_missed_call", setting(called_at=at("2026-03-15T12:00:01Z")), OTHER_10004, "called_at"),
     *text_rows("create_program", "name", 100),
     *request_id_rows("create_program"),
     *policy_rows("create_program"),
@@ -474,6 +513,7 @@ NEVER_MALFORMED = {
     # Malformed ones are the rules' to judge, as the policy says: 811 or 873.
     "check_redemption.transaction_number",
     "redeem_points.transaction_number",
+    "authorize_redemption.transaction_number",
 }
 
 
@@ -845,3 +885,35 @@ def test_missed_call() -> None:
 
     assert isinstance(wants, c.RedeemPoints)
     assert wants.missed_call
+
+
+def test_holds_by_default() -> None:
+    """A hold of which nobody says how long it is to last is kept for 15 minutes."""
+    message = request("authorize_redemption")
+    message.hold_s = 0
+
+    wants = parse.authorize_redemption(message, ASKING).wants
+
+    assert isinstance(wants, c.AuthorizeRedemption)
+    assert wants.hold_s == 900
+
+
+def test_capture_of_all_that_is_held() -> None:
+    """Points that are unset mean all that is held, which is not the same as 0."""
+    message = request("capture_redemption")
+    message.ClearField("points")
+
+    wants = parse.capture_redemption(message, ASKING).wants
+
+    assert isinstance(wants, c.CaptureRedemption)
+    assert wants.points is None
+
+
+def test_missed_call_just_now() -> None:
+    """A call without a time came just now, by the clock of whoever decides."""
+    message = request("record_missed_call")
+    message.ClearField("called_at")
+
+    wants = parse.record_missed_call(message, ASKING).wants
+
+    assert wants == c.RecordMissedCall(MOBILE_READ, None)

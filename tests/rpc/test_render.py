@@ -266,6 +266,48 @@ ROWS: tuple[tuple[Callable[[o.Settled], Message], o.Result, dict[str, Any]], ...
         },
     ),
     (
+        render.authorize_redemption,
+        o.HoldResult("h1a", 99, 11, 1000, o.MoneyValue("INR", 25_000), LATER, LOTS, 3, BALANCES),
+        {
+            "hold_id": "h1a",
+            "expires_at": LATER_JSON,
+            "points": "1000",
+            "value": {"currency_code": "INR", "minor_units": "25000"},
+            "lots": LOTS_JSON,
+            "lots_omitted": 3,
+            "wallets": BALANCES_JSON,
+            "warnings": WARNINGS_JSON,
+            "transaction_id": "99",
+        },
+    ),
+    (
+        render.capture_redemption,
+        o.CaptureResult(o.RedemptionResult("r1a", 99, 11, 1000, None, AT, SHARES, LOTS, 3, BALANCES), 7),
+        {
+            "outcome": OUTCOME_JSON,
+            "redemption_id": "r1a",
+            "points": "1000",
+            "redeemed_at": AT_JSON,
+            "breakup_by_earning_programs": SHARES_JSON,
+            "lots": LOTS_JSON,
+            "lots_omitted": 3,
+            "wallets": BALANCES_JSON,
+            "warnings": WARNINGS_JSON,
+            "transaction_id": "99",
+            "points_released": "7",
+        },
+    ),
+    (
+        render.release_redemption,
+        o.ReleaseResult(99, 1000, BALANCES),
+        {
+            "points_released": "1000",
+            "wallets": BALANCES_JSON,
+            "warnings": WARNINGS_JSON,
+            "transaction_id": "99",
+        },
+    ),
+    (
         render.reverse_redemption,
         o.ReversalResult(
             "v1a",
@@ -337,6 +379,7 @@ ROWS: tuple[tuple[Callable[[o.Settled], Message], o.Result, dict[str, Any]], ...
         )
     ),
     (render.record_purchase, o.PurchaseResult(12_345), {"lifetime_purchases": "12345"}),
+    (render.record_missed_call, o.MissedCallResult(11, AT), {"customer_id": "11", "called_at": AT_JSON}),
     (
         render.create_program,
         o.ProgramResult(PROGRAM, default=True),

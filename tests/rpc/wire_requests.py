@@ -112,6 +112,33 @@ def redeem_points() -> points_service_pb2.RedeemPointsRequest:
     )
 
 
+def authorize_redemption() -> points_service_pb2.AuthorizeRedemptionRequest:
+    return points_service_pb2.AuthorizeRedemptionRequest(
+        customer_identifier=MOBILE,
+        program_id=973,
+        points=100,
+        category="Main",
+        transaction_number="BILL-1",
+        external_reference_number="till 7 / 42",
+        validation_type=points_service_pb2.RedeemPointsRequest.MISSED_CALL,
+        redemption_time=at("2026-03-15T11:00:00.5Z"),
+        group_redemption=True,
+        notes="a note",
+        request_id="hold-1",
+        hold_s=3600,
+    )
+
+
+def capture_redemption() -> points_service_pb2.CaptureRedemptionRequest:
+    return points_service_pb2.CaptureRedemptionRequest(
+        hold_id="h1a2b3", points=50, notes="a note", request_id="capture-1"
+    )
+
+
+def release_redemption() -> points_service_pb2.ReleaseRedemptionRequest:
+    return points_service_pb2.ReleaseRedemptionRequest(hold_id="h1a2b3", notes="a note", request_id="release-1")
+
+
 def reverse_redemption() -> points_service_pb2.ReverseRedemptionRequest:
     return points_service_pb2.ReverseRedemptionRequest(
         redemption_id="r1a2b3",
@@ -213,6 +240,12 @@ def record_purchase() -> customer_service_pb2.RecordPurchaseRequest:
     )
 
 
+def record_missed_call() -> customer_service_pb2.RecordMissedCallRequest:
+    return customer_service_pb2.RecordMissedCallRequest(
+        mobile_number="9148574269", called_at=at("2026-03-15T11:00:00Z"), request_id="call-1"
+    )
+
+
 def policy() -> program_service_pb2.Policy:
     return program_service_pb2.Policy(
         revision=9,
@@ -232,6 +265,7 @@ def policy() -> program_service_pb2.Policy:
             redemption_time_days=7,
             proof_required=True,
             reversal_days=8,
+            missed_call_window_s=90,
         ),
         transfer=program_service_pb2.TransferPolicy(
             enabled=False,
@@ -303,6 +337,9 @@ BUILDERS = (
     check_redemption,
     issue_redemption_otp,
     redeem_points,
+    authorize_redemption,
+    capture_redemption,
+    release_redemption,
     reverse_redemption,
     reverse_transfer,
     issue_points,
@@ -313,6 +350,7 @@ BUILDERS = (
     set_transfer_lock,
     record_purchase,
     merge_customers,
+    record_missed_call,
     create_program,
     create_program_group,
     set_policy,

@@ -69,6 +69,16 @@ RESULTS: dict[str, list[Result]] = {
     ],
     "CheckRedemption": [out.CheckRedemptionResult(10, None, (SHARE,), LOT_SHARES, 0, (BALANCE,), None, True)],
     "IssueRedemptionOtp": [out.IssueOtpResult(CHALLENGE)],
+    "AuthorizeRedemption": [
+        out.HoldResult("h1", 9, ANN, 10, out.MoneyValue("USD", 333), NOW, LOT_SHARES, 3, (BALANCE,)),
+        out.HoldResult("h1", 9, ANN, 10, None, NOW, (), 0, ()),
+    ],
+    "CaptureRedemption": [
+        out.CaptureResult(
+            out.RedemptionResult("r1", 9, ANN, 10, None, NOW, (SHARE,), LOT_SHARES, 3, (BALANCE,)), released=4
+        )
+    ],
+    "ReleaseRedemption": [out.ReleaseResult(9, 10, (BALANCE,))],
     "ReverseRedemption": [
         out.ReversalResult("v1", 9, NOW, 10, (out.ReversedShare("r1", 5, 3, 2),), LOT_SHARES, 0, (BALANCE,))
     ],
@@ -84,6 +94,7 @@ RESULTS: dict[str, list[Result]] = {
     "SetCustomerStatus": [out.CustomerResult(customer(ANN), (GOLD,))],
     "SetTransferLock": [out.CustomerResult(customer(ANN), (GOLD,))],
     "RecordPurchase": [out.PurchaseResult(BIG)],
+    "RecordMissedCall": [out.MissedCallResult(ANN, NOW)],
     "CreateProgram": [out.ProgramResult(PROGRAM, True)],
     "CreateProgramGroup": [out.GroupResult(3)],
     "SetPolicy": [out.PolicyResult(POLICY, NOW)],

@@ -55,8 +55,12 @@ def balance_after(
     version: int,
     changes: Sequence[tuple[BucketKey, int]] = (),
     promised: int = 0,
+    held: Sequence[tuple[BucketKey, int]] = (),
 ) -> Balance:
-    """A wallet with changes of its buckets applied; `promised` of them become available later."""
+    """A wallet with changes of its buckets applied; `promised` of them become available later.
+
+    `held`: changes of what is held in its buckets.
+    """
     wallet = snapshot.wallet(key)
     assert wallet is not None, "a balance needs a wallet"
     barred = barred_sources(snapshot, key)
@@ -66,16 +70,20 @@ def balance_after(
         current += points
         if bucket_key.source not in barred:
             free += points - promised
+    for bucket_key, points in held:
+        if bucket_key.source not in barred:
+            free -= points
     promised_after = wallet.promised + promised
+    held_after = wallet.held + sum(points for _, points in held)
     return Balance(
         customer_id=key.customer_id,
         program_id=key.program_id,
         version=version,
         current=current,
-        redeemable=current - promised_after - wallet.held,
+        redeemable=current - promised_after - held_after,
         transferable=free,
         promised=promised_after,
-        held=wallet.held,
+        held=held_after,
     )
 
 

@@ -77,6 +77,28 @@ class IssueRedemptionOtp(Struct, frozen=True):
     redemption: RedeemPoints
 
 
+class AuthorizeRedemption(Struct, frozen=True):
+    """Hold the points as the redemption would take them, for `hold_s` seconds at most."""
+
+    redemption: RedeemPoints
+    hold_s: int
+
+
+class CaptureRedemption(Struct, frozen=True):
+    """Redeem what is held, or so many points of it; the rest is released. `points` None: all of it."""
+
+    hold_id: str
+    points: int | None = None
+    notes: str = ""
+
+
+class ReleaseRedemption(Struct, frozen=True):
+    """Give everything back that is held."""
+
+    hold_id: str
+    notes: str = ""
+
+
 class ReverseRedemption(Struct, frozen=True):
     """Give redeemed points back. Exactly one of the three keys is not empty; `points` None: all that is left."""
 
@@ -184,6 +206,17 @@ class MergeCustomers(Struct, frozen=True):
     reason: str
 
 
+class RecordMissedCall(Struct, frozen=True):
+    """Record a call from a customer's mobile number, which proves one redemption; `called_at` None: just now."""
+
+    customer: Identifier
+    called_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        """Shows no number: commands end up in tracebacks and test reports."""
+        return "RecordMissedCall(…)"
+
+
 class CreateProgram(Struct, frozen=True):
     """Create a program; `program_id` 0: the server chooses."""
 
@@ -252,6 +285,9 @@ Command = (
     | RedeemPoints
     | CheckRedemption
     | IssueRedemptionOtp
+    | AuthorizeRedemption
+    | CaptureRedemption
+    | ReleaseRedemption
     | ReverseRedemption
     | ReverseTransfer
     | IssuePoints
@@ -262,6 +298,7 @@ Command = (
     | SetTransferLock
     | RecordPurchase
     | MergeCustomers
+    | RecordMissedCall
     | CreateProgram
     | CreateProgramGroup
     | SetPolicy

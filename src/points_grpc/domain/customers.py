@@ -10,26 +10,43 @@ from points_grpc import codes
 from points_grpc.domain.commands import (
     CreateCustomer,
     EnrolCustomer,
+    RecordMissedCall,
     RecordPurchase,
     SetCustomerStatus,
     SetTransferLock,
 )
 from points_grpc.domain.context import Context
-from points_grpc.domain.events import Audited, CustomerSaved, Enrolled, Event, LifetimeRaised, PurchaseRecorded
+from points_grpc.domain.events import (
+    Audited,
+    CustomerSaved,
+    Enrolled,
+    Event,
+    LifetimeRaised,
+    MissedCallRecorded,
+    PurchaseRecorded,
+)
 from points_grpc.domain.model import (
     Customer,
     FraudStatus,
     Identifier,
     IdentifierType,
+    MissedCall,
     ProgramBook,
     Purchase,
     StatusLabel,
     WalletKey,
 )
-from points_grpc.domain.outcome import Accepted, CustomerResult, Decision, PurchaseResult, Refused
+from points_grpc.domain.outcome import (
+    Accepted,
+    CustomerResult,
+    Decision,
+    MissedCallResult,
+    PurchaseResult,
+    Refused,
+)
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
-CustomerChange = EnrolCustomer | SetCustomerStatus | SetTransferLock | RecordPurchase
+CustomerChange = EnrolCustomer | SetCustomerStatus | SetTransferLock | RecordPurchase | RecordMissedCall
 
 
 def creation_lookups(command: CreateCustomer) -> Lookups:
@@ -182,13 +199,30 @@ def decide_purchase(command: RecordPurchase, context: Context, snapshot: Snapsho
     return Decision(Accepted(PurchaseResult(total)), events)
 
 
+def decide_missed_call(command: RecordMissedCall, context: Context, snapshot: Snapshot) -> Decision:
+    """Records the call of the customer whose registered mobile it came from."""
+    customer = snapshot.find(command.customer)
+    if refused := _refusal(customer, field="mobile_number"):
+        return Decision(refused)
+    assert customer is not None
+    called_at = command.called_at or snapshot.now
+    call = MissedCall(
+        call_id=context.next_id(),
+        customer_id=customer.customer_id,
+        mobile=command.customer.value,
+        called_at=called_at,
+        recorded_at=snapshot.now,
+    )
+    return Decision(Accepted(MissedCallResult(customer.customer_id, called_at)), (MissedCallRecorded(call),))
+
+
 def _field_of(identifier: Identifier) -> str:
     return "customer_id" if identifier.type is IdentifierType.ID else "identifiers"
 
 
-def _refusal(customer: Customer | None) -> Refused | None:
+def _refusal(customer: Customer | None, *, field: str = "customer_identifier.value") -> Refused | None:
     if customer is None:
-        return Refused(codes.CUSTOMER_NOT_FOUND, {"party": "CUSTOMER"}, field="customer_identifier.value")
+        return Refused(codes.CUSTOMER_NOT_FOUND, {"party": "CUSTOMER"}, field=field)
     if customer.merged_into is not None:
         return Refused(
             codes.MERGED_CUSTOMER,

@@ -15,6 +15,7 @@ from points_grpc import codes
 from points_grpc.domain import (
     adjustment,
     customers,
+    holds,
     issuance,
     merging,
     programs,
@@ -25,7 +26,7 @@ from points_grpc.domain import (
 )
 from points_grpc.domain import commands as cmd
 from points_grpc.domain.context import Context
-from points_grpc.domain.expiry import book_due
+from points_grpc.domain.expiry import book_due, overdue_holds
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots
 from points_grpc.domain.model import ProgramBook
 from points_grpc.domain.outcome import Decision, Outcome, Refused
@@ -71,6 +72,13 @@ OPERATIONS: Mapping[type[Any], Operation] = {
         lambda command, directory, book: redemption.keys(command.redemption, directory, book),
         redemption.decide_issue_otp,
     ),
+    cmd.AuthorizeRedemption: Operation(
+        lambda command: redemption.lookups(command.redemption),
+        lambda command, directory, book: redemption.keys(command.redemption, directory, book),
+        holds.decide_authorization,
+    ),
+    cmd.CaptureRedemption: Operation(holds.lookups, holds.keys, holds.decide_capture),
+    cmd.ReleaseRedemption: Operation(holds.lookups, holds.keys, holds.decide_release),
     cmd.ReverseRedemption: Operation(reversal.lookups, reversal.keys, reversal.decide),
     cmd.ReverseTransfer: Operation(transfer_reversal.lookups, transfer_reversal.keys, transfer_reversal.decide),
     cmd.IssuePoints: Operation(issuance.lookups, issuance.keys, issuance.decide),
@@ -81,6 +89,7 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.SetTransferLock: Operation(customers.change_lookups, customers.change_keys, customers.decide_lock),
     cmd.RecordPurchase: Operation(customers.change_lookups, customers.change_keys, customers.decide_purchase),
     cmd.MergeCustomers: Operation(merging.lookups, merging.keys, merging.decide),
+    cmd.RecordMissedCall: Operation(customers.change_lookups, customers.change_keys, customers.decide_missed_call),
     cmd.CreateProgram: Operation(_nothing, _no_keys, programs.decide_program),
     cmd.CreateProgramGroup: Operation(_nothing, _no_keys, programs.decide_group),
     cmd.SetPolicy: Operation(_nothing, _no_keys, programs.decide_policy),
@@ -114,6 +123,8 @@ def decide_batch(snapshot: Snapshot, batch: Sequence[tuple[Context, Keys]]) -> l
 def decide_one(snapshot: Snapshot, context: Context, keys: Keys) -> Outcome:
     """Books what is due on the wallets of the command's customers, then decides it."""
     for customer_id in sorted(keys.customers):
+        for hold in overdue_holds(snapshot, customer_id):
+            snapshot.evolve(holds.end_overdue(snapshot, hold, context.next_id))
         for wallet_key in snapshot.wallets_of(customer_id):
             wallet = snapshot.wallet(wallet_key)
             if wallet is not None:

@@ -11,8 +11,10 @@ from msgspec import Struct
 
 from points_grpc.domain.model import (
     Customer,
+    Hold,
     JournalEntry,
     Message,
+    MissedCall,
     Otp,
     OtpAction,
     OtpCounter,
@@ -74,6 +76,30 @@ class RedemptionReversed(Struct, frozen=True):
 
     redemption: Redemption
     lots: tuple[tuple[int, int], ...]
+
+
+class HoldOpened(Struct, frozen=True):
+    """Points are held; the booking that holds them stands beside this."""
+
+    hold: Hold
+
+
+class HoldClosed(Struct, frozen=True):
+    """A hold was captured or released, by an order or by its deadline: the hold as it is now."""
+
+    hold: Hold
+
+
+class MissedCallRecorded(Struct, frozen=True):
+    """A customer called."""
+
+    call: MissedCall
+
+
+class MissedCallUsed(Struct, frozen=True):
+    """A missed call proved something: the call as it is now."""
+
+    call: MissedCall
 
 
 class OtpSaved(Struct, frozen=True):
@@ -188,6 +214,10 @@ Event = (
     | VelocityCounted
     | RedemptionMade
     | RedemptionReversed
+    | HoldOpened
+    | HoldClosed
+    | MissedCallRecorded
+    | MissedCallUsed
     | OtpSaved
     | OtpCounterSaved
     | MessageQueued

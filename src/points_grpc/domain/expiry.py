@@ -1,6 +1,9 @@
-"""What is due on a wallet: promised lots that matured and lots that expired are booked when a write touches it.
+"""What is due on a wallet: holds past their deadline, promised lots that matured and lots that expired are booked when
+a write touches it.
 
-Reads book nothing; they leave out what is due (`storage/queries.py`). A lot is usable while now <= expiry.
+Reads book nothing; they leave out what is due (`storage/queries.py`). A lot is usable while now <= expiry, a hold is
+open while now <= deadline. The deadline of a hold is no later than any expiry of its lots, so that once overdue holds
+are released, nothing that expires is held.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from datetime import datetime
 
 from points_grpc.domain.events import Booked, DueMoved, Event, LotsMatured
 from points_grpc.domain.journal import EntryBuilder
-from points_grpc.domain.model import Account, Kind, Lot, Wallet
+from points_grpc.domain.model import Account, Hold, Kind, Lot, Wallet
 from points_grpc.domain.snapshot import Snapshot, due_at_of
 
 
@@ -55,6 +58,12 @@ def book_due(snapshot: Snapshot, wallet: Wallet, next_id: Callable[[], int]) -> 
     return tuple(events)
 
 
+def overdue_holds(snapshot: Snapshot, customer_id: int) -> list[Hold]:
+    """The open holds of a customer whose deadline has passed: to be released before anything else is booked."""
+    found = [hold for hold in snapshot.open_holds(customer_id) if hold.expires_at < snapshot.now]
+    return sorted(found, key=lambda hold: (hold.expires_at, hold.transaction_id))
+
+
 def is_expired(lot: Lot, now: datetime) -> bool:
     """Whether the lot's points are gone."""
     return lot.expires_at is not None and lot.expires_at < now
@@ -73,4 +82,6 @@ def _next_due(snapshot: Snapshot, wallet: Wallet, done: set[int], next_expiry: d
     ahead = [due for lot in snapshot.promised_lots(wallet.key) if lot.lot_id not in done and (due := due_at_of(lot))]
     if next_expiry is not None:
         ahead.append(next_expiry)
+    if wallet.held:
+        ahead += [hold.expires_at for hold in snapshot.open_holds(wallet.customer_id)]
     return min(ahead, default=None)

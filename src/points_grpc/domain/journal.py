@@ -20,8 +20,8 @@ class EntryBuilder:
         self._system: dict[tuple[Account, int], int] = {}
         self._opened: list[Lot] = []
 
-    def post(self, key: WalletKey, lot_id: int, points: int) -> None:
-        """Changes a lot of a wallet."""
+    def post(self, key: WalletKey, lot_id: int, points: int, *, held: int = 0) -> None:
+        """Changes a lot of a wallet: what is left of it, and what is held of that."""
         known = self._balances.get(key)
         if known is None:
             wallet = self._snapshot.wallet(key)
@@ -30,7 +30,7 @@ class EntryBuilder:
         version, balance = known[0], known[1] + points
         self._balances[key] = (version, balance)
         self._postings.append(
-            Posting(Account.WALLET, key.customer_id, key.program_id, lot_id, points, version, balance)
+            Posting(Account.WALLET, key.customer_id, key.program_id, lot_id, points, version, balance, held)
         )
 
     def open(self, lot: Lot) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from points_grpc.domain.policy import Policy
+from points_grpc.domain.policy import PointValue, Policy
 
 POINTS_MAX = 10**12
 """The most points that one request can name, in the smallest unit."""
@@ -78,6 +78,8 @@ class Kind(IntEnum):
     MERGE = 6
     ADJUSTMENT = 7
     TRANSFER_REVERSAL = 8
+    HOLD = 10
+    RELEASE = 11
 
 
 class Account(IntEnum):
@@ -246,7 +248,10 @@ class OrgConfig(Struct, frozen=True):
 
 
 class Posting(Struct, frozen=True):
-    """One change of one wallet or system account. System accounts have no customer, lot, version or balance (0)."""
+    """One change of one wallet or system account. System accounts have no customer, lot, version or balance (0).
+
+    `held` is the change of what is held of the lot; `points`, the change of what is left of it, may be 0 then.
+    """
 
     account: Account
     customer_id: int
@@ -255,6 +260,7 @@ class Posting(Struct, frozen=True):
     points: int
     wallet_version: int
     balance_after: int
+    held: int = 0
 
 
 class JournalEntry(Struct, frozen=True):
@@ -314,6 +320,66 @@ class MadeTransfer(Struct, frozen=True):
     destination_id: int
     program_id: int
     points: int
+
+
+class HoldState(StrEnum):
+    """What became of a hold. EXPIRED: its deadline passed, and the release was booked."""
+
+    OPEN = "OPEN"
+    CAPTURED = "CAPTURED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+class HeldLot(Struct, frozen=True):
+    """What a hold keeps of one lot."""
+
+    lot_id: int
+    customer_id: int
+    program_id: int
+    points: int
+
+    @property
+    def wallet(self) -> WalletKey:
+        """The wallet that holds the lot."""
+        return WalletKey(self.customer_id, self.program_id)
+
+
+class Hold(Struct, frozen=True):
+    """Points kept for a redemption that was authorised. `lots` stand in the order in which they would be spent.
+
+    Open through its deadline `expires_at`, which is no later than any expiry of its lots. What the capture needs of the
+    authorisation stands here, so that nothing is judged twice: the bill, the reference, the worth of a point.
+    """
+
+    hold_id: str
+    transaction_id: int
+    customer_id: int
+    program_id: int
+    points: int
+    state: HoldState
+    held_at: datetime
+    expires_at: datetime
+    redemption_time: datetime | None
+    transaction_number: str | None
+    external_reference: str | None
+    point_value: PointValue | None
+    policy_revision: int
+    captured: int
+    closed_at: datetime | None
+    closing_transaction_id: int | None
+    lots: tuple[HeldLot, ...]
+
+
+class MissedCall(Struct, frozen=True):
+    """A call that a customer made from the registered mobile number, to prove a redemption. Used at most once."""
+
+    call_id: int
+    customer_id: int
+    mobile: str
+    called_at: datetime
+    recorded_at: datetime
+    used_by: int | None = None
 
 
 class OtpState(StrEnum):

@@ -177,6 +177,35 @@ class CheckRedemptionResult(Struct, frozen=True):
     proof_required: bool
 
 
+class HoldResult(Struct, frozen=True):
+    """Points that are held until `expires_at`. `lots` holds the first 100."""
+
+    hold_id: str
+    transaction_id: int
+    customer_id: int
+    points: int
+    value: MoneyValue | None
+    expires_at: datetime
+    lots: tuple[LotShare, ...]
+    lots_omitted: int
+    balances: tuple[Balance, ...]
+
+
+class CaptureResult(Struct, frozen=True):
+    """A redemption that was made of a hold, and what of the hold was released with it."""
+
+    redemption: RedemptionResult
+    released: int
+
+
+class ReleaseResult(Struct, frozen=True):
+    """A hold that was released."""
+
+    transaction_id: int
+    released: int
+    balances: tuple[Balance, ...]
+
+
 class ReversedShare(Struct, frozen=True):
     """What a reversal gave back of one redemption."""
 
@@ -256,6 +285,13 @@ class PurchaseResult(Struct, frozen=True):
     lifetime_purchases: int
 
 
+class MissedCallResult(Struct, frozen=True):
+    """A missed call that was recorded."""
+
+    customer_id: int
+    called_at: datetime
+
+
 class ProgramResult(Struct, frozen=True):
     """A program that was created."""
 
@@ -286,6 +322,9 @@ Result = (
     | IssueOtpResult
     | RedemptionResult
     | CheckRedemptionResult
+    | HoldResult
+    | CaptureResult
+    | ReleaseResult
     | ReversalResult
     | TransferReversalResult
     | IssueResult
@@ -293,6 +332,7 @@ Result = (
     | CustomerResult
     | MergeResult
     | PurchaseResult
+    | MissedCallResult
     | ProgramResult
     | GroupResult
     | PolicyResult
@@ -306,6 +346,9 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "RedeemPoints": RedemptionResult,
     "CheckRedemption": CheckRedemptionResult,
     "IssueRedemptionOtp": IssueOtpResult,
+    "AuthorizeRedemption": HoldResult,
+    "CaptureRedemption": CaptureResult,
+    "ReleaseRedemption": ReleaseResult,
     "ReverseRedemption": ReversalResult,
     "ReverseTransfer": TransferReversalResult,
     "IssuePoints": IssueResult,
@@ -316,6 +359,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "SetTransferLock": CustomerResult,
     "RecordPurchase": PurchaseResult,
     "MergeCustomers": MergeResult,
+    "RecordMissedCall": MissedCallResult,
     "CreateProgram": ProgramResult,
     "CreateProgramGroup": GroupResult,
     "SetPolicy": PolicyResult,

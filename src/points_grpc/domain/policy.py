@@ -14,6 +14,10 @@ MAIN = "Main"
 """The category that every program has until its policy names others."""
 
 
+MISSED_CALL_WINDOW_S_MAX = 86_400
+"""The longest time, in seconds, for which a missed call can prove a redemption: older ones are never read."""
+
+
 class Direction(IntEnum):
     """Which way a velocity limit counts."""
 
@@ -90,6 +94,7 @@ class RedemptionPolicy(Struct, frozen=True):
     redemption_time_days: int = 30
     proof_required: bool = False
     reversal_days: int = 0
+    missed_call_window_s: int = 300
 
     def redeemable_categories(self) -> frozenset[str]:
         """The names of the categories whose points can be redeemed."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from points_grpc import codes
 from points_grpc.codes import Code
@@ -26,7 +27,7 @@ from points_grpc.domain.configuration import (
     is_on,
 )
 from points_grpc.domain.context import Context
-from points_grpc.domain.events import Booked, RedemptionMade
+from points_grpc.domain.events import Booked, Event, MissedCallUsed, RedemptionMade
 from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.lots import Draw, draw, shown
 from points_grpc.domain.model import (
@@ -35,6 +36,7 @@ from points_grpc.domain.model import (
     Customer,
     JournalEntry,
     Kind,
+    MissedCall,
     OtpAction,
     Program,
     ProgramBook,
@@ -55,6 +57,7 @@ from points_grpc.domain.outcome import (
     Refused,
     Warning,
 )
+from points_grpc.domain.policy import PointValue
 from points_grpc.domain.references import is_transaction_number
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
@@ -80,6 +83,7 @@ def keys(command: RedeemPoints, directory: Directory, book: ProgramBook) -> Keys
         draws=frozenset(WalletKey(customer_id, one) for one in _pool(program, book, command)),
         otps=frozenset({(customer_id, OtpAction.REDEMPTION)}),
         external_references=references,
+        missed_calls=frozenset({customer_id}) if command.missed_call else frozenset(),
     )
 
 
@@ -91,12 +95,10 @@ def decide_redemption(command: RedeemPoints, context: Context, snapshot: Snapsho
     case = Case(command, snapshot, fraud=codes.CUSTOMER_FRAUD)
     if refused := judge(case):
         return Decision(refused)
-    if refused := proof_is_possible(case):
-        return Decision(refused)
-    proof = otp.try_code(snapshot, context, _binding(case), command.code, due=False)
+    proof = prove(case, context)
     if proof.refused:
         return Decision(proof.refused, proof.events)
-    plan = _plan(case)
+    plan = plan_of(case)
     transaction_id = context.next_id()
     entry, balances = _book(case, plan, context, transaction_id)
     redemption = Redemption(
@@ -115,21 +117,22 @@ def decide_redemption(command: RedeemPoints, context: Context, snapshot: Snapsho
             RedeemedLot(one.lot.lot_id, one.lot.customer_id, one.lot.program_id, one.points, 0) for one in plan.draws
         ),
     )
-    lots, omitted = shown(_lot_shares(plan.draws))
+    lots, omitted = shown(lot_shares(plan.draws))
     result = RedemptionResult(
         redemption_id=redemption.redemption_id,
         transaction_id=transaction_id,
         customer_id=case.owner.customer_id,
         points=command.points,
-        value=_value(case),
+        value=case.value,
         redeemed_at=snapshot.now,
         shares=plan.shares,
         lots=lots,
         lots_omitted=omitted,
         balances=balances,
     )
-    accepted = Accepted(result, _warnings(case), transaction_id)
-    return Decision(accepted, (*proof.events, Booked(entry), RedemptionMade(redemption)))
+    accepted = Accepted(result, warnings_of(case), transaction_id)
+    events = (*proof.events, *used_call(case, transaction_id), Booked(entry), RedemptionMade(redemption))
+    return Decision(accepted, events)
 
 
 def decide_check(command: CheckRedemption, context: Context, snapshot: Snapshot) -> Decision:
@@ -137,17 +140,17 @@ def decide_check(command: CheckRedemption, context: Context, snapshot: Snapshot)
     case = Case(command.redemption, snapshot, fraud=codes.CUSTOMER_FRAUD)
     if refused := judge(case):
         return Decision(refused)
-    plan = _plan(case)
+    plan = plan_of(case)
     _, balances = _book(case, plan, context, transaction_id=0)
     issued = otp.issue(snapshot, context, _binding(case), case.ruling.policy.otp) if command.issue_otp else otp.Issue()
-    warnings = _warnings(case)
+    warnings = warnings_of(case)
     if issued.refused:
         cause = issued.refused.metadata.get("cause", "ISSUE_LIMIT")
         warnings = (*warnings, Warning(codes.REDEEMABLE_BUT_OTP_NOT_ISSUED, {"cause": cause}))
-    lots, omitted = shown(_lot_shares(plan.draws))
+    lots, omitted = shown(lot_shares(plan.draws))
     result = CheckRedemptionResult(
         points=case.command.points,
-        value=_value(case),
+        value=case.value,
         shares=plan.shares,
         lots=lots,
         lots_omitted=omitted,
@@ -217,6 +220,19 @@ class Case:
         if self.command.category:
             return frozenset({self.command.category})
         return self.ruling.policy.redemption.redeemable_categories()
+
+    @property
+    def value(self) -> MoneyValue | None:
+        """What the points are worth by the policy that judges."""
+        return value_of(self.command.points, self.ruling.policy.redemption.point_value, self.ruling.decimal_places)
+
+    @property
+    def missed_call(self) -> MissedCall | None:
+        """The unused call that proves it, if a missed call is to; known once `missed_calls_are_allowed` has passed."""
+        if not self.command.missed_call:
+            return None
+        window = timedelta(seconds=self.ruling.policy.redemption.missed_call_window_s)
+        return self.snapshot.unused_call(self.owner, since=self.snapshot.now - window)
 
     @property
     def transaction_number(self) -> str | None:
@@ -316,9 +332,9 @@ def transaction_number_is_valid(case: Case) -> Refused | None:
 
 
 def external_reference_is_new(case: Case) -> Refused | None:
-    """10010: the external reference belongs to another redemption."""
+    """10010: the external reference belongs to another redemption, or to one that is authorised."""
     reference = case.command.external_reference
-    if reference and case.snapshot.redemption_by_external_reference(reference) is not None:
+    if reference and case.snapshot.has_external_reference(reference):
         return Refused(codes.EXTERNAL_REFERENCE_REUSED, field="external_reference_number")
     return None
 
@@ -446,18 +462,75 @@ def redeemable_points_suffice(case: Case) -> Refused | None:
     )
 
 
-def proof_is_possible(case: Case) -> Refused | None:
-    """823: missed calls are off. 824: a proof is due and none came, or two did. 10009: too many wrong codes."""
-    command = case.command
-    if command.missed_call and not is_on(case.config, MISSED_CALLS_ALLOWED):
+# -- the proof -------------------------------------------------------------------------------------------------------
+
+
+def prove(case: Case, context: Context) -> otp.Proof:
+    """Judges the proof that came with a redemption or an authorisation, after all other rules."""
+    if refused := judge_proof(case):
+        return otp.Proof(refused)
+    return otp.try_code(case.snapshot, context, _binding(case), case.command.code, due=False)
+
+
+def used_call(case: Case, transaction_id: int) -> tuple[Event, ...]:
+    """The missed call that proves the redemption is used up by its transaction."""
+    call = case.missed_call
+    return () if call is None else (MissedCallUsed(replace(call, used_by=transaction_id)),)
+
+
+def judge_proof(case: Case) -> Refused | None:
+    """The first rule on proofs that refuses the redemption, in the documented order; the code itself is tried last."""
+    return (
+        missed_calls_are_allowed(case)
+        or missed_call_is_there(case)
+        or proof_is_one(case)
+        or proof_is_there(case)
+        or attempts_remain(case)
+    )
+
+
+def missed_calls_are_allowed(case: Case) -> Refused | None:
+    """823: a missed call was to prove it, and the organisation has them off."""
+    if case.command.missed_call and not is_on(case.config, MISSED_CALLS_ALLOWED):
         return Refused(codes.MISSED_CALL_DISABLED, field="validation_type")
-    if command.missed_call and command.code:
+    return None
+
+
+def missed_call_is_there(case: Case) -> Refused | None:
+    """822: a missed call was to prove it, and no unused one came from the registered mobile inside the window."""
+    if case.command.missed_call and case.missed_call is None:
+        window_s = str(case.ruling.policy.redemption.missed_call_window_s)
+        return Refused(codes.MISSED_CALL_NOT_FOUND, {"window_s": window_s}, field="validation_type")
+    return None
+
+
+def proof_is_one(case: Case) -> Refused | None:
+    """824: a missed call was to prove it, and a code came too."""
+    if case.command.missed_call and case.command.code:
         return Refused(codes.MOBILE_VALIDATION_REQUIRED, {"cause": "BOTH"}, field="validation_type")
-    if command.missed_call:
-        return Refused(codes.MISSED_CALL_NOT_FOUND, {"window_s": "0"}, field="validation_type")
-    if case.ruling.policy.redemption.proof_required and not command.code:
+    return None
+
+
+def proof_is_there(case: Case) -> Refused | None:
+    """824: the policy demands a proof, and neither a code nor a missed call came."""
+    given = case.command.code or case.command.missed_call
+    if case.ruling.policy.redemption.proof_required and not given:
         return Refused(codes.MOBILE_VALIDATION_REQUIRED, {"cause": "MISSING"}, field="validation_code")
-    return _attempts_remain(case) if command.code else None
+    return None
+
+
+def attempts_remain(case: Case) -> Refused | None:
+    """10009: a code came, and too many wrong ones were tried over all codes of the window."""
+    if not case.command.code:
+        return None
+    policy = case.ruling.policy.otp
+    until = otp.attempts_exhausted(case.snapshot, case.owner.customer_id, OtpAction.REDEMPTION, policy)
+    if until is None:
+        return None
+    limit = str(policy.attempts_per_window)
+    metadata: Mapping[str, str] = {"limit": limit, "used": limit, "resets_at": until.isoformat()}
+    wait_s = (until - case.snapshot.now).total_seconds()
+    return Refused(codes.OTP_ATTEMPT_LIMIT, metadata, retry_after_s=wait_s, quota="otp_attempts_per_window")
 
 
 # -- what the guards and the deed need -------------------------------------------------------------------------------
@@ -465,11 +538,16 @@ def proof_is_possible(case: Case) -> Refused | None:
 
 def redemption_id_of(transaction_id: int) -> str:
     """The opaque id of a redemption: its transaction id in base 36."""
-    digits, left = "", transaction_id
+    return f"r{in_base_36(transaction_id)}"
+
+
+def in_base_36(number: int) -> str:
+    """A number as opaque ids spell it."""
+    digits, left = "", number
     while left:
         left, digit = divmod(left, 36)
         digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-    return f"r{digits}"
+    return digits
 
 
 def _pool(program: Program, book: ProgramBook, command: RedeemPoints) -> tuple[int, ...]:
@@ -487,17 +565,6 @@ def _ignores_transaction_number(case: Case) -> bool:
     return bool(case.command.transaction_number) and case.transaction_number is None
 
 
-def _attempts_remain(case: Case) -> Refused | None:
-    policy = case.ruling.policy.otp
-    until = otp.attempts_exhausted(case.snapshot, case.owner.customer_id, OtpAction.REDEMPTION, policy)
-    if until is None:
-        return None
-    limit = str(policy.attempts_per_window)
-    metadata: Mapping[str, str] = {"limit": limit, "used": limit, "resets_at": until.isoformat()}
-    wait_s = (until - case.snapshot.now).total_seconds()
-    return Refused(codes.OTP_ATTEMPT_LIMIT, metadata, retry_after_s=wait_s, quota="otp_attempts_per_window")
-
-
 class Plan(Struct, frozen=True):
     """What an accepted redemption takes."""
 
@@ -505,7 +572,8 @@ class Plan(Struct, frozen=True):
     shares: tuple[ProgramShare, ...]
 
 
-def _plan(case: Case) -> Plan:
+def plan_of(case: Case) -> Plan:
+    """What an accepted redemption takes, in spending order."""
     categories = case.categories
     draws = draw(case.snapshot, case.wallets, case.command.points, usable=lambda lot: lot.category in categories)
     drawn_wallets = tuple(dict.fromkeys(one.lot.wallet for one in draws))
@@ -537,21 +605,22 @@ def _book(case: Case, plan: Plan, context: Context, transaction_id: int) -> tupl
     return booked, balances
 
 
-def _lot_shares(draws: Iterable[Draw]) -> Iterable[LotShare]:
+def lot_shares(draws: Iterable[Draw]) -> Iterable[LotShare]:
+    """What is taken from each lot, as answers show it."""
     return (LotShare(one.lot.lot_id, one.lot.earning_program_id, one.points, one.lot.expires_at) for one in draws)
 
 
-def _value(case: Case) -> MoneyValue | None:
+def value_of(points: int, ratio: PointValue | None, decimal_places: int) -> MoneyValue | None:
     """Points times ratio in minor units, half up; None without a ratio."""
-    ratio = case.ruling.policy.redemption.point_value
     if ratio is None:
         return None
-    numerator = case.command.points * ratio.numerator
-    denominator = ratio.denominator * 10**case.ruling.decimal_places
+    numerator = points * ratio.numerator
+    denominator = ratio.denominator * 10**decimal_places
     return MoneyValue(ratio.currency_code, (2 * numerator + denominator) // (2 * denominator))
 
 
-def _warnings(case: Case) -> tuple[Warning, ...]:
+def warnings_of(case: Case) -> tuple[Warning, ...]:
+    """What an accepted redemption warns of."""
     found: list[Warning] = []
     if case.ruling.policy.redemption.point_value is None:
         found.append(Warning(codes.CURRENCY_RATIO_UNAVAILABLE))

@@ -23,11 +23,14 @@ from points_grpc.domain.model import (
     Bucket,
     BucketKey,
     Customer,
+    Hold,
+    HoldState,
     Identifier,
     IdentifierType,
     Kind,
     Lot,
     MadeTransfer,
+    MissedCall,
     OrgConfig,
     Otp,
     OtpAction,
@@ -80,6 +83,7 @@ class Lookups(Struct, frozen=True):
     external_references: tuple[str, ...] = ()
     transaction_numbers: tuple[str, ...] = ()
     transfer_ids: tuple[int, ...] = ()
+    hold_ids: tuple[str, ...] = ()
 
 
 class Directory(Struct, frozen=True):
@@ -94,6 +98,7 @@ class Directory(Struct, frozen=True):
     by_transaction_number: Mapping[str, tuple[str, ...]]
     transfers: Mapping[int, MadeTransfer] = {}
     survivors: Mapping[int, int] = {}
+    holds: Mapping[str, int] = {}
 
     def with_survivors(self, customer_ids: Iterable[int]) -> frozenset[int]:
         """Customers whom a redemption or a transfer names, and whoever they were merged into."""
@@ -110,7 +115,8 @@ class Keys(Struct, frozen=True):
     """What a command needs loaded. Wallets and buckets of `customers` come along whole.
 
     `draws`: wallets whose lots may be drawn; `velocity`: wallets whose last 30 days count; `duplicates`: equal
-    transfers made since a time.
+    transfers made since a time; `missed_calls`: customers whose unused calls may be used. Open holds of `customers`
+    come along whole, `holds` names others.
     """
 
     customers: frozenset[int] = frozenset()
@@ -122,6 +128,8 @@ class Keys(Struct, frozen=True):
     transaction_numbers: frozenset[str] = frozenset()
     duplicates: frozenset[tuple[DuplicateKey, int]] = frozenset()
     transfers: frozenset[int] = frozenset()
+    holds: frozenset[str] = frozenset()
+    missed_calls: frozenset[int] = frozenset()
 
     @staticmethod
     def union(parts: Iterable[Keys]) -> Keys:
@@ -137,6 +145,8 @@ class Keys(Struct, frozen=True):
             transaction_numbers=frozenset().union(*(part.transaction_numbers for part in all_parts)),
             duplicates=frozenset().union(*(part.duplicates for part in all_parts)),
             transfers=frozenset().union(*(part.transfers for part in all_parts)),
+            holds=frozenset().union(*(part.holds for part in all_parts)),
+            missed_calls=frozenset().union(*(part.missed_calls for part in all_parts)),
         )
 
 
@@ -151,10 +161,11 @@ class Loaded(Struct, frozen=True):
     """What the storage read for the keys of a batch. Absent keys are absent rows, but only for declared keys.
 
     `lots` also has an entry for every wallet of a declared customer that is due (`due_at` <= now), so that a touch can
-    book. `promised` holds, for those, every promised lot. `redeemed_lots` holds the lots of the declared redemptions.
-    `velocity` maps a wallet to (direction, day) -> (points, transfers) of the last 30 days. `transfer_lots` holds the
-    lots that the declared transfers drew and opened, and what `OFFSPRING` made of the latter; `offspring` says of a lot
-    which of those were drawn from it, and by what.
+    book. `promised` holds, for those, every promised lot. `redeemed_lots` holds the lots of the declared redemptions,
+    of the declared holds, and of open holds that are past their deadline. `velocity` maps a wallet to (direction, day)
+    -> (points, transfers) of the last 30 days. `held_references` holds the references of open holds.
+    `transfer_lots` holds the lots that the declared transfers drew and opened, and what `OFFSPRING` made of the latter;
+    `offspring` says of a lot which of those were drawn from it, and by what.
     """
 
     now: datetime
@@ -176,6 +187,9 @@ class Loaded(Struct, frozen=True):
     recent_transfers: Mapping[DuplicateKey, datetime]
     transfer_lots: Mapping[int, Lot] = {}
     offspring: Mapping[int, tuple[tuple[int, Kind], ...]] = {}
+    holds: Mapping[str, Hold] = {}
+    held_references: Mapping[str, str] = {}
+    missed_calls: Mapping[int, tuple[MissedCall, ...]] = {}
 
 
 @dataclass(slots=True)
@@ -240,6 +254,9 @@ class Snapshot:
         self._by_external_reference = dict(loaded.external_references)
         self._purchases = dict(loaded.purchases)
         self._recent_transfers = dict(loaded.recent_transfers)
+        self._holds = dict(loaded.holds)
+        self._held_references = dict(loaded.held_references)
+        self._missed_calls = {key: {call.call_id: call for call in calls} for key, calls in loaded.missed_calls.items()}
         self._created: set[int] = set()
         self._days: dict[str, date] = {}
 
@@ -357,6 +374,35 @@ class Snapshot:
             raise NotLoaded("external reference")
         return self._by_external_reference.get(reference)
 
+    def has_external_reference(self, reference: str) -> bool:
+        """Whether a redemption carries the external reference, or a hold that is open."""
+        return self.redemption_by_external_reference(reference) is not None or reference in self._held_references
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """A hold that was declared, or None."""
+        if hold_id not in self._loaded.keys.holds:
+            raise NotLoaded("hold")
+        return self._holds.get(hold_id)
+
+    def open_holds(self, customer_id: int) -> Sequence[Hold]:
+        """The open holds of a loaded customer, booked as such: a deadline may have passed."""
+        if customer_id not in self._customers:
+            raise NotLoaded("holds")
+        return [
+            hold for hold in self._holds.values() if hold.customer_id == customer_id and hold.state is HoldState.OPEN
+        ]
+
+    def unused_call(self, customer: Customer, *, since: datetime) -> MissedCall | None:
+        """The earliest unused missed call from the customer's present number, not older than a time."""
+        if customer.customer_id not in self._loaded.keys.missed_calls:
+            raise NotLoaded("missed calls")
+        found = [
+            call
+            for call in self._missed_calls.get(customer.customer_id, {}).values()
+            if call.used_by is None and call.mobile == customer.mobile and since <= call.called_at <= self.now
+        ]
+        return min(found, key=lambda call: (call.called_at, call.call_id), default=None)
+
     def redemptions_by_transaction_number(self, number: str) -> Sequence[str]:
         """The ids of the redemptions made on a bill, oldest first."""
         if number not in self._loaded.keys.transaction_numbers:
@@ -420,15 +466,14 @@ class Snapshot:
             lot = self._lots[posting.lot_id]
             if posting.lot_id not in opened:
                 revived = lot.remaining == 0
-                lot = _with_remaining(lot, lot.remaining + posting.points)
+                lot = _with_remaining(lot, lot.remaining + posting.points, lot.held + posting.held)
                 self._put_lot(lot)
                 if revived:
                     self._show_in_window(lot)
             gained = posting.points > 0 and lot.remaining > 0  # not if it had expired on arrival
             promised = posting.points if lot.promised else 0
-            self._add_to_bucket(
-                key, BucketKey(lot.earning_program_id, lot.source, lot.category), posting.points, promised
-            )
+            bucket_key = BucketKey(lot.earning_program_id, lot.source, lot.category)
+            self._add_to_bucket(key, bucket_key, posting.points, promised, posting.held)
             wallet = self._wallets[key]
             self._put_wallet(
                 Wallet(
@@ -437,7 +482,7 @@ class Snapshot:
                     version=posting.wallet_version,
                     current=posting.balance_after,
                     promised=wallet.promised + promised,
-                    held=wallet.held,
+                    held=wallet.held + posting.held,
                     lifetime_earned=wallet.lifetime_earned,
                     lifetime_received=wallet.lifetime_received,
                     lifetime_purchases=wallet.lifetime_purchases,
@@ -503,6 +548,24 @@ class Snapshot:
             numbered = self._by_transaction_number.setdefault(redemption.transaction_number, [])
             numbered.append(redemption.redemption_id)
 
+    def _evolve_hold_opened(self, event: ev.HoldOpened) -> None:
+        hold = event.hold
+        self._holds[hold.hold_id] = hold
+        if hold.external_reference:
+            self._held_references[hold.external_reference] = hold.hold_id
+        for key in dict.fromkeys(lot.wallet for lot in hold.lots):
+            wallet = self._wallets[key]
+            self._put_wallet(replace(wallet, due_at=_earlier(wallet.due_at, hold.expires_at)))
+
+    def _evolve_hold_closed(self, event: ev.HoldClosed) -> None:
+        hold = event.hold
+        self._holds[hold.hold_id] = hold
+        if hold.external_reference and self._held_references.get(hold.external_reference) == hold.hold_id:
+            del self._held_references[hold.external_reference]
+
+    def _evolve_missed_call(self, event: ev.MissedCallRecorded | ev.MissedCallUsed) -> None:
+        self._missed_calls.setdefault(event.call.customer_id, {})[event.call.call_id] = event.call
+
     def _evolve_customer(self, event: ev.CustomerSaved) -> None:
         customer = event.customer
         self._customers[customer.customer_id] = customer
@@ -544,10 +607,10 @@ class Snapshot:
         if at == len(window.order) or window.order[at] != order:
             window.order.insert(at, order)
 
-    def _add_to_bucket(self, key: WalletKey, bucket_key: BucketKey, points: int, promised: int) -> None:
+    def _add_to_bucket(self, key: WalletKey, bucket_key: BucketKey, points: int, promised: int, held: int = 0) -> None:
         buckets = self._buckets.setdefault(key, {})
         bucket = buckets.get(bucket_key, _EMPTY_BUCKET)
-        bucket = Bucket(bucket.points + points, bucket.promised + promised, bucket.held)
+        bucket = Bucket(bucket.points + points, bucket.promised + promised, bucket.held + held)
         buckets[bucket_key] = self.changes.buckets[key, bucket_key] = bucket
 
 
@@ -563,6 +626,10 @@ _EVOLUTIONS: Mapping[type[Any], Callable[[Snapshot, Any], None]] = {
     ev.OtpCounterSaved: Snapshot._evolve_otp_counter,
     ev.RedemptionMade: Snapshot._evolve_redemption,
     ev.RedemptionReversed: Snapshot._evolve_reversal,
+    ev.HoldOpened: Snapshot._evolve_hold_opened,
+    ev.HoldClosed: Snapshot._evolve_hold_closed,
+    ev.MissedCallRecorded: Snapshot._evolve_missed_call,
+    ev.MissedCallUsed: Snapshot._evolve_missed_call,
     ev.CustomerSaved: Snapshot._evolve_customer,
     ev.Enrolled: Snapshot._evolve_enrolled,
     ev.PurchaseRecorded: Snapshot._evolve_purchase,
@@ -598,7 +665,7 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     return min(one, other)
 
 
-def _with_remaining(lot: Lot, remaining: int) -> Lot:
+def _with_remaining(lot: Lot, remaining: int, held: int) -> Lot:
     return Lot(
         lot_id=lot.lot_id,
         customer_id=lot.customer_id,
@@ -608,7 +675,7 @@ def _with_remaining(lot: Lot, remaining: int) -> Lot:
         category=lot.category,
         points=lot.points,
         remaining=remaining,
-        held=lot.held,
+        held=held,
         awarded_at=lot.awarded_at,
         available_from=lot.available_from,
         promised=lot.promised,

@@ -404,6 +404,7 @@ def _journal_transaction(row: JournalRow) -> wallet_service_pb2.JournalTransacti
                 points=one.points,
                 wallet_version=one.wallet_version,
                 balance_after=one.balance_after,
+                held=one.held,
             )
             for one in entry.postings
         ],

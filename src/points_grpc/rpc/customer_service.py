@@ -59,3 +59,11 @@ class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
         return await self._desk.command(
             request, context, parse.merge_customers, render.merge_customers, pb.MergeCustomersResponse
         )
+
+    async def RecordMissedCall(
+        self, request: pb.RecordMissedCallRequest, context: Context
+    ) -> pb.RecordMissedCallResponse:
+        """Records a missed call."""
+        return await self._desk.command(
+            request, context, parse.record_missed_call, render.record_missed_call, pb.RecordMissedCallResponse
+        )

@@ -16,8 +16,9 @@ from zoneinfo import ZoneInfo
 
 from points_grpc import codes
 from points_grpc.domain import commands as c
+from points_grpc.domain.holds import HOLD_S_DEFAULT, HOLD_S_MAX, HOLD_S_MIN
 from points_grpc.domain.identifiers import normalise
-from points_grpc.domain.model import POINTS_MAX, FraudStatus, IdentifierType, Source, StatusLabel
+from points_grpc.domain.model import POINTS_MAX, FraudStatus, Identifier, IdentifierType, Source, StatusLabel
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.references import TRANSACTION_NUMBER_MAX, is_transaction_number
@@ -48,6 +49,7 @@ from points_grpc.v1 import (
 CATEGORY_LENGTH_MAX = 64
 NAME_LENGTH_MAX = 100
 REDEMPTION_ID_LENGTH_MAX = 32
+HOLD_ID_LENGTH_MAX = 32
 EXTERNAL_REFERENCE_LENGTH_MAX = 128
 CONFIG_VALUE_LENGTH_MAX = 1000
 IDENTIFIERS_MAX = 10
@@ -176,21 +178,31 @@ def issue_redemption_otp(request: points_service_pb2.IssueRedemptionOtpRequest, 
 @reads(REDEMPTION)
 def redeem_points(request: points_service_pb2.RedeemPointsRequest, shape: Shape) -> c.RedeemPoints:
     """RedeemPoints."""
-    types = points_service_pb2.RedeemPointsRequest
-    proof = shape.member("validation_type", request.validation_type, (types.OTP, types.MISSED_CALL))
-    return c.RedeemPoints(
-        customer=shape.identifier(request, "customer_identifier", request.customer_identifier),
-        program_id=request.program_id,
-        points=shape.points("points", request.points),
-        category=shape.text("category", request.category, CATEGORY_LENGTH_MAX),
-        transaction_number=request.transaction_number,  # a malformed one is the domain's to judge (811, 873)
-        external_reference=shape.text(
-            "external_reference_number", request.external_reference_number, EXTERNAL_REFERENCE_LENGTH_MAX
-        ),
-        code=shape.text("validation_code", request.validation_code, CODE_LENGTH_MAX),
-        missed_call=proof == types.MISSED_CALL,
-        redemption_time=_redemption_time(request, shape),
-        pooled=request.group_redemption,
+    return _redemption(request, shape)
+
+
+@reads(REDEMPTION)
+def authorize_redemption(request: points_service_pb2.AuthorizeRedemptionRequest, shape: Shape) -> c.AuthorizeRedemption:
+    """AuthorizeRedemption."""
+    hold_s = shape.whole("hold_s", request.hold_s, HOLD_S_MIN, HOLD_S_MAX) if request.hold_s else HOLD_S_DEFAULT
+    return c.AuthorizeRedemption(_redemption(request, shape), hold_s)
+
+
+@reads(SERVICE)
+def capture_redemption(request: points_service_pb2.CaptureRedemptionRequest, shape: Shape) -> c.CaptureRedemption:
+    """CaptureRedemption: points that are unset mean all that is held."""
+    return c.CaptureRedemption(
+        hold_id=shape.text("hold_id", request.hold_id, HOLD_ID_LENGTH_MAX, required=True),
+        points=shape.points("points", request.points) if request.HasField("points") else None,
+        notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
+    )
+
+
+@reads(SERVICE)
+def release_redemption(request: points_service_pb2.ReleaseRedemptionRequest, shape: Shape) -> c.ReleaseRedemption:
+    """ReleaseRedemption."""
+    return c.ReleaseRedemption(
+        hold_id=shape.text("hold_id", request.hold_id, HOLD_ID_LENGTH_MAX, required=True),
         notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
     )
 
@@ -351,6 +363,18 @@ def merge_customers(request: customer_service_pb2.MergeCustomersRequest, shape: 
     )
 
 
+@reads(SERVICE)
+def record_missed_call(request: customer_service_pb2.RecordMissedCallRequest, shape: Shape) -> c.RecordMissedCall:
+    """RecordMissedCall: a time that is unset is now."""
+    customer = normalise(IdentifierType.MOBILE, request.mobile_number, shape.default_region)
+    if customer is None:
+        shape.wrong("mobile_number", "a mobile number, with its country code or of the organisation's region")
+    called_at = shape.instant("called_at", request.called_at) if request.HasField("called_at") else None
+    if called_at is not None and called_at > shape.now:
+        shape.wrong("called_at", "not in the future")
+    return c.RecordMissedCall(customer or Identifier(IdentifierType.MOBILE, ""), called_at)
+
+
 # -- ProgramService
 
 
@@ -448,8 +472,36 @@ def _transfer(request: _TransferRequest, shape: Shape, *, code: str) -> c.Transf
     )
 
 
+def _redemption(
+    request: points_service_pb2.RedeemPointsRequest | points_service_pb2.AuthorizeRedemptionRequest, shape: Shape
+) -> c.RedeemPoints:
+    """What a redemption and its authorisation share."""
+    types = points_service_pb2.RedeemPointsRequest
+    proof = shape.member("validation_type", request.validation_type, (types.OTP, types.MISSED_CALL))
+    return c.RedeemPoints(
+        customer=shape.identifier(request, "customer_identifier", request.customer_identifier),
+        program_id=request.program_id,
+        points=shape.points("points", request.points),
+        category=shape.text("category", request.category, CATEGORY_LENGTH_MAX),
+        transaction_number=request.transaction_number,  # a malformed one is the domain's to judge (811, 873)
+        external_reference=shape.text(
+            "external_reference_number", request.external_reference_number, EXTERNAL_REFERENCE_LENGTH_MAX
+        ),
+        code=shape.text("validation_code", request.validation_code, CODE_LENGTH_MAX),
+        missed_call=proof == types.MISSED_CALL,
+        redemption_time=_redemption_time(request, shape),
+        pooled=request.group_redemption,
+        notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
+    )
+
+
 def _redemption_time(
-    request: points_service_pb2.CheckRedemptionRequest | points_service_pb2.RedeemPointsRequest, shape: Shape
+    request: (
+        points_service_pb2.CheckRedemptionRequest
+        | points_service_pb2.RedeemPointsRequest
+        | points_service_pb2.AuthorizeRedemptionRequest
+    ),
+    shape: Shape,
 ) -> datetime | None:
     """When the redemption took place for the caller: 859 if malformed or in the future."""
     if not request.HasField("redemption_time"):

@@ -10,6 +10,7 @@ import re
 from points_grpc.domain.model import POINTS_MAX, Source
 from points_grpc.domain.policy import (
     MAIN,
+    MISSED_CALL_WINDOW_S_MAX,
     Alphabet,
     Category,
     Direction,
@@ -30,6 +31,7 @@ CATEGORY_LENGTH_MAX = 64
 VELOCITY_LIMITS_MAX = 16
 DAYS_MAX = 36_500
 RATIO_MAX = 10**9
+MISSED_CALL_WINDOW_S_MIN = 30
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _SOURCES = frozenset(Source)
@@ -67,7 +69,16 @@ def _redemption(given: program_service_pb2.RedemptionPolicy, shape: Shape) -> Re
         redemption_time_days=shape.whole(f"{at}.redemption_time_days", given.redemption_time_days, 0, DAYS_MAX) or 30,
         proof_required=given.proof_required,
         reversal_days=shape.whole(f"{at}.reversal_days", given.reversal_days, 0, DAYS_MAX),
+        missed_call_window_s=_missed_call_window_s(given, shape),
     )
+
+
+def _missed_call_window_s(given: program_service_pb2.RedemptionPolicy, shape: Shape) -> int:
+    """How long a missed call can prove a redemption; 0 stands for the default."""
+    if not given.missed_call_window_s:
+        return RedemptionPolicy().missed_call_window_s
+    at = "policy.redemption.missed_call_window_s"
+    return shape.whole(at, given.missed_call_window_s, MISSED_CALL_WINDOW_S_MIN, MISSED_CALL_WINDOW_S_MAX)
 
 
 def _point_value(given: program_service_pb2.RedemptionPolicy, shape: Shape) -> PointValue | None:

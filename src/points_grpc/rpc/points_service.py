@@ -69,3 +69,27 @@ class PointsServicer(points_service_pb2_grpc.PointsServiceServicer):
         return await self._desk.command(
             request, context, parse.reverse_transfer, render.reverse_transfer, pb.ReverseTransferResponse
         )
+
+    async def AuthorizeRedemption(
+        self, request: pb.AuthorizeRedemptionRequest, context: Context
+    ) -> pb.AuthorizeRedemptionResponse:
+        """Holds points for a redemption."""
+        return await self._desk.command(
+            request, context, parse.authorize_redemption, render.authorize_redemption, pb.AuthorizeRedemptionResponse
+        )
+
+    async def CaptureRedemption(
+        self, request: pb.CaptureRedemptionRequest, context: Context
+    ) -> pb.CaptureRedemptionResponse:
+        """Redeems what is held."""
+        return await self._desk.command(
+            request, context, parse.capture_redemption, render.capture_redemption, pb.CaptureRedemptionResponse
+        )
+
+    async def ReleaseRedemption(
+        self, request: pb.ReleaseRedemptionRequest, context: Context
+    ) -> pb.ReleaseRedemptionResponse:
+        """Gives back what is held."""
+        return await self._desk.command(
+            request, context, parse.release_redemption, render.release_redemption, pb.ReleaseRedemptionResponse
+        )

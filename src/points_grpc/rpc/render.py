@@ -138,6 +138,59 @@ def redeem_points(settled: o.Settled) -> points_service_pb2.RedeemPointsResponse
     )
 
 
+def authorize_redemption(settled: o.Settled) -> points_service_pb2.AuthorizeRedemptionResponse:
+    """AuthorizeRedemption."""
+    accepted, result = _result(settled, o.HoldResult)
+    return points_service_pb2.AuthorizeRedemptionResponse(
+        hold_id=result.hold_id,
+        expires_at=timestamp(result.expires_at),
+        points=result.points,
+        value=_money(result.value),
+        lots=_lot_shares(result.lots),
+        lots_omitted=result.lots_omitted,
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        transaction_id=result.transaction_id,
+    )
+
+
+def capture_redemption(settled: o.Settled) -> points_service_pb2.CaptureRedemptionResponse:
+    """CaptureRedemption."""
+    accepted, result = _result(settled, o.CaptureResult)
+    made = result.redemption
+    return points_service_pb2.CaptureRedemptionResponse(
+        outcome=_REDEEMABLE,
+        redemption_id=made.redemption_id,
+        points=made.points,
+        value=_money(made.value),
+        redeemed_at=timestamp(made.redeemed_at),
+        breakup_by_earning_programs=_shares(made.shares),
+        lots=_lot_shares(made.lots),
+        lots_omitted=made.lots_omitted,
+        wallets=balances(made.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        transaction_id=made.transaction_id,
+        points_released=result.released,
+    )
+
+
+def release_redemption(settled: o.Settled) -> points_service_pb2.ReleaseRedemptionResponse:
+    """ReleaseRedemption."""
+    accepted, result = _result(settled, o.ReleaseResult)
+    return points_service_pb2.ReleaseRedemptionResponse(
+        points_released=result.released,
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        transaction_id=result.transaction_id,
+    )
+
+
 def reverse_redemption(settled: o.Settled) -> points_service_pb2.ReverseRedemptionResponse:
     """ReverseRedemption."""
     accepted, result = _result(settled, o.ReversalResult)
@@ -284,6 +337,17 @@ def merge_customers(settled: o.Settled) -> customer_service_pb2.MergeCustomersRe
         points_moved=result.points,
         lots_moved=result.lots,
         wallets=balances(result.balances),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def record_missed_call(settled: o.Settled) -> customer_service_pb2.RecordMissedCallResponse:
+    """RecordMissedCall."""
+    _, result = _result(settled, o.MissedCallResult)
+    return customer_service_pb2.RecordMissedCallResponse(
+        customer_id=result.customer_id,
+        called_at=timestamp(result.called_at),
         request_id=settled.request_id,
         replayed=settled.replayed,
     )

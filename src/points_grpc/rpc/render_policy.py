@@ -39,6 +39,7 @@ def _redemption(given: p.RedemptionPolicy) -> program_service_pb2.RedemptionPoli
         redemption_time_days=given.redemption_time_days,
         proof_required=given.proof_required,
         reversal_days=given.reversal_days,
+        missed_call_window_s=given.missed_call_window_s,
     )
 
 

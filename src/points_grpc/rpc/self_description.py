@@ -6,9 +6,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from points_grpc.codes import CATALOGUE, Code, Table
+from points_grpc.domain.holds import HOLD_S_DEFAULT, HOLD_S_MAX, HOLD_S_MIN
 from points_grpc.domain.identifiers import VALUE_LENGTH_MAX
 from points_grpc.domain.model import POINTS_MAX
 from points_grpc.domain.outcome import Refused
+from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
 from points_grpc.domain.references import TRANSACTION_NUMBER_MAX
 from points_grpc.rpc import parse, parse_policy, shape
 from points_grpc.rpc.answers import LOTS_PAGE_MAX, TRACED_LOTS_MAX, TRANSACTIONS_PAGE_MAX, one_page_only
@@ -33,6 +35,10 @@ REQUEST_LIMITS = (
     LimitFact("group_programs_max", parse.GROUP_PROGRAMS_MAX, "programs"),
     LimitFact("expiry_days_max", parse.EXPIRY_DAYS_MAX, "days"),
     LimitFact("expiry_months_max", parse.EXPIRY_MONTHS_MAX, "months"),
+    LimitFact("hold_min_s", HOLD_S_MIN, "s"),
+    LimitFact("hold_max_s", HOLD_S_MAX, "s"),
+    LimitFact("hold_default_s", HOLD_S_DEFAULT, "s"),
+    LimitFact("missed_call_window_max_s", MISSED_CALL_WINDOW_S_MAX, "s"),
     LimitFact("categories_max", parse_policy.CATEGORIES_MAX, "categories"),
     LimitFact("velocity_limits_max", parse_policy.VELOCITY_LIMITS_MAX, "limits"),
     LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),

@@ -291,16 +291,19 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
     external_references: dict[str, None] = {}
     transaction_numbers: dict[str, None] = {}
     transfer_ids: dict[int, None] = {}
+    hold_ids: dict[str, None] = {}
     for part in parts:
         identifiers.update(dict.fromkeys(part.identifiers))
         redemption_ids.update(dict.fromkeys(part.redemption_ids))
         external_references.update(dict.fromkeys(part.external_references))
         transaction_numbers.update(dict.fromkeys(part.transaction_numbers))
         transfer_ids.update(dict.fromkeys(part.transfer_ids))
+        hold_ids.update(dict.fromkeys(part.hold_ids))
     return Lookups(
         tuple(identifiers),
         tuple(redemption_ids),
         tuple(external_references),
         tuple(transaction_numbers),
         tuple(transfer_ids),
+        tuple(hold_ids),
     )

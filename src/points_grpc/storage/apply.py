@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from points_grpc.domain.model import Message, Redemption
+from points_grpc.domain.model import Hold, HoldState, Message, Redemption
 from points_grpc.domain.outcome import Accepted
 from points_grpc.domain.snapshot import Changes
 from points_grpc.service.ports import RequestRecord, SealedMessage, StorageConflict, WriterFenced
 from points_grpc.storage import statements as sql
-from points_grpc.storage.codec import encode_fingerprint, encode_outcome
+from points_grpc.storage.codec import encode_fingerprint, encode_outcome, encode_point_value
 from points_grpc.storage.collect import Collected, Rows
 from points_grpc.storage.driver import Driver, Statement, Value
 from points_grpc.storage.times import NEVER, to_micros, to_micros_or_none
@@ -45,6 +45,8 @@ class Writer:
         self._write_journal()
         self._write_velocity()
         self._write_redemptions()
+        self._write_holds()
+        self._write_missed_calls()
         self._write_codes(sealed)
         self._many(sql.UPSERT_PURCHASE, list(collected.purchases.values()))
         self._many(sql.INSERT_AUDIT, collected.audits)
@@ -205,6 +207,37 @@ class Writer:
         self._all(sql.UPDATE_REDEMPTION, changed)
         self._all(sql.UPDATE_REDEEMED_LOT, changed_lots)
 
+    def _write_holds(self) -> None:
+        opened: Rows = []
+        lots: Rows = []
+        closed: Rows = []
+        for hold_id, (one, is_new) in self._collected.holds.items():
+            if not is_new:
+                closed.append((*_hold_end(one), self._org_id, hold_id, HoldState.OPEN.value))
+                continue
+            opened.append(_hold_row(self._org_id, one))
+            lots += [
+                (self._org_id, hold_id, lot.lot_id, seq, lot.customer_id, lot.program_id, lot.points)
+                for seq, lot in enumerate(one.lots, start=1)
+            ]
+        self._many(sql.INSERT_HOLD, opened)
+        self._many(sql.INSERT_HELD_LOT, lots)
+        self._all(sql.CLOSE_HOLD, closed)
+
+    def _write_missed_calls(self) -> None:
+        recorded: Rows = []
+        used: Rows = []
+        for call_id, (one, is_new) in self._collected.missed_calls.items():
+            if is_new:
+                called_at, recorded_at = to_micros(one.called_at), to_micros(one.recorded_at)
+                recorded.append(
+                    (self._org_id, call_id, one.customer_id, one.mobile, called_at, recorded_at, one.used_by)
+                )
+            else:
+                used.append((one.used_by, self._org_id, call_id))
+        self._many(sql.INSERT_MISSED_CALL, recorded)
+        self._all(sql.USE_MISSED_CALL, used)
+
     def _write_codes(self, sealed: Sequence[SealedMessage]) -> None:
         org_id, collected = self._org_id, self._collected
         self._many(sql.UPSERT_OTP, list(collected.otps.values()))
@@ -282,3 +315,30 @@ def _message_row(org_id: int, message: Message, sealed: SealedMessage) -> tuple[
         created_at,
         "",
     )
+
+
+def _hold_row(org_id: int, hold: Hold) -> tuple[Value, ...]:
+    state, captured, closed_at, closed_by = _hold_end(hold)
+    return (
+        org_id,
+        hold.hold_id,
+        hold.transaction_id,
+        hold.customer_id,
+        hold.program_id,
+        hold.points,
+        state,
+        to_micros(hold.held_at),
+        to_micros(hold.expires_at),
+        to_micros_or_none(hold.redemption_time),
+        hold.transaction_number,
+        hold.external_reference,
+        None if hold.point_value is None else encode_point_value(hold.point_value),
+        hold.policy_revision,
+        captured,
+        closed_at,
+        closed_by,
+    )
+
+
+def _hold_end(hold: Hold) -> tuple[Value, ...]:
+    return (hold.state.value, hold.captured, to_micros_or_none(hold.closed_at), hold.closing_transaction_id)

@@ -13,7 +13,7 @@ import msgspec
 
 from points_grpc.codes import BY_REASON
 from points_grpc.domain.outcome import RESULT_TYPES, Accepted, FieldError, Outcome, Refused, Result, Warning
-from points_grpc.domain.policy import Policy
+from points_grpc.domain.policy import PointValue, Policy
 
 
 class _WarningText(msgspec.Struct, omit_defaults=True):
@@ -49,6 +49,7 @@ _encoder = msgspec.json.Encoder()
 _accepted = msgspec.json.Decoder(_AcceptedText)
 _refused = msgspec.json.Decoder(_RefusedText)
 _fingerprint = msgspec.json.Decoder(dict[str, str])
+_point_value = msgspec.json.Decoder(PointValue)
 _policy = msgspec.json.Decoder(Policy)
 
 
@@ -115,6 +116,16 @@ def encode_policy(policy: Policy) -> str:
 def decode_policy(text: str) -> Policy:
     """A policy, read back; fields that it was written without have their defaults."""
     return _policy.decode(text)
+
+
+def encode_point_value(value: PointValue) -> str:
+    """The worth of a point as JSON."""
+    return _encoder.encode(value).decode()
+
+
+def decode_point_value(text: str) -> PointValue:
+    """The worth of a point, read back."""
+    return _point_value.decode(text)
 
 
 @cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from points_grpc.domain import events as ev
-from points_grpc.domain.model import Account, Customer, Message, OtpAction, Redemption, WalletKey
+from points_grpc.domain.model import Account, Customer, Hold, Message, MissedCall, OtpAction, Redemption, WalletKey
 from points_grpc.domain.policy import Direction
 from points_grpc.storage.codec import encode_policy
 from points_grpc.storage.driver import Value
@@ -44,6 +44,8 @@ class Collected:
         self.velocity: dict[tuple[WalletKey, int, Direction], tuple[int, int]] = {}
         self.redemptions: dict[str, tuple[Redemption, bool]] = {}
         self.reversed_lots: dict[str, set[int]] = {}
+        self.holds: dict[str, tuple[Hold, bool]] = {}
+        self.missed_calls: dict[int, tuple[MissedCall, bool]] = {}
         self.customers: dict[int, tuple[Customer, bool]] = {}
         self.otps: dict[tuple[int, OtpAction, int], tuple[Value, ...]] = {}
         self.otp_counters: dict[tuple[int, OtpAction], tuple[Value, ...]] = {}
@@ -107,11 +109,12 @@ class Collected:
                         posting.points,
                         posting.wallet_version,
                         posting.balance_after,
+                        posting.held,
                     )
                 )
             else:
                 row = (org_id, transaction_id, seq, account.value, None, posting.program_id, None, posting.points)
-                postings.append((*row, None, None))
+                postings.append((*row, None, None, 0))
 
     def lots_matured(self, event: ev.LotsMatured) -> None:
         """Lots that are not promised any more."""
@@ -133,6 +136,24 @@ class Collected:
         _, made = self.redemptions.get(redemption_id, (None, False))
         self.redemptions[redemption_id] = (event.redemption, made)
         self.reversed_lots.setdefault(redemption_id, set()).update(lot_id for lot_id, _ in event.lots)
+
+    def hold_opened(self, event: ev.HoldOpened) -> None:
+        """A new hold."""
+        self.holds[event.hold.hold_id] = (event.hold, True)
+
+    def hold_closed(self, event: ev.HoldClosed) -> None:
+        """A hold as it ended."""
+        _, opened = self.holds.get(event.hold.hold_id, (None, False))
+        self.holds[event.hold.hold_id] = (event.hold, opened)
+
+    def missed_call_recorded(self, event: ev.MissedCallRecorded) -> None:
+        """A new call."""
+        self.missed_calls[event.call.call_id] = (event.call, True)
+
+    def missed_call_used(self, event: ev.MissedCallUsed) -> None:
+        """A call that was used."""
+        _, recorded = self.missed_calls.get(event.call.call_id, (None, False))
+        self.missed_calls[event.call.call_id] = (event.call, recorded)
 
     def otp_saved(self, event: ev.OtpSaved) -> None:
         """The last code of a customer for an action and a program."""
@@ -275,6 +296,10 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.VelocityCounted: Collected.velocity_counted,
     ev.RedemptionMade: Collected.redemption_made,
     ev.RedemptionReversed: Collected.redemption_reversed,
+    ev.HoldOpened: Collected.hold_opened,
+    ev.HoldClosed: Collected.hold_closed,
+    ev.MissedCallRecorded: Collected.missed_call_recorded,
+    ev.MissedCallUsed: Collected.missed_call_used,
     ev.OtpSaved: Collected.otp_saved,
     ev.OtpCounterSaved: Collected.otp_counter_saved,
     ev.MessageQueued: Collected.message_queued,

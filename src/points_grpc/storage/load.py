@@ -13,11 +13,15 @@ from points_grpc.domain.model import (
     Bucket,
     BucketKey,
     Customer,
+    HeldLot,
+    Hold,
+    HoldState,
     Identifier,
     IdentifierType,
     Kind,
     Lot,
     MadeTransfer,
+    MissedCall,
     Otp,
     OtpAction,
     OtpCounter,
@@ -30,7 +34,7 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.outcome import Party
-from points_grpc.domain.policy import Direction
+from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX, Direction
 from points_grpc.domain.snapshot import Directory, DuplicateKey, Keys, Loaded, Lookups, LotRows
 from points_grpc.service.ports import RequestRecord
 from points_grpc.storage import rows
@@ -123,7 +127,8 @@ class Reader:
         customers = self._identified(lookups.identifiers)
         parties = {one for made in transfers.values() for one in (made.source_id, made.destination_id)}
         survivors = self._survivors(parties.union(redemptions.values()))
-        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors)
+        holds: dict[str, int] = dict(self._by_values(sql.HOLD_OWNERS, lookups.hold_ids))
+        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors, holds)
 
     def _survivors(self, customer_ids: Collection[int]) -> dict[int, int]:
         """Into whom customers were merged, and these in turn."""
@@ -182,6 +187,9 @@ class Reader:
         transfer_lots, offspring = self._transfer_lots(
             [made for one in keys.transfers if (made := directory.transfers.get(one))]
         )
+        holds = self._holds({key[0] for key, wallet in wallets.items() if wallet.held}, keys.holds)
+        overdue = [one for one in holds.values() if one.state is HoldState.OPEN and one.expires_at < now]
+        released = [*overdue, *(holds[one] for one in keys.holds if one in holds)]
         otp_customers = {customer_id for customer_id, _ in keys.otps}
         return Loaded(
             now=now,
@@ -193,7 +201,7 @@ class Reader:
             buckets=self._buckets(wallets),
             lots=self._windows(drawn.union(due), windows),
             promised=self._promised(due),
-            redeemed_lots=self._redeemed_lots(redemptions),
+            redeemed_lots=self._lots_of((*redemptions.values(), *released)),
             otps=self._otps(otp_customers),
             otp_counters=self._otp_counters(otp_customers),
             velocity=self._velocity(keys.velocity, now),
@@ -203,6 +211,9 @@ class Reader:
             recent_transfers=self._recent_transfers(keys.duplicates, now),
             transfer_lots=transfer_lots,
             offspring=offspring,
+            holds=holds,
+            held_references=self._held_references(keys.external_references, now),
+            missed_calls=self._missed_calls(keys.missed_calls, now),
         )
 
     def _wallets(self, customers: Mapping[int, Customer]) -> dict[WalletKey, Wallet]:
@@ -255,8 +266,35 @@ class Reader:
             for row in self._by_values(sql.REDEMPTIONS, redemption_ids)
         }
 
-    def _redeemed_lots(self, redemptions: Mapping[str, Redemption]) -> dict[int, Lot]:
-        lot_ids = {lot.lot_id for redemption in redemptions.values() for lot in redemption.lots}
+    def _holds(self, holding: Collection[int], hold_ids: Collection[str]) -> dict[str, Hold]:
+        """The open holds of customers of whom something is held, and the holds named."""
+        found = {row[0]: row for row in self._by_values(sql.OPEN_HOLDS, holding)}
+        found.update((row[0], row) for row in self._by_values(sql.HOLDS, [one for one in hold_ids if one not in found]))
+        lots: dict[str, list[HeldLot]] = {}
+        for row in self._by_values(sql.HELD_LOTS, found):
+            hold_id, lot = rows.held_lot(row)
+            lots.setdefault(hold_id, []).append(lot)
+        return {hold_id: rows.hold(row, tuple(lots.get(hold_id, ()))) for hold_id, row in found.items()}
+
+    def _held_references(self, references: Collection[str], now: datetime) -> dict[str, str]:
+        if not references:
+            return {}
+        return dict(
+            self._driver.query(sql.HELD_REFERENCES, (self._org_id, bind_values(list(references)), to_micros(now)))
+        )
+
+    def _missed_calls(self, customer_ids: Collection[int], now: datetime) -> dict[int, tuple[MissedCall, ...]]:
+        if not customer_ids:
+            return {}
+        since = to_micros(now) - MISSED_CALL_WINDOW_S_MAX * 1_000_000
+        found: dict[int, tuple[MissedCall, ...]] = {}
+        for row in self._driver.query(sql.UNUSED_CALLS, (self._org_id, bind_values(list(customer_ids)), since)):
+            call = rows.missed_call(row)
+            found[call.customer_id] = (*found.get(call.customer_id, ()), call)
+        return found
+
+    def _lots_of(self, drawn: Iterable[Redemption | Hold]) -> dict[int, Lot]:
+        lot_ids = {lot.lot_id for one in drawn for lot in one.lots}
         found = (rows.lot(row) for row in self._by_values(sql.LOTS_BY_ID, lot_ids))
         return {lot.lot_id: lot for lot in found}
 

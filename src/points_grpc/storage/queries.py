@@ -35,7 +35,17 @@ from points_grpc.storage.driver import Driver, Row, Statement
 from points_grpc.storage.engine import Database
 from points_grpc.storage.load import Books, Reader
 from points_grpc.storage.repository import reading
-from points_grpc.storage.schema import balances, customers, lots, policies, postings, transactions, wallets
+from points_grpc.storage.schema import (
+    balances,
+    customers,
+    hold_lots,
+    holds,
+    lots,
+    policies,
+    postings,
+    transactions,
+    wallets,
+)
 from points_grpc.storage.statements import columns, compiled
 from points_grpc.storage.times import NEVER, expiry_to_micros, from_micros, to_micros
 
@@ -94,7 +104,11 @@ class SqlQueries:
             else:
                 start = max(start, (now_micros, _LOWEST, _LOWEST))
                 found = driver.query(_LIVE_LOTS, (org_id, *key, *start, limit))
-        return [_as_of(rows.lot(row), now) for row in found]
+            read = [rows.lot(row) for row in found]
+            overdue: dict[int, int] = {}
+            if any(lot.held for lot in read):
+                overdue = dict(driver.query(_OVERDUE_LOTS, (org_id, *key, now_micros)))
+        return [_as_of(lot, now, overdue.get(lot.lot_id, 0)) for lot in read]
 
     def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
@@ -130,7 +144,7 @@ class SqlQueries:
             found = driver.query(_TRACED, (org_id, sqlite.bind_values([lot_id])))
             if not found:
                 return None
-            start = _traced(found[0], now)
+            start = _traced(driver, org_id, found[0], now)
             ancestors = _ancestors(driver, org_id, start, now)
             shown_above = ancestors[: limit - 1]
             room = limit - 1 - len(shown_above)
@@ -216,9 +230,13 @@ def _transfer_view(
     )
 
 
-def _traced(row: Row, now: datetime) -> TracedLot:
-    kind, opened_at, *lot = row
-    return TracedLot(_as_of(rows.lot(tuple(lot)), now), Kind(kind), from_micros(opened_at))
+def _traced(driver: Driver, org_id: int, row: Row, now: datetime) -> TracedLot:
+    kind, opened_at, *columns_of_lot = row
+    lot = rows.lot(tuple(columns_of_lot))
+    overdue: dict[int, int] = {}
+    if lot.held:
+        overdue = dict(driver.query(_OVERDUE_LOTS, (org_id, *lot.wallet, to_micros(now))))
+    return TracedLot(_as_of(lot, now, overdue.get(lot.lot_id, 0)), Kind(kind), from_micros(opened_at))
 
 
 def _ancestors(driver: Driver, org_id: int, start: TracedLot, now: datetime) -> list[TracedLot]:
@@ -227,7 +245,7 @@ def _ancestors(driver: Driver, org_id: int, start: TracedLot, now: datetime) -> 
     parent_id = start.lot.parent_lot_id
     while parent_id is not None and len(found) < TRACED_MAX - 1:
         [row] = driver.query(_TRACED, (org_id, sqlite.bind_values([parent_id])))
-        found.append(_traced(row, now))
+        found.append(_traced(driver, org_id, row, now))
         parent_id = found[-1].lot.parent_lot_id
     return found
 
@@ -242,7 +260,7 @@ def _descendants(
     while asked and count < count_max:
         generation = driver.query(_TRACED_CHILDREN, (org_id, sqlite.bind_values(asked), count_max - count))
         count += len(generation)
-        children = [_traced(row, now) for row in generation]
+        children = [_traced(driver, org_id, row, now) for row in generation]
         found += children[: shown_max - len(found)]
         asked = [one.lot.lot_id for one in children]
     return found, count
@@ -261,6 +279,10 @@ def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[
         shares = driver.query(_SHARES, (org_id, *key))
     current = sum(points for _, points, _, _ in shares)
     promised = sum(ahead for _, _, ahead, _ in shares)
+    overdue: dict[int, int] = {}
+    if wallet.held and wallet.due_at is not None and wallet.due_at <= now:
+        overdue = dict(driver.query(_OVERDUE_SHARES, (org_id, *key, now_micros, now_micros)))
+        shares = [(source, points, ahead, kept - overdue.get(source, 0)) for source, points, ahead, kept in shares]
     held = sum(kept for _, _, _, kept in shares)
     redeemable = current - promised - held
     immovable = sum(points - ahead - kept for source, points, ahead, kept in shares if source in barred)
@@ -284,15 +306,15 @@ def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[
     )
 
 
-def _as_of(lot: Lot, now: datetime) -> Lot:
-    """The lot as if everything due on it were booked."""
+def _as_of(lot: Lot, now: datetime, overdue: int) -> Lot:
+    """The lot as if everything due on it were booked; `overdue` of what is held of it are past their deadline."""
     expired = lot.expires_at is not None and lot.expires_at < now
     promised = lot.promised and lot.available_from is not None and lot.available_from > now
-    if not expired and promised == lot.promised:
+    if not expired and promised == lot.promised and not overdue:
         return lot
     if expired:
         return replace(lot, remaining=0, held=0, promised=False)
-    return replace(lot, promised=promised)
+    return replace(lot, promised=promised, held=lot.held - overdue)
 
 
 def _journal_rows(entries: Sequence[Row], changed: Sequence[Row]) -> list[JournalRow]:
@@ -363,6 +385,31 @@ def _shares_of_due() -> Statement:
 
 _SHARES_OF_DUE = _shares_of_due()
 """As `_SHARES`, counted from the lots: for wallets on which something is due that was not booked yet."""
+
+
+def _overdue(*, by_lot: bool) -> Statement:
+    """What holds past their deadline keep of a wallet's lots, by lot; or by source, without what has expired itself."""
+    kept = (
+        select(lots.c.lot_id if by_lot else lots.c.source, func.sum(hold_lots.c.points))
+        .select_from(holds)
+        .join(hold_lots, and_(hold_lots.c.org_id == holds.c.org_id, hold_lots.c.hold_id == holds.c.hold_id))
+        .join(lots, and_(lots.c.org_id == hold_lots.c.org_id, lots.c.lot_id == hold_lots.c.lot_id))
+        .where(
+            holds.c.org_id == bindparam("org_id"),
+            holds.c.customer_id == bindparam("of_customer"),
+            hold_lots.c.program_id == bindparam("of_program"),
+            holds.c.state == literal_column("'OPEN'"),
+            holds.c.expires_at < bindparam("now"),
+        )
+    )
+    if by_lot:
+        return compiled(kept.group_by(lots.c.lot_id), *_WALLET_KEY, "now")
+    live = kept.where(lots.c.expires_at >= bindparam("now_again")).group_by(lots.c.source)
+    return compiled(live, *_WALLET_KEY, "now", "now_again")
+
+
+_OVERDUE_SHARES = _overdue(by_lot=False)
+_OVERDUE_LOTS = _overdue(by_lot=True)
 
 _EXPIRIES = compiled(
     select(lots.c.expires_at, func.sum(lots.c.remaining))

@@ -15,10 +15,14 @@ from points_grpc.domain.model import (
     Channel,
     Customer,
     FraudStatus,
+    HeldLot,
+    Hold,
+    HoldState,
     JournalEntry,
     Kind,
     Lot,
     MadeTransfer,
+    MissedCall,
     Otp,
     OtpAction,
     OtpCounter,
@@ -33,7 +37,7 @@ from points_grpc.domain.model import (
 )
 from points_grpc.domain.outcome import Party
 from points_grpc.service.ports import RequestRecord, SealedMessage
-from points_grpc.storage.codec import decode_fingerprint, decode_outcome
+from points_grpc.storage.codec import decode_fingerprint, decode_outcome, decode_point_value
 from points_grpc.storage.driver import Row
 from points_grpc.storage.times import (
     NEVER,
@@ -330,6 +334,69 @@ def redeemed_lot(row: Row) -> tuple[str, RedeemedLot]:
     return redemption_id, RedeemedLot(lot_id, customer_id, program_id, points, reverted)
 
 
+HOLD_COLUMNS = (
+    "hold_id",
+    "transaction_id",
+    "customer_id",
+    "program_id",
+    "points",
+    "state",
+    "held_at",
+    "expires_at",
+    "redemption_time",
+    "transaction_number",
+    "external_reference",
+    "point_value",
+    "policy_revision",
+    "captured",
+    "closed_at",
+    "closing_transaction_id",
+)
+
+
+def hold(row: Row, lots: tuple[HeldLot, ...]) -> Hold:
+    """A hold with what it keeps of lots."""
+    number, made_by, customer_id, program_id, points, state, held, expires, time, bill, reference, worth, *rest = row
+    policy_revision, captured, closed_at, closed_by = rest
+    return Hold(
+        hold_id=number,
+        transaction_id=made_by,
+        customer_id=customer_id,
+        program_id=program_id,
+        points=points,
+        state=HoldState(state),
+        held_at=from_micros(held),
+        expires_at=from_micros(expires),
+        redemption_time=from_micros_or_none(time),
+        transaction_number=bill,
+        external_reference=reference,
+        point_value=None if worth is None else decode_point_value(worth),
+        policy_revision=policy_revision,
+        captured=captured,
+        closed_at=from_micros_or_none(closed_at),
+        closing_transaction_id=closed_by,
+        lots=lots,
+    )
+
+
+HELD_LOT_COLUMNS = ("hold_id", "lot_id", "customer_id", "program_id", "points")
+
+
+def held_lot(row: Row) -> tuple[str, HeldLot]:
+    """What a hold, named first, keeps of a lot."""
+    hold_id, lot_id, customer_id, program_id, points = row
+    return hold_id, HeldLot(lot_id, customer_id, program_id, points)
+
+
+MISSED_CALL_COLUMNS = ("call_id", "customer_id", "mobile", "called_at", "recorded_at", "used_by")
+
+
+def missed_call(row: Row) -> MissedCall:
+    """A missed call."""
+    call_id, customer_id, mobile, called_at, recorded_at, used_by = row
+    return MissedCall(call_id, customer_id, mobile, from_micros(called_at), from_micros(recorded_at), used_by)
+
+
 PURCHASE_COLUMNS = ("transaction_number", "customer_id", "program_id", "amount")
 
 
@@ -449,12 +516,20 @@ POSTING_COLUMNS = (
     "points",
     "wallet_version",
     "balance_after",
+    "held",
 )
 
 
 def posting(row: Row) -> tuple[int, Posting]:
     """A posting, behind the id of its transaction."""
-    transaction_id, account, customer_id, program_id, lot_id, points, wallet_version, balance_after = row
+    transaction_id, account, customer_id, program_id, lot_id, points, wallet_version, balance_after, held = row
     return transaction_id, Posting(
-        _ACCOUNTS[account], customer_id or 0, program_id, lot_id or 0, points, wallet_version or 0, balance_after or 0
+        _ACCOUNTS[account],
+        customer_id or 0,
+        program_id,
+        lot_id or 0,
+        points,
+        wallet_version or 0,
+        balance_after or 0,
+        held,
     )

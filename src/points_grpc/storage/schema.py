@@ -29,6 +29,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    and_,
 )
 
 REVISION = "0001"
@@ -355,8 +356,10 @@ postings = Table(
     _points("points"),
     _id("wallet_version", nullable=True),
     _points("balance_after", nullable=True),
+    _points("held"),
     _key("org_id", "transaction_id", "seq"),
-    _check("points", "points <> 0"),
+    _check("points", "points <> 0 OR held <> 0"),
+    _check("held", "account = 1 OR held = 0"),
     _check("balance_after", "balance_after >= 0"),
     _check(
         "account",
@@ -365,7 +368,11 @@ postings = Table(
     ),
     sqlite_with_rowid=False,
 )
-"""Changes of wallets (account 1) and of system accounts, which have no customer, lot, version or balance."""
+"""Changes of wallets (account 1) and of system accounts, which have no customer, lot, version or balance.
+
+`held` is the change of what is held of the lot: holding and releasing move no points, and the journal has them all the
+same.
+"""
 Index(
     "ix_postings_customer",
     postings.c.org_id,
@@ -463,6 +470,62 @@ redemption_lots = Table(
 )
 """What a redemption took from each lot; `seq` keeps the order in which the lots were drawn."""
 
+holds = Table(
+    "holds",
+    metadata,
+    _id("org_id"),
+    _text("hold_id"),
+    _id("transaction_id"),
+    _id("customer_id"),
+    _id("program_id"),
+    _points("points"),
+    _text("state"),
+    _micros("held_at"),
+    _micros("expires_at"),
+    _micros("redemption_time", nullable=True),
+    _text("transaction_number", nullable=True),
+    _text("external_reference", nullable=True),
+    _text("point_value", nullable=True),
+    _number("policy_revision"),
+    _points("captured"),
+    _micros("closed_at", nullable=True),
+    _id("closing_transaction_id", nullable=True),
+    _key("org_id", "hold_id"),
+    _check("points", "points > 0"),
+    _check("captured", "captured >= 0 AND captured <= points AND (captured > 0) = (state = 'CAPTURED')"),
+    _check("state", "state IN ('OPEN', 'CAPTURED', 'RELEASED', 'EXPIRED')"),
+    _check("closed", "(state = 'OPEN') = (closed_at IS NULL) AND (state = 'OPEN') = (closing_transaction_id IS NULL)"),
+    sqlite_with_rowid=False,
+)
+"""Points kept for a redemption. What the capture needs of the authorisation stands here."""
+_open_hold = holds.c.state == "OPEN"
+Index("ix_holds_open", holds.c.org_id, holds.c.customer_id, sqlite_where=_open_hold, postgresql_where=_open_hold)
+_held_reference = and_(holds.c.state == "OPEN", holds.c.external_reference.is_not(None))
+Index(
+    "ix_holds_external_reference",
+    holds.c.org_id,
+    holds.c.external_reference,
+    sqlite_where=_held_reference,
+    postgresql_where=_held_reference,
+)
+
+hold_lots = Table(
+    "hold_lots",
+    metadata,
+    _id("org_id"),
+    _text("hold_id"),
+    _id("lot_id"),
+    _number("seq"),
+    _id("customer_id"),
+    _id("program_id"),
+    _points("points"),
+    _key("org_id", "hold_id", "lot_id"),
+    _refers(("org_id", "hold_id"), "holds"),
+    _check("points", "points > 0"),
+    sqlite_with_rowid=False,
+)
+"""What a hold keeps of each lot; `seq` keeps the order in which the lots would be spent. Never changed."""
+
 purchases = Table(
     "purchases",
     metadata,
@@ -474,6 +537,31 @@ purchases = Table(
     _key("org_id", "transaction_number"),
     _check("amount", "amount >= 0"),
     sqlite_with_rowid=False,
+)
+
+missed_calls = Table(
+    "missed_calls",
+    metadata,
+    _id("org_id"),
+    _id("call_id"),
+    _id("customer_id"),
+    _text("mobile"),
+    _micros("called_at"),
+    _micros("recorded_at"),
+    _id("used_by", nullable=True),
+    _key("org_id", "call_id"),
+    _refers(("org_id", "customer_id"), "customers"),
+    sqlite_with_rowid=False,
+)
+"""Calls that customers made to prove a redemption. `used_by`: the transaction that one proved."""
+_unused = missed_calls.c.used_by.is_(None)
+Index(
+    "ix_missed_calls_unused",
+    missed_calls.c.org_id,
+    missed_calls.c.customer_id,
+    missed_calls.c.called_at,
+    sqlite_where=_unused,
+    postgresql_where=_unused,
 )
 
 # -- one-time codes and their messages -------------------------------------------------------------------------------

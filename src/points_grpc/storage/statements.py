@@ -39,8 +39,11 @@ from points_grpc.storage.schema import (
     balances,
     config_keys,
     customers,
+    hold_lots,
+    holds,
     journal_streams,
     lots,
+    missed_calls,
     orgs,
     otp_counters,
     otps,
@@ -206,6 +209,12 @@ TRANSFERS_BY_ID = compiled(
         transactions.c.transaction_id.in_(sqlite.each_value("ids")),
         transactions.c.kind == literal_column(str(int(Kind.TRANSFER))),
     ),
+    "org_id",
+    "ids",
+)
+
+HOLD_OWNERS = compiled(
+    select(holds.c.hold_id, holds.c.customer_id).where(_same_org(holds), holds.c.hold_id.in_(sqlite.each_value("ids"))),
     "org_id",
     "ids",
 )
@@ -407,6 +416,55 @@ REDEEMED_LOTS = compiled(
     "ids",
 )
 
+_OPEN = holds.c.state == literal_column("'OPEN'")
+
+OPEN_HOLDS = compiled(
+    select(*columns(holds, rows.HOLD_COLUMNS)).where(
+        _same_org(holds), holds.c.customer_id.in_(sqlite.each_value("ids")), _OPEN
+    ),
+    "org_id",
+    "ids",
+)
+
+HOLDS = compiled(
+    select(*columns(holds, rows.HOLD_COLUMNS)).where(_same_org(holds), holds.c.hold_id.in_(sqlite.each_value("ids"))),
+    "org_id",
+    "ids",
+)
+
+HELD_LOTS = compiled(
+    select(*columns(hold_lots, rows.HELD_LOT_COLUMNS))
+    .where(_same_org(hold_lots), hold_lots.c.hold_id.in_(sqlite.each_value("ids")))
+    .order_by(hold_lots.c.hold_id, hold_lots.c.seq),
+    "org_id",
+    "ids",
+)
+
+HELD_REFERENCES = compiled(
+    select(holds.c.external_reference, holds.c.hold_id).where(
+        _same_org(holds),
+        holds.c.external_reference.in_(sqlite.each_value("ids")),
+        _OPEN,
+        holds.c.expires_at >= bindparam("now"),
+    ),
+    "org_id",
+    "ids",
+    "now",
+)
+"""The references that open holds keep; what is past its deadline keeps none."""
+
+UNUSED_CALLS = compiled(
+    select(*columns(missed_calls, rows.MISSED_CALL_COLUMNS)).where(
+        _same_org(missed_calls),
+        missed_calls.c.customer_id.in_(sqlite.each_value("ids")),
+        missed_calls.c.used_by.is_(None),
+        missed_calls.c.called_at >= bindparam("since"),
+    ),
+    "org_id",
+    "ids",
+    "since",
+)
+
 PURCHASES = compiled(
     select(*columns(purchases, rows.PURCHASE_COLUMNS)).where(
         _same_org(purchases), purchases.c.transaction_number.in_(sqlite.each_value("ids"))
@@ -477,6 +535,12 @@ INSERT_REDEMPTION = _insert(redemptions)
 INSERT_REDEEMED_LOT = _insert(redemption_lots)
 UPDATE_REDEMPTION = _update(redemptions, ("reversed", "last_reversed_at"), "org_id", "redemption_id")
 UPDATE_REDEEMED_LOT = _update(redemption_lots, ("reversed",), "org_id", "redemption_id", "lot_id")
+INSERT_HOLD = _insert(holds)
+INSERT_HELD_LOT = _insert(hold_lots)
+CLOSE_HOLD = _update(holds, ("state", "captured", "closed_at", "closing_transaction_id"), "org_id", "hold_id", "state")
+"""Written only if the hold is as it was read."""
+INSERT_MISSED_CALL = _insert(missed_calls)
+USE_MISSED_CALL = _update(missed_calls, ("used_by",), "org_id", "call_id")
 UPSERT_PURCHASE = _upsert(purchases)
 
 UPSERT_OTP = _upsert(otps)

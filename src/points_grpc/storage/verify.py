@@ -532,6 +532,104 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         """,
     ),
     Invariant(
+        "lot_held",
+        "lot {lot_id}: held against its postings",
+        """
+            SELECT lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT lot_id, 0 AS posted, held AS stored FROM lots WHERE org_id = :org_id
+                UNION ALL
+                SELECT lot_id, held, 0 FROM postings WHERE org_id = :org_id AND account = 1
+            ) AS sides GROUP BY lot_id
+        """,
+    ),
+    Invariant(
+        "lot_holds",
+        "lot {lot_id}: held against its open holds",
+        """
+            SELECT lot_id, SUM(kept) AS expected, SUM(stored) AS actual FROM (
+                SELECT lot_id, 0 AS kept, held AS stored FROM lots WHERE org_id = :org_id
+                UNION ALL
+                SELECT hold_lots.lot_id, hold_lots.points, 0
+                FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
+                WHERE hold_lots.org_id = :org_id AND holds.state = 'OPEN'
+            ) AS sides GROUP BY lot_id
+        """,
+    ),
+    Invariant(
+        "hold_lots",
+        "hold {hold_id}: points against its lots",
+        """
+            SELECT hold_id, SUM(lot_points) AS expected, SUM(points) AS actual FROM (
+                SELECT hold_id, points, 0 AS lot_points FROM holds WHERE org_id = :org_id
+                UNION ALL
+                SELECT hold_id, 0, points FROM hold_lots WHERE org_id = :org_id
+            ) AS sides GROUP BY hold_id
+        """,
+    ),
+    Invariant(
+        "hold_postings",
+        "transaction {transaction_id}, lot {lot_id}: what it held and released against the holds it opened and closed",
+        """
+            SELECT transaction_id, lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
+                SELECT transaction_id, lot_id, held AS posted, 0 AS stored FROM postings
+                WHERE org_id = :org_id AND held <> 0
+                UNION ALL
+                SELECT holds.transaction_id, hold_lots.lot_id, 0, hold_lots.points
+                FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
+                WHERE hold_lots.org_id = :org_id
+                UNION ALL
+                SELECT holds.closing_transaction_id, hold_lots.lot_id, 0, -hold_lots.points
+                FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
+                WHERE hold_lots.org_id = :org_id AND holds.state <> 'OPEN'
+            ) AS sides GROUP BY transaction_id, lot_id
+        """,
+    ),
+    Invariant(
+        "hold_captures",
+        "hold {hold_id}, {state}: captured against the redemption of its closing transaction",
+        """
+            SELECT holds.hold_id, holds.state, COALESCE(redemptions.points, 0) AS expected, holds.captured AS actual
+            FROM holds LEFT JOIN redemptions ON redemptions.org_id = holds.org_id
+                AND redemptions.transaction_id = holds.closing_transaction_id
+                AND redemptions.customer_id = holds.customer_id
+            WHERE holds.org_id = :org_id
+        """,
+    ),
+    Invariant(
+        "hold_deadlines",
+        "hold {hold_id}, open: its deadline no later than the first expiry of its lots, and its wallets due by then",
+        """
+            SELECT holds.hold_id, 'in time' AS expected,
+                CASE WHEN holds.expires_at > MIN(lots.expires_at) THEN 'outlives a lot'
+                WHEN COUNT(wallets.due_at) < COUNT(*) OR holds.expires_at < MAX(wallets.due_at) THEN 'not due in time'
+                ELSE 'in time' END AS actual
+            FROM holds JOIN hold_lots ON hold_lots.org_id = holds.org_id AND hold_lots.hold_id = holds.hold_id
+            JOIN lots ON lots.org_id = hold_lots.org_id AND lots.lot_id = hold_lots.lot_id
+            LEFT JOIN wallets ON wallets.org_id = hold_lots.org_id AND wallets.customer_id = hold_lots.customer_id
+                AND wallets.program_id = hold_lots.program_id
+            WHERE holds.org_id = :org_id AND holds.state = 'OPEN'
+            GROUP BY holds.hold_id, holds.expires_at
+        """,
+    ),
+    Invariant(
+        "used_calls",
+        "missed call {call_id}: the customer of the redemption or hold that it proved",
+        """
+            SELECT missed_calls.call_id, missed_calls.customer_id AS expected, transactions.customer_id AS actual
+            FROM missed_calls LEFT JOIN transactions ON transactions.org_id = missed_calls.org_id
+                AND transactions.transaction_id = missed_calls.used_by AND transactions.kind IN (3, 10)
+            WHERE missed_calls.org_id = :org_id AND missed_calls.used_by IS NOT NULL
+        """,
+    ),
+    Invariant(
+        "calls_used_once",
+        "transaction {transaction_id}: missed calls that it used",
+        """
+            SELECT used_by AS transaction_id, 1 AS expected, COUNT(*) AS actual FROM missed_calls
+            WHERE org_id = :org_id AND used_by IS NOT NULL GROUP BY used_by
+        """,
+    ),
+    Invariant(
         "reversal_postings",
         "program {program_id}: points given back against the journal",
         """

@@ -672,3 +672,73 @@ class MergeCustomersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MergeCustomersResponse: _TypeAlias = MergeCustomersResponse  # noqa: Y015
+
+@_typing.final
+class RecordMissedCallRequest(_message.Message):
+    """Asks to record a missed call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOBILE_NUMBER_FIELD_NUMBER: _builtins.int
+    CALLED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    mobile_number: _builtins.str
+    """The number that called; required; national forms are read with the organisation's default region. Refused with
+    10004 if malformed, 8015 if it is nobody's registered mobile.
+    """
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    @_builtins.property
+    def called_at(self) -> _timestamp_pb2.Timestamp:
+        """When it called; unset for now. Refused with 10004 if in the future."""
+
+    def __init__(
+        self,
+        *,
+        mobile_number: _builtins.str = ...,
+        called_at: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["called_at", b"called_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["called_at", b"called_at", "mobile_number", b"mobile_number", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordMissedCallRequest: _TypeAlias = RecordMissedCallRequest  # noqa: Y015
+
+@_typing.final
+class RecordMissedCallResponse(_message.Message):
+    """The call that was recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    CALLED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The customer whose registered mobile called."""
+    request_id: _builtins.str
+    """The request id, given or made."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    @_builtins.property
+    def called_at(self) -> _timestamp_pb2.Timestamp:
+        """When it called."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        called_at: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["called_at", b"called_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["called_at", b"called_at", "customer_id", b"customer_id", "replayed", b"replayed", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordMissedCallResponse: _TypeAlias = RecordMissedCallResponse  # noqa: Y015

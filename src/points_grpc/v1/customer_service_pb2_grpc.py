@@ -70,6 +70,11 @@ class CustomerServiceStub(object):
                 request_serializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.FromString,
                 _registered_method=True)
+        self.RecordMissedCall = channel.unary_unary(
+                '/points.v1.CustomerService/RecordMissedCall',
+                request_serializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallResponse.FromString,
+                _registered_method=True)
 
 
 class CustomerServiceServicer(object):
@@ -127,6 +132,14 @@ class CustomerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordMissedCall(self, request, context):
+        """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
+        the program's policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustomerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +177,11 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.MergeCustomers,
                     request_deserializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.FromString,
                     response_serializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.SerializeToString,
+            ),
+            'RecordMissedCall': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordMissedCall,
+                    request_deserializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallRequest.FromString,
+                    response_serializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -356,6 +374,33 @@ class CustomerService(object):
             '/points.v1.CustomerService/MergeCustomers',
             points_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.SerializeToString,
             points_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordMissedCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.CustomerService/RecordMissedCall',
+            points_dot_v1_dot_customer__service__pb2.RecordMissedCallRequest.SerializeToString,
+            points_dot_v1_dot_customer__service__pb2.RecordMissedCallResponse.FromString,
             options,
             channel_credentials,
             insecure,

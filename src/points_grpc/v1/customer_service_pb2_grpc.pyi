@@ -50,6 +50,10 @@ class CustomerServiceStub:
     the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
     victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
     """
+    RecordMissedCall: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordMissedCallRequest, _customer_service_pb2.RecordMissedCallResponse]
+    """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
+    the program's policy.
+    """
 
 @_typing.type_check_only
 class CustomerServiceAsyncStub(CustomerServiceStub):
@@ -72,6 +76,10 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
     the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
     victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+    """
+    RecordMissedCall: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordMissedCallRequest, _customer_service_pb2.RecordMissedCallResponse]  # type: ignore[assignment]
+    """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
+    the program's policy.
     """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -134,6 +142,16 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
         the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
         victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+        """
+
+    @_abc_1.abstractmethod
+    def RecordMissedCall(
+        self,
+        request: _customer_service_pb2.RecordMissedCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.RecordMissedCallResponse, _abc.Awaitable[_customer_service_pb2.RecordMissedCallResponse]]:
+        """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
+        the program's policy.
         """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1239,3 +1239,355 @@ class ReverseTransferResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReverseTransferResponse: _TypeAlias = ReverseTransferResponse  # noqa: Y015
+
+@_typing.final
+class AuthorizeRedemptionRequest(_message.Message):
+    """Asks to hold points for a redemption. Fields as in RedeemPointsRequest, by the same numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    TRANSACTION_NUMBER_FIELD_NUMBER: _builtins.int
+    EXTERNAL_REFERENCE_NUMBER_FIELD_NUMBER: _builtins.int
+    VALIDATION_CODE_FIELD_NUMBER: _builtins.int
+    VALIDATION_TYPE_FIELD_NUMBER: _builtins.int
+    REDEMPTION_TIME_FIELD_NUMBER: _builtins.int
+    GROUP_REDEMPTION_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HOLD_S_FIELD_NUMBER: _builtins.int
+    program_id: _builtins.int
+    """The program to redeem from; 0 for the organisation's default program. Refused with 895 if unknown."""
+    points: _builtins.int
+    """The most points that can be captured, in the smallest unit: 1 to 10^12. Refused with 801 otherwise."""
+    category: _builtins.str
+    """Holds only points of this category, at most 64 characters; empty for every redeemable category. Refused with 826
+    if unknown.
+    """
+    transaction_number: _builtins.str
+    """The bill on which the points are to be used, as in RedeemPointsRequest; the capture's redemption carries it."""
+    external_reference_number: _builtins.str
+    """The caller's own reference, at most 128 characters; kept for the capture's redemption while the hold is open
+    (10010).
+    """
+    validation_code: _builtins.str
+    """The one-time code that the customer got, at most 32 characters. Refused with 808 if it does not fit."""
+    validation_type: Global___RedeemPointsRequest.ValidationType.ValueType
+    """How the customer proves the redemption; the capture needs no proof."""
+    group_redemption: _builtins.bool
+    """Holds points across all programs of the program's group."""
+    notes: _builtins.str
+    """A note kept with the hold, at most 500 characters."""
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    hold_s: _builtins.int
+    """How long the points are held, in seconds: 60 to 2592000 (30 days); 0 for 900. Refused with 10004 otherwise."""
+    @_builtins.property
+    def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """Whose points; required. Refused with 802 if malformed, 816 if unknown."""
+
+    @_builtins.property
+    def redemption_time(self) -> _timestamp_pb2.Timestamp:
+        """When the redemption took place for the caller, as in RedeemPointsRequest."""
+
+    def __init__(
+        self,
+        *,
+        customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        program_id: _builtins.int = ...,
+        points: _builtins.int = ...,
+        category: _builtins.str = ...,
+        transaction_number: _builtins.str = ...,
+        external_reference_number: _builtins.str = ...,
+        validation_code: _builtins.str = ...,
+        validation_type: Global___RedeemPointsRequest.ValidationType.ValueType = ...,
+        redemption_time: _timestamp_pb2.Timestamp | None = ...,
+        group_redemption: _builtins.bool = ...,
+        notes: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        hold_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier", "redemption_time", b"redemption_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "customer_identifier", b"customer_identifier", "external_reference_number", b"external_reference_number", "group_redemption", b"group_redemption", "hold_s", b"hold_s", "notes", b"notes", "points", b"points", "program_id", b"program_id", "redemption_time", b"redemption_time", "request_id", b"request_id", "transaction_number", b"transaction_number", "validation_code", b"validation_code", "validation_type", b"validation_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizeRedemptionRequest: _TypeAlias = AuthorizeRedemptionRequest  # noqa: Y015
+
+@_typing.final
+class AuthorizeRedemptionResponse(_message.Message):
+    """Points are held, durably."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_ID_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOTS_FIELD_NUMBER: _builtins.int
+    LOTS_OMITTED_FIELD_NUMBER: _builtins.int
+    WALLETS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    hold_id: _builtins.str
+    """The id of the hold: opaque, at most 32 characters."""
+    points: _builtins.int
+    """Points held, in the smallest unit."""
+    lots_omitted: _builtins.int
+    """How many lots `lots` leaves out."""
+    request_id: _builtins.str
+    """The request id, given or made: what settles an open outcome."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    transaction_id: _builtins.int
+    """The journal transaction of the hold."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """The last instant at which the hold can be captured or released. Never later than the first expiry of its points."""
+
+    @_builtins.property
+    def value(self) -> _common_pb2.Money:
+        """What they are worth; unset if the policy has no ratio (warning 872). A capture uses the same ratio."""
+
+    @_builtins.property
+    def lots(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LotBreakup]:
+        """What is held of each lot, the first 100."""
+
+    @_builtins.property
+    def wallets(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WalletBalance]:
+        """The wallets as the hold left them."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StatusItem]:
+        """Side actions that failed, e.g. 872, 873."""
+
+    def __init__(
+        self,
+        *,
+        hold_id: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        points: _builtins.int = ...,
+        value: _common_pb2.Money | None = ...,
+        lots: _abc.Iterable[_common_pb2.LotBreakup] | None = ...,
+        lots_omitted: _builtins.int = ...,
+        wallets: _abc.Iterable[_common_pb2.WalletBalance] | None = ...,
+        warnings: _abc.Iterable[_common_pb2.StatusItem] | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+        transaction_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "hold_id", b"hold_id", "lots", b"lots", "lots_omitted", b"lots_omitted", "points", b"points", "replayed", b"replayed", "request_id", b"request_id", "transaction_id", b"transaction_id", "value", b"value", "wallets", b"wallets", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizeRedemptionResponse: _TypeAlias = AuthorizeRedemptionResponse  # noqa: Y015
+
+@_typing.final
+class CaptureRedemptionRequest(_message.Message):
+    """Asks to redeem what is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_ID_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    hold_id: _builtins.str
+    """The hold; required, at most 32 characters. Refused with 10012 if unknown, 10017 if it is not open."""
+    points: _builtins.int
+    """Points to redeem, in the smallest unit; unset for all that is held. Refused with 10004 unless from 1 to what is
+    held. What is not redeemed is released.
+    """
+    notes: _builtins.str
+    """A note kept with the redemption, at most 500 characters."""
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    def __init__(
+        self,
+        *,
+        hold_id: _builtins.str = ...,
+        points: _builtins.int | None = ...,
+        notes: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "points", b"points"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "hold_id", b"hold_id", "notes", b"notes", "points", b"points", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
+    _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__points) -> _WhichOneofReturnType__points | None: ...
+
+Global___CaptureRedemptionRequest: _TypeAlias = CaptureRedemptionRequest  # noqa: Y015
+
+@_typing.final
+class CaptureRedemptionResponse(_message.Message):
+    """A redemption that was made of a hold, durably."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REDEMPTION_ID_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    REDEEMED_AT_FIELD_NUMBER: _builtins.int
+    BREAKUP_BY_EARNING_PROGRAMS_FIELD_NUMBER: _builtins.int
+    LOTS_FIELD_NUMBER: _builtins.int
+    LOTS_OMITTED_FIELD_NUMBER: _builtins.int
+    WALLETS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    POINTS_RELEASED_FIELD_NUMBER: _builtins.int
+    redemption_id: _builtins.str
+    """The id of the redemption: opaque, at most 32 characters."""
+    points: _builtins.int
+    """Points redeemed, in the smallest unit."""
+    lots_omitted: _builtins.int
+    """How many lots `lots` leaves out."""
+    request_id: _builtins.str
+    """The request id, given or made: what settles an open outcome."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    transaction_id: _builtins.int
+    """The journal transaction of the redemption."""
+    points_released: _builtins.int
+    """Points of the hold that were not redeemed and are free again."""
+    @_builtins.property
+    def outcome(self) -> _common_pb2.StatusItem:
+        """Outcome 800."""
+
+    @_builtins.property
+    def value(self) -> _common_pb2.Money:
+        """What they are worth by the ratio of the authorisation; unset if there was none."""
+
+    @_builtins.property
+    def redeemed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the redemption was booked."""
+
+    @_builtins.property
+    def breakup_by_earning_programs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.EarningProgramBreakup]:
+        """What was taken, by the program in which the points were earned."""
+
+    @_builtins.property
+    def lots(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LotBreakup]:
+        """What was taken from each lot, the first 100."""
+
+    @_builtins.property
+    def wallets(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WalletBalance]:
+        """The wallets as the capture left them."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StatusItem]:
+        """Side actions that failed."""
+
+    def __init__(
+        self,
+        *,
+        outcome: _common_pb2.StatusItem | None = ...,
+        redemption_id: _builtins.str = ...,
+        points: _builtins.int = ...,
+        value: _common_pb2.Money | None = ...,
+        redeemed_at: _timestamp_pb2.Timestamp | None = ...,
+        breakup_by_earning_programs: _abc.Iterable[_common_pb2.EarningProgramBreakup] | None = ...,
+        lots: _abc.Iterable[_common_pb2.LotBreakup] | None = ...,
+        lots_omitted: _builtins.int = ...,
+        wallets: _abc.Iterable[_common_pb2.WalletBalance] | None = ...,
+        warnings: _abc.Iterable[_common_pb2.StatusItem] | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+        transaction_id: _builtins.int = ...,
+        points_released: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "redeemed_at", b"redeemed_at", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakup_by_earning_programs", b"breakup_by_earning_programs", "lots", b"lots", "lots_omitted", b"lots_omitted", "outcome", b"outcome", "points", b"points", "points_released", b"points_released", "redeemed_at", b"redeemed_at", "redemption_id", b"redemption_id", "replayed", b"replayed", "request_id", b"request_id", "transaction_id", b"transaction_id", "value", b"value", "wallets", b"wallets", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureRedemptionResponse: _TypeAlias = CaptureRedemptionResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseRedemptionRequest(_message.Message):
+    """Asks to give back what is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_ID_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    hold_id: _builtins.str
+    """The hold; required, at most 32 characters. Refused with 10012 if unknown, 10017 if it is not open."""
+    notes: _builtins.str
+    """A note kept with the release, at most 500 characters."""
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    def __init__(
+        self,
+        *,
+        hold_id: _builtins.str = ...,
+        notes: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold_id", b"hold_id", "notes", b"notes", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRedemptionRequest: _TypeAlias = ReleaseRedemptionRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseRedemptionResponse(_message.Message):
+    """The points are free again, durably."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_RELEASED_FIELD_NUMBER: _builtins.int
+    WALLETS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    points_released: _builtins.int
+    """Points released, in the smallest unit."""
+    request_id: _builtins.str
+    """The request id, given or made: what settles an open outcome."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    transaction_id: _builtins.int
+    """The journal transaction of the release."""
+    @_builtins.property
+    def wallets(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WalletBalance]:
+        """The wallets as the release left them."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StatusItem]:
+        """Side actions that failed."""
+
+    def __init__(
+        self,
+        *,
+        points_released: _builtins.int = ...,
+        wallets: _abc.Iterable[_common_pb2.WalletBalance] | None = ...,
+        warnings: _abc.Iterable[_common_pb2.StatusItem] | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+        transaction_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points_released", b"points_released", "replayed", b"replayed", "request_id", b"request_id", "transaction_id", b"transaction_id", "wallets", b"wallets", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRedemptionResponse: _TypeAlias = ReleaseRedemptionResponse  # noqa: Y015

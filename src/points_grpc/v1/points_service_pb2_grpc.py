@@ -80,6 +80,21 @@ class PointsServiceStub(object):
                 request_serializer=points_dot_v1_dot_points__service__pb2.ReverseTransferRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_points__service__pb2.ReverseTransferResponse.FromString,
                 _registered_method=True)
+        self.AuthorizeRedemption = channel.unary_unary(
+                '/points.v1.PointsService/AuthorizeRedemption',
+                request_serializer=points_dot_v1_dot_points__service__pb2.AuthorizeRedemptionRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.AuthorizeRedemptionResponse.FromString,
+                _registered_method=True)
+        self.CaptureRedemption = channel.unary_unary(
+                '/points.v1.PointsService/CaptureRedemption',
+                request_serializer=points_dot_v1_dot_points__service__pb2.CaptureRedemptionRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.CaptureRedemptionResponse.FromString,
+                _registered_method=True)
+        self.ReleaseRedemption = channel.unary_unary(
+                '/points.v1.PointsService/ReleaseRedemption',
+                request_serializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionResponse.FromString,
+                _registered_method=True)
 
 
 class PointsServiceServicer(object):
@@ -156,6 +171,29 @@ class PointsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AuthorizeRedemption(self, request, context):
+        """Holds points as RedeemPoints would take them, until they are captured, released, or the deadline passes: judged by
+        the same rules, proved in the same way. Held points stay part of the current ones and cannot be spent otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CaptureRedemption(self, request, context):
+        """Redeems what is held, all or part of it, once; the rest is released with it. Policy and balance are not judged
+        again: the authorisation was the decision. Answers with outcome 800, and can be reversed like any redemption.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseRedemption(self, request, context):
+        """Gives back everything that is held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PointsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -198,6 +236,21 @@ def add_PointsServiceServicer_to_server(servicer, server):
                     servicer.ReverseTransfer,
                     request_deserializer=points_dot_v1_dot_points__service__pb2.ReverseTransferRequest.FromString,
                     response_serializer=points_dot_v1_dot_points__service__pb2.ReverseTransferResponse.SerializeToString,
+            ),
+            'AuthorizeRedemption': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuthorizeRedemption,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.AuthorizeRedemptionRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.AuthorizeRedemptionResponse.SerializeToString,
+            ),
+            'CaptureRedemption': grpc.unary_unary_rpc_method_handler(
+                    servicer.CaptureRedemption,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.CaptureRedemptionRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.CaptureRedemptionResponse.SerializeToString,
+            ),
+            'ReleaseRedemption': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseRedemption,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -422,6 +475,87 @@ class PointsService(object):
             '/points.v1.PointsService/ReverseTransfer',
             points_dot_v1_dot_points__service__pb2.ReverseTransferRequest.SerializeToString,
             points_dot_v1_dot_points__service__pb2.ReverseTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuthorizeRedemption(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/AuthorizeRedemption',
+            points_dot_v1_dot_points__service__pb2.AuthorizeRedemptionRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.AuthorizeRedemptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureRedemption(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/CaptureRedemption',
+            points_dot_v1_dot_points__service__pb2.CaptureRedemptionRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.CaptureRedemptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseRedemption(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/ReleaseRedemption',
+            points_dot_v1_dot_points__service__pb2.ReleaseRedemptionRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.ReleaseRedemptionResponse.FromString,
             options,
             channel_credentials,
             insecure,

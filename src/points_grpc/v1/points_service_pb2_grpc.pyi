@@ -70,6 +70,16 @@ class PointsServiceStub:
     expiry kept. What the receiver spent, moved on or lost to expiry is the shortfall. May be repeated; it never takes
     back more than the transfer moved.
     """
+    AuthorizeRedemption: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.AuthorizeRedemptionRequest, _points_service_pb2.AuthorizeRedemptionResponse]
+    """Holds points as RedeemPoints would take them, until they are captured, released, or the deadline passes: judged by
+    the same rules, proved in the same way. Held points stay part of the current ones and cannot be spent otherwise.
+    """
+    CaptureRedemption: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.CaptureRedemptionRequest, _points_service_pb2.CaptureRedemptionResponse]
+    """Redeems what is held, all or part of it, once; the rest is released with it. Policy and balance are not judged
+    again: the authorisation was the decision. Answers with outcome 800, and can be reversed like any redemption.
+    """
+    ReleaseRedemption: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.ReleaseRedemptionRequest, _points_service_pb2.ReleaseRedemptionResponse]
+    """Gives back everything that is held."""
 
 @_typing.type_check_only
 class PointsServiceAsyncStub(PointsServiceStub):
@@ -113,6 +123,16 @@ class PointsServiceAsyncStub(PointsServiceStub):
     expiry kept. What the receiver spent, moved on or lost to expiry is the shortfall. May be repeated; it never takes
     back more than the transfer moved.
     """
+    AuthorizeRedemption: _aio.UnaryUnaryMultiCallable[_points_service_pb2.AuthorizeRedemptionRequest, _points_service_pb2.AuthorizeRedemptionResponse]  # type: ignore[assignment]
+    """Holds points as RedeemPoints would take them, until they are captured, released, or the deadline passes: judged by
+    the same rules, proved in the same way. Held points stay part of the current ones and cannot be spent otherwise.
+    """
+    CaptureRedemption: _aio.UnaryUnaryMultiCallable[_points_service_pb2.CaptureRedemptionRequest, _points_service_pb2.CaptureRedemptionResponse]  # type: ignore[assignment]
+    """Redeems what is held, all or part of it, once; the rest is released with it. Policy and balance are not judged
+    again: the authorisation was the decision. Answers with outcome 800, and can be reversed like any redemption.
+    """
+    ReleaseRedemption: _aio.UnaryUnaryMultiCallable[_points_service_pb2.ReleaseRedemptionRequest, _points_service_pb2.ReleaseRedemptionResponse]  # type: ignore[assignment]
+    """Gives back everything that is held."""
 
 class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Transfers, redeems and gives back points.
@@ -201,5 +221,33 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         expiry kept. What the receiver spent, moved on or lost to expiry is the shortfall. May be repeated; it never takes
         back more than the transfer moved.
         """
+
+    @_abc_1.abstractmethod
+    def AuthorizeRedemption(
+        self,
+        request: _points_service_pb2.AuthorizeRedemptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.AuthorizeRedemptionResponse, _abc.Awaitable[_points_service_pb2.AuthorizeRedemptionResponse]]:
+        """Holds points as RedeemPoints would take them, until they are captured, released, or the deadline passes: judged by
+        the same rules, proved in the same way. Held points stay part of the current ones and cannot be spent otherwise.
+        """
+
+    @_abc_1.abstractmethod
+    def CaptureRedemption(
+        self,
+        request: _points_service_pb2.CaptureRedemptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.CaptureRedemptionResponse, _abc.Awaitable[_points_service_pb2.CaptureRedemptionResponse]]:
+        """Redeems what is held, all or part of it, once; the rest is released with it. Policy and balance are not judged
+        again: the authorisation was the decision. Answers with outcome 800, and can be reversed like any redemption.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseRedemption(
+        self,
+        request: _points_service_pb2.ReleaseRedemptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.ReleaseRedemptionResponse, _abc.Awaitable[_points_service_pb2.ReleaseRedemptionResponse]]:
+        """Gives back everything that is held."""
 
 def add_PointsServiceServicer_to_server(servicer: PointsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -391,6 +391,7 @@ class RedemptionPolicy(_message.Message):
     REDEMPTION_TIME_DAYS_FIELD_NUMBER: _builtins.int
     PROOF_REQUIRED_FIELD_NUMBER: _builtins.int
     REVERSAL_DAYS_FIELD_NUMBER: _builtins.int
+    MISSED_CALL_WINDOW_S_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False switches redemption off for the program (827); true if unset."""
     minimum_points: _builtins.int
@@ -415,6 +416,8 @@ class RedemptionPolicy(_message.Message):
     """Demands a proof, a code or a missed call, for every redemption (824)."""
     reversal_days: _builtins.int
     """How long after a redemption it can be reversed, in days (903): at most 36500; 0 for ever."""
+    missed_call_window_s: _builtins.int
+    """How long a missed call can prove a redemption, in seconds (822): 30 to 86400; 0 for 300."""
     @_builtins.property
     def point_value(self) -> Global___PointValue:
         """What a point (a whole one) is worth: unset for no value (warning 872)."""
@@ -440,10 +443,11 @@ class RedemptionPolicy(_message.Message):
         redemption_time_days: _builtins.int = ...,
         proof_required: _builtins.bool = ...,
         reversal_days: _builtins.int = ...,
+        missed_call_window_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "point_value", b"point_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "categories", b"categories", "enabled", b"enabled", "lifetime_includes_received", b"lifetime_includes_received", "maximum_points", b"maximum_points", "minimum_points", b"minimum_points", "multiple", b"multiple", "point_value", b"point_value", "proof_required", b"proof_required", "redemption_time_days", b"redemption_time_days", "required_balance", b"required_balance", "required_lifetime_points", b"required_lifetime_points", "required_lifetime_purchases", b"required_lifetime_purchases", "reversal_days", b"reversal_days", "transaction_number_strict", b"transaction_number_strict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "categories", b"categories", "enabled", b"enabled", "lifetime_includes_received", b"lifetime_includes_received", "maximum_points", b"maximum_points", "minimum_points", b"minimum_points", "missed_call_window_s", b"missed_call_window_s", "multiple", b"multiple", "point_value", b"point_value", "proof_required", b"proof_required", "redemption_time_days", b"redemption_time_days", "required_balance", b"required_balance", "required_lifetime_points", b"required_lifetime_points", "required_lifetime_purchases", b"required_lifetime_purchases", "reversal_days", b"reversal_days", "transaction_number_strict", b"transaction_number_strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

@@ -244,6 +244,7 @@ class Posting(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     WALLET_VERSION_FIELD_NUMBER: _builtins.int
     BALANCE_AFTER_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     account: Global___Posting.Account.ValueType
     """The kind of account."""
     customer_id: _builtins.int
@@ -258,6 +259,10 @@ class Posting(_message.Message):
     """The wallet's version after the transaction; 0 for a system account."""
     balance_after: _builtins.int
     """The wallet's current points after this posting; 0 for a system account."""
+    held: _builtins.int
+    """The change of what is held of the lot; negative for points that were released or captured. Held points are part of
+    the current ones, so that `points` is 0 where points are held or released and nothing else happens.
+    """
     def __init__(
         self,
         *,
@@ -268,10 +273,11 @@ class Posting(_message.Message):
         points: _builtins.int = ...,
         wallet_version: _builtins.int = ...,
         balance_after: _builtins.int = ...,
+        held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "balance_after", b"balance_after", "customer_id", b"customer_id", "lot_id", b"lot_id", "points", b"points", "program_id", b"program_id", "wallet_version", b"wallet_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "balance_after", b"balance_after", "customer_id", b"customer_id", "held", b"held", "lot_id", b"lot_id", "points", b"points", "program_id", b"program_id", "wallet_version", b"wallet_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,6 +313,10 @@ class JournalTransaction(_message.Message):
         """Points were taken away by adjustment."""
         TRANSFER_REVERSAL: JournalTransaction._Kind.ValueType  # 8
         """A transfer was taken back."""
+        HOLD: JournalTransaction._Kind.ValueType  # 10
+        """Points were held for a redemption that was authorised; none moved."""
+        RELEASE: JournalTransaction._Kind.ValueType  # 11
+        """Held points were given back, by an order or because the deadline of the hold had passed; none moved."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened. Values carry no prefix because they are read in JSON answers."""
@@ -329,6 +339,10 @@ class JournalTransaction(_message.Message):
     """Points were taken away by adjustment."""
     TRANSFER_REVERSAL: JournalTransaction.Kind.ValueType  # 8
     """A transfer was taken back."""
+    HOLD: JournalTransaction.Kind.ValueType  # 10
+    """Points were held for a redemption that was authorised; none moved."""
+    RELEASE: JournalTransaction.Kind.ValueType  # 11
+    """Held points were given back, by an order or because the deadline of the hold had passed; none moved."""
 
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int

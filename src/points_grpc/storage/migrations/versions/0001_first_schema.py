@@ -23,7 +23,9 @@ def upgrade() -> None:
     _create_journal()
     _create_requests()
     _create_redemptions()
+    _create_holds()
     _create_codes()
+    _create_missed_calls()
     _create_access()
 
 
@@ -305,13 +307,15 @@ def _create_journal() -> None:
         sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("wallet_version", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("balance_after", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.Column("held", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.CheckConstraint(
             "(account = 1) = (customer_id IS NOT NULL AND lot_id IS NOT NULL"
             " AND wallet_version IS NOT NULL AND balance_after IS NOT NULL)",
             name=op.f("ck_postings_account"),
         ),
         sa.CheckConstraint("balance_after >= 0", name=op.f("ck_postings_balance_after")),
-        sa.CheckConstraint("points <> 0", name=op.f("ck_postings_points")),
+        sa.CheckConstraint("account = 1 OR held = 0", name=op.f("ck_postings_held")),
+        sa.CheckConstraint("points <> 0 OR held <> 0", name=op.f("ck_postings_points")),
         sa.PrimaryKeyConstraint("org_id", "transaction_id", "seq", name=op.f("pk_postings")),
         sqlite_with_rowid=False,
     )
@@ -428,6 +432,73 @@ def _create_redemptions() -> None:
     )
 
 
+def _create_holds() -> None:
+    op.create_table(
+        "holds",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hold_id", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("program_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("held_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("redemption_time", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.Column("transaction_number", sa.Text(), nullable=True),
+        sa.Column("external_reference", sa.Text(), nullable=True),
+        sa.Column("point_value", sa.Text(), nullable=True),
+        sa.Column("policy_revision", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("captured", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("closed_at", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.Column("closing_transaction_id", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.CheckConstraint(
+            "captured >= 0 AND captured <= points AND (captured > 0) = (state = 'CAPTURED')",
+            name=op.f("ck_holds_captured"),
+        ),
+        sa.CheckConstraint(
+            "(state = 'OPEN') = (closed_at IS NULL) AND (state = 'OPEN') = (closing_transaction_id IS NULL)",
+            name=op.f("ck_holds_closed"),
+        ),
+        sa.CheckConstraint("points > 0", name=op.f("ck_holds_points")),
+        sa.CheckConstraint("state IN ('OPEN', 'CAPTURED', 'RELEASED', 'EXPIRED')", name=op.f("ck_holds_state")),
+        sa.PrimaryKeyConstraint("org_id", "hold_id", name=op.f("pk_holds")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_holds_external_reference",
+        "holds",
+        ["org_id", "external_reference"],
+        unique=False,
+        sqlite_where=sa.text("state = 'OPEN' AND external_reference IS NOT NULL"),
+        postgresql_where=sa.text("state = 'OPEN' AND external_reference IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_holds_open",
+        "holds",
+        ["org_id", "customer_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'OPEN'"),
+        postgresql_where=sa.text("state = 'OPEN'"),
+    )
+    op.create_table(
+        "hold_lots",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hold_id", sa.Text(), nullable=False),
+        sa.Column("lot_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("program_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint("points > 0", name=op.f("ck_hold_lots_points")),
+        sa.ForeignKeyConstraint(
+            ["org_id", "hold_id"], ["holds.org_id", "holds.hold_id"], name=op.f("fk_hold_lots_holds")
+        ),
+        sa.PrimaryKeyConstraint("org_id", "hold_id", "lot_id", name=op.f("pk_hold_lots")),
+        sqlite_with_rowid=False,
+    )
+
+
 def _create_codes() -> None:
     op.create_table(
         "otps",
@@ -509,6 +580,34 @@ def _create_codes() -> None:
         unique=False,
         sqlite_where=sa.text("state = 'QUEUED'"),
         postgresql_where=sa.text("state = 'QUEUED'"),
+    )
+
+
+def _create_missed_calls() -> None:
+    op.create_table(
+        "missed_calls",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("call_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("mobile", sa.Text(), nullable=False),
+        sa.Column("called_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("used_by", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.ForeignKeyConstraint(
+            ["org_id", "customer_id"],
+            ["customers.org_id", "customers.customer_id"],
+            name=op.f("fk_missed_calls_customers"),
+        ),
+        sa.PrimaryKeyConstraint("org_id", "call_id", name=op.f("pk_missed_calls")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_missed_calls_unused",
+        "missed_calls",
+        ["org_id", "customer_id", "called_at"],
+        unique=False,
+        sqlite_where=sa.text("used_by IS NULL"),
+        postgresql_where=sa.text("used_by IS NULL"),
     )
 
 
