@@ -614,7 +614,7 @@ class World:
                 for one in self.journal
                 if one.kind is Kind.TRANSFER
                 and (one.customer_id, one.counterparty_id, one.program_id, one.points) == key
-                and one.created_at > since
+                and one.created_at >= since
             ]
             if made:
                 yield key, max(made)

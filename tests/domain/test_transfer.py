@@ -584,6 +584,15 @@ class TestRefusals:
 
         assert isinstance(at.world.decide(at.command), Accepted)
 
+    @pytest.mark.parametrize(("decimal_places", "multiple"), [(0, 25), (0, 50), (1, 0), (1, 50), (0, 1)])
+    def test_divisible(self, decimal_places: int, multiple: int) -> None:
+        """A whole number of points, and a multiple of what the policy asks for, is accepted."""
+        at = scene()
+        at.world.change_program(decimal_places=decimal_places)
+        at.world.change_transfer_policy(multiple=multiple)
+
+        assert isinstance(at.world.decide(at.command), Accepted)
+
     def test_no_group_is_needed(self) -> None:
         """Without pooling, a program needs no group, and it does not matter that pooling is off."""
         world = metals()
@@ -755,6 +764,7 @@ class TestVelocity:
         [
             (VelocityLimit(Direction.OUT, Window.TODAY, points_max=90), ("90", "50", "2026-03-16")),
             (VelocityLimit(Direction.OUT, Window.LAST_7_DAYS, points_max=190), ("190", "150", "2026-03-18")),
+            (VelocityLimit(Direction.OUT, Window.LAST_7_DAYS, points_max=100), ("100", "150", "2026-03-18")),
             (VelocityLimit(Direction.OUT, Window.LAST_7_DAYS, points_max=99), ("99", "150", "2026-03-22")),
             (VelocityLimit(Direction.OUT, Window.LAST_30_DAYS, points_max=1_149), ("1149", "1150", "2026-03-16")),
             (VelocityLimit(Direction.OUT, Window.LAST_30_DAYS, points_max=150), ("150", "1150", "2026-04-10")),

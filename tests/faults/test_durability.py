@@ -27,6 +27,14 @@ METHODS = [
 
 
 @pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed database with the schema and nothing else."""
+    path = tmp_path_factory.mktemp("empty") / "points.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that counts fsync and fdatasync."""
     folder = tmp_path_factory.mktemp("shim")
@@ -37,10 +45,8 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def counted(folder: Path, shim: Path, method: str, synchronous: str) -> dict[str, Any]:
-    """What lone transfers on a new file come to."""
-    path = folder / "points.db"
-    upgrade(f"sqlite:///{path}")
+def counted(path: Path, shim: Path, method: str, synchronous: str) -> dict[str, Any]:
+    """What lone transfers on a file come to."""
     command = [sys.executable, count_syncs.__file__, str(path), synchronous, str(TRANSFERS), method]
     environment = os.environ | ({"LD_PRELOAD": str(shim)} if method == "preload" else {})
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
@@ -64,16 +70,18 @@ def test_syncs_can_be_counted_here() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_commit_is_synced_before_its_answer(tmp_path: Path, shim: Path, method: str) -> None:
+def test_every_commit_is_synced_before_its_answer(empty: Path, tmp_path: Path, shim: Path, method: str) -> None:
     """The writer's own connection says WAL and FULL, and every lone transfer is synced before it is answered."""
-    assert_durable(counted(tmp_path, shim, method, "FULL"))
+    path = Path(shutil.copy(empty, tmp_path))
+
+    assert_durable(counted(path, shim, method, "FULL"))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("synchronous", ["OFF", "NORMAL"])
-def test_the_count_bites(tmp_path: Path, shim: Path, method: str, synchronous: str) -> None:
+def test_the_count_bites(empty: Path, tmp_path: Path, shim: Path, method: str, synchronous: str) -> None:
     """Without `synchronous=FULL` there are fewer syncs than commits, and the test above would fail."""
-    found = counted(tmp_path, shim, method, synchronous)
+    found = counted(Path(shutil.copy(empty, tmp_path)), shim, method, synchronous)
 
     assert TRANSFERS == found["commits"]
     assert found["syncs"] < found["commits"]
@@ -83,11 +91,9 @@ def test_the_count_bites(tmp_path: Path, shim: Path, method: str, synchronous: s
 
 
 @pytest.mark.parametrize("synchronous", ["OFF", "NORMAL"])
-def test_a_store_that_is_not_durable_is_refused(tmp_path: Path, synchronous: str) -> None:
+def test_a_store_that_is_not_durable_is_refused(empty: Path, tmp_path: Path, synchronous: str) -> None:
     """Nobody serves a database that may lose what it acknowledged, unless they say so."""
-    url = f"sqlite:///{tmp_path / 'points.db'}"
-    upgrade(url)
-    database = Database(url, synchronous=synchronous)
+    database = Database(f"sqlite:///{shutil.copy(empty, tmp_path)}", synchronous=synchronous)
     with pytest.raises(NotDurable, match=f"synchronous={synchronous}"):
         SqlRepository(database)
     repository = SqlRepository(database, durable=False)

@@ -35,7 +35,7 @@ from points_grpc.domain.model import OrgConfig, Source
 from points_grpc.domain.outcome import Accepted, Refused, Settled
 from points_grpc.domain.policy import Direction, Policy, TransferPolicy, VelocityLimit, Window
 from points_grpc.service.executor import WINDOW_FIRST, Deferred
-from points_grpc.service.ports import StorageFull, StorageUnavailable
+from points_grpc.service.ports import StorageUnavailable
 from points_grpc.storage.load import WINDOW
 from points_grpc.storage.verify import verify
 
@@ -513,6 +513,29 @@ def test_points_that_expire_at_this_instant_and_another_command(bench: Bench) ->
     assert 0 == bench.current(CID)
 
 
+@pytest.mark.xfail(strict=True, reason="book_due forgets promised lots that were not loaded: see the report")
+def test_promised_points_are_not_forgotten_by_a_wallet_that_its_own_batch_made_due(bench: Bench) -> None:
+    """Points promised for later become available on time, although points of the last instant came and went before."""
+    bench.issue(ANN, 500, available_from=bench.now + timedelta(hours=1))
+    last = IssuePoints(by_id(ANN), GOLD, 5, Source.GOODWILL, expiry=Expiry(at=bench.now))
+    bench.settle(submission(last, "last"), submission(transfer(5), "a"), submission(transfer(5), "b"))
+    bench.pass_time(hours=2)
+
+    assert 1400 == bench.accept(transfer(1400)).points
+
+
+def test_promised_points_and_points_that_expired_on_arrival(bench: Bench) -> None:
+    """Points promised for later become available on time, although others expired on arrival in the batch of a draw."""
+    bench.issue(ANN, 500, available_from=bench.now + timedelta(hours=1))
+    late = IssuePoints(by_id(ANN), GOLD, 5, Source.GOODWILL, expiry=Expiry(at=bench.now - timedelta(seconds=1)))
+    bench.settle(submission(late, "late"), submission(transfer(5), "a"))
+    refused = bench.refuse(transfer(1400))
+    bench.pass_time(hours=2)
+
+    assert codes.POINTS_NOT_TRANSFERABLE is refused.code
+    assert 1400 == bench.accept(transfer(1400)).points
+
+
 # -- configuration and keys --------------------------------------------------------------------------------------------
 
 
@@ -613,7 +636,7 @@ def statements_of(bench: Bench, batch: list[Submission]) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("error", [Fault, StorageUnavailable, StorageFull])
+@pytest.mark.parametrize("error", [Fault, StorageUnavailable])
 def test_fault_at_any_statement_leaves_nothing(world: Path, tmp_path: Path, error: type[Exception]) -> None:
     """Whatever statement fails, nothing of the batch is there, every request id is free, and the next run does it."""
     batch = [

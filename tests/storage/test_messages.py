@@ -56,6 +56,16 @@ def test_messages_of_one_customer_and_target_go_in_order(store: Store) -> None:
     assert due(store) == [2, 3, 4]
 
 
+def test_an_expired_message_holds_nobody_back(store: Store) -> None:
+    """The next one goes out while the expired one still waits for another try."""
+    queue(store, message(1, expires_at=NOW + timedelta(seconds=10)), message(2))
+    settle(store, 1, delivered=False, error="busy", retry_at=NOW + timedelta(seconds=60))
+
+    assert due(store, seconds=9) == []
+    assert due(store, seconds=10) == [2]
+    assert due(store, seconds=60) == [2, 1]
+
+
 def test_messages_of_all_organisations_are_due(store: Store) -> None:
     """The same target in another organisation is another destination."""
     queue(store, message(1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from threading import RLock
 from types import TracebackType
 from typing import Self
 
@@ -81,14 +80,12 @@ class SqlWriteSession(SqlReadSession):
         self._done = False
 
     def __enter__(self) -> Self:
-        self._repository.turn.acquire()
         try:
             self._driver.begin(sqlite.BEGIN_WRITE)
-        except BaseException as error:
-            if isinstance(error, StorageUnavailable):
-                self._repository.drop_writer(self._org_id)
-            self._repository.turn.release()
+        except StorageUnavailable:
+            self._repository.drop_writer(self._org_id)
             raise
+        self._repository.writing = True
         return self
 
     def __exit__(
@@ -101,7 +98,7 @@ class SqlWriteSession(SqlReadSession):
             if isinstance(error, StorageUnavailable | StorageFull | OutcomeUnknown):
                 self._repository.drop_writer(self._org_id)
         finally:
-            self._repository.turn.release()
+            self._repository.writing = False
 
     def book(self) -> ProgramBook:
         """The organisation's programs as of this transaction. What it changed itself is not remembered: it may fail."""
@@ -138,8 +135,8 @@ class SqlWriteSession(SqlReadSession):
 class SqlRepository:
     """The store. Opening it takes the lease, checks the schema and the durability, and takes a writer slot.
 
-    `turn` is held while a transaction runs: SQLite breaks if a connection is closed under a running statement. `slot`
-    is what was taken; `durability` is what the writer's own connection said of its commits when it was opened.
+    `writing` says that a transaction runs. `slot` is what was taken; `durability` is what the writer's own connection
+    said of its commits when it was opened.
     """
 
     slot: Slot
@@ -156,7 +153,7 @@ class SqlRepository:
     ) -> None:
         """Opens the store for writing. `durable=False` serves a database that may lose commits in a power loss."""
         self.books = Books()
-        self.turn = RLock()
+        self.writing = False
         self._database = database
         self._now = now
         self._window = window
@@ -175,13 +172,14 @@ class SqlRepository:
             raise
 
     def close(self) -> None:
-        """Waits for the transaction that runs, closes the writer's connection and gives the lease back.
+        """Closes the writer's connection and gives the lease back. The database's pool stays the caller's.
 
-        The database's pool stays the caller's.
+        The writer thread must have ended: SQLite breaks if a connection is closed under a running statement.
         """
-        with self.turn:
-            self._close_writer()
-            self._lease.close()
+        if self.writing:
+            raise RuntimeError("a transaction is running: end the writer first")
+        self._close_writer()
+        self._lease.close()
 
     def connection(self) -> PoolProxiedConnection:
         """The writer's own connection, for the writer thread and for what looks over its shoulder in tests."""
@@ -212,7 +210,8 @@ class SqlRepository:
     def due_messages(self, now: datetime, limit: int) -> Sequence[SealedMessage]:
         """Messages due for delivery: of each customer and target the oldest alone, expired ones too."""
         with reading(self._database, self._probe) as driver:
-            return [rows.message(row) for row in driver.query(sql.DUE_MESSAGES, (to_micros(now), limit))]
+            now_micros = to_micros(now)
+            return [rows.message(row) for row in driver.query(sql.DUE_MESSAGES, (now_micros, now_micros, limit))]
 
     # -- what the write session asks back ------------------------------------------------------------------------------
 

@@ -613,7 +613,7 @@ INSERT_AUDIT = _insert(audit_events)
 
 
 def _due_messages() -> Statement:
-    """Of each customer and target only the oldest that is queued: what follows waits until that one is settled."""
+    """Of each customer and target only the oldest that is queued: what follows waits until it is settled or expired."""
     older = outbox.alias("older")
     return compiled(
         select(*columns(outbox, rows.MESSAGE_COLUMNS))
@@ -627,6 +627,7 @@ def _due_messages() -> Statement:
                 older.c.target == outbox.c.target,
                 older.c.state == literal_column("'QUEUED'"),
                 older.c.message_id < outbox.c.message_id,
+                older.c.expires_at > bindparam("now_again"),
             )
             .correlate(outbox)
             .exists(),
@@ -635,6 +636,7 @@ def _due_messages() -> Statement:
         .limit(bindparam("limit"))
         .offset(_ZERO),
         "now",
+        "now_again",
         "limit",
     )
 
