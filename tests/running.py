@@ -19,7 +19,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from points_grpc.cli import keys_file
 from points_grpc.cli.tokens import new_key
+from points_grpc.settings import keys_path
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.migrate import upgrade
@@ -110,6 +112,23 @@ class RunningServer:
         with self._accounts() as accounts:
             accounts.create_key(key.key_id, org_id, client=client, role=role, secret_hash=key.secret_hash)
         return key.token
+
+    def signed_key(self, org_id: int, role: str = "admin", client: str = "test") -> tuple[str, bytes]:
+        """Creates a key that must sign, as `points-grpc keys create --signed` does; its token and signing secret."""
+        key = new_key()
+        keyring = keys_file.load_or_create(keys_path(None, self.path))
+        with self._accounts() as accounts:
+            accounts.create_key(
+                key.key_id,
+                org_id,
+                client=client,
+                role=role,
+                secret_hash=key.secret_hash,
+                signing_key_id=keyring.active,
+            )
+        secret = keyring.signing_secret(keyring.active, key.key_id)
+        assert secret is not None
+        return key.token, secret.encode()
 
     @contextlib.contextmanager
     def _accounts(self) -> Iterator[Accounts]:

@@ -30,6 +30,7 @@ from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Re
 from points_grpc.rpc.program_service import ProgramServicer
 from points_grpc.rpc.self_description import SelfDescription
 from points_grpc.rpc.serve import Desk
+from points_grpc.rpc.signature import Signatures
 from points_grpc.rpc.wallet_service import WalletServicer
 from points_grpc.v1 import (
     catalog_service_pb2,
@@ -104,6 +105,7 @@ class PointsServer:
             limits=limits,
             metrics=wiring.metrics,
             log=wiring.log,
+            signatures=Signatures(wiring.clock),
             exempt=wiring.exempt,
         )
         self._server = grpc.aio.server(
