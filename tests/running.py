@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,10 @@ class RunningServer:
     def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.path = folder / "points.db"
-        self.database = f"sqlite:///{self.path}"
+        self.database = self.serves = f"sqlite:///{self.path}"
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
+        self.prefix: Sequence[str] = ()
         self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
         self._ready_file = folder / "ready.json"
@@ -64,8 +65,8 @@ class RunningServer:
     def start(self) -> RunningServer:
         """Starts the process and waits until it serves."""
         self._ready_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "points_grpc", "serve", "--port", str(self.port)]
-        command += ["--database", self.database, "--ready-file", str(self._ready_file), *self._arguments]
+        command = [*self.prefix, sys.executable, "-m", "points_grpc", "serve", "--port", str(self.port)]
+        command += ["--database", self.serves, "--ready-file", str(self._ready_file), *self._arguments]
         with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
             self.process = subprocess.Popen(command, stdout=out, stderr=err, env=self._environment)
         until = time.monotonic() + START_TIMEOUT_S

@@ -32,6 +32,7 @@ from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import CallLog, Identity, Metadata, Metrics
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
 from points_grpc.rpc.signature import Signatures
+from points_grpc.service.ports import NotTaken
 from points_grpc.v1 import options_pb2
 
 EXEMPT = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -98,6 +99,11 @@ class Gate(grpc.aio.ServerInterceptor):
         self._exempt = exempt
         self._deadlines = Deadlines()
         self._handlers: dict[str, Handler] = {}
+
+    @property
+    def serving(self) -> int:
+        """How many calls are being served, those that are refused at the gate left out."""
+        return len(self._deadlines)
 
     async def intercept_service(
         self,
@@ -191,11 +197,12 @@ class Gate(grpc.aio.ServerInterceptor):
         self._deadlines.enter(call)
         try:
             return await inner(request, context)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as ended:
             task = asyncio.current_task()
             if not call.expired or task is None or task.uncancel():
                 raise  # the caller went away
-            failure = Failure.EXPIRED_UNKNOWN if call.submitted else Failure.EXPIRED_IN_QUEUE
+            is_open = call.submitted and not isinstance(ended, NotTaken)
+            failure = Failure.EXPIRED_UNKNOWN if is_open else Failure.EXPIRED_IN_QUEUE
             refuse(context, call, refusal_of(failure, call.operation))
         except Exception as error:  # noqa: BLE001 - the last resort
             self._fail(call, context, error)
