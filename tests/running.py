@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from points_grpc.cli import keys_file
 from points_grpc.cli.tokens import new_key
+from points_grpc.settings import keys_path
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.migrate import upgrade
@@ -49,9 +51,10 @@ class RunningServer:
     def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.path = folder / "points.db"
-        self.database = f"sqlite:///{self.path}"
+        self.database = self.serves = f"sqlite:///{self.path}"
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
+        self.prefix: Sequence[str] = ()
         self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
         self._ready_file = folder / "ready.json"
@@ -62,8 +65,8 @@ class RunningServer:
     def start(self) -> RunningServer:
         """Starts the process and waits until it serves."""
         self._ready_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "points_grpc", "serve", "--port", str(self.port)]
-        command += ["--database", self.database, "--ready-file", str(self._ready_file), *self._arguments]
+        command = [*self.prefix, sys.executable, "-m", "points_grpc", "serve", "--port", str(self.port)]
+        command += ["--database", self.serves, "--ready-file", str(self._ready_file), *self._arguments]
         with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
             self.process = subprocess.Popen(command, stdout=out, stderr=err, env=self._environment)
         until = time.monotonic() + START_TIMEOUT_S
@@ -110,6 +113,23 @@ class RunningServer:
         with self._accounts() as accounts:
             accounts.create_key(key.key_id, org_id, client=client, role=role, secret_hash=key.secret_hash)
         return key.token
+
+    def signed_key(self, org_id: int, role: str = "admin", client: str = "test") -> tuple[str, bytes]:
+        """Creates a key that must sign, as `points-grpc keys create --signed` does; its token and signing secret."""
+        key = new_key()
+        keyring = keys_file.load_or_create(keys_path(None, self.path))
+        with self._accounts() as accounts:
+            accounts.create_key(
+                key.key_id,
+                org_id,
+                client=client,
+                role=role,
+                secret_hash=key.secret_hash,
+                signing_key_id=keyring.active,
+            )
+        secret = keyring.signing_secret(keyring.active, key.key_id)
+        assert secret is not None
+        return key.token, secret.encode()
 
     @contextlib.contextmanager
     def _accounts(self) -> Iterator[Accounts]:

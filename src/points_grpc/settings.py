@@ -34,5 +34,10 @@ class Settings(BaseSettings):
     log_calls: bool = Field(True, description="One structured line per call on standard error.")
 
     def keys_path(self, database: Path) -> Path:
-        """Where the secret keys are: the file named, or one beside the database file."""
-        return self.keys_file or database.with_name(f"{database.name}.keys.json")
+        """Where the secret keys are."""
+        return keys_path(self.keys_file, database)
+
+
+def keys_path(keys_file: Path | None, database: Path) -> Path:
+    """Where the secret keys are: the file named, or one beside the database file."""
+    return keys_file or database.with_name(f"{database.name}.keys.json")

@@ -320,7 +320,7 @@ REFUSALS: tuple[tuple[str, Message, Code, str], ...] = (
             ("get_customer", GetCustomer),
         )
         for given, code, field in (
-            (OTHER, codes.CUSTOMER_NOT_FOUND, "customer_identifier"),
+            (OTHER, codes.CUSTOMER_NOT_FOUND, "customer_identifier.value"),
             (BAD, codes.FIELD_INVALID, "customer_identifier.value"),
             (None, codes.FIELD_INVALID, "customer_identifier"),
         )

@@ -168,6 +168,8 @@ class FakeIdentity:
     def __init__(self) -> None:
         self.asked = 0
         self.request_id_required = False
+        self.signs = False
+        self.signing_secret: bytes | None = None
 
     def authenticate(self, metadata: Metadata) -> Caller | None:
         self.asked += 1
@@ -175,7 +177,16 @@ class FakeIdentity:
         if not isinstance(token, str) or not token.startswith("Bearer "):
             return None
         role = Role[token.removeprefix("Bearer ").upper()]
-        return Caller(1, "till", "k1", role, "IN", self.request_id_required)
+        return Caller(
+            org_id=1,
+            client="till",
+            key_id="k1",
+            role=role,
+            default_region="IN",
+            request_id_required=self.request_id_required,
+            signs=self.signs or self.signing_secret is not None,
+            signing_secret=self.signing_secret,
+        )
 
 
 class FakeMetrics:

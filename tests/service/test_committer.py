@@ -15,9 +15,10 @@ from points_grpc.codes import Code
 from points_grpc.domain.commands import Command, IssuePoints, RedeemPoints, SetPause, Submission, TransferPoints
 from points_grpc.domain.model import Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused, Settled
+from points_grpc.service import committer as committer_module
 from points_grpc.service.committer import Committer, QueueLimits
 from points_grpc.service.executor import Answer, Deferred
-from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+from points_grpc.service.ports import NotTaken, OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
 
 ALICE = Identifier(IdentifierType.ID, "1")
 BOB = Identifier(IdentifierType.ID, "2")
@@ -298,3 +299,48 @@ def test_cancelled_caller_does_not_upset_its_batch() -> None:
         return await stays
 
     assert isinstance(play(runner, scene).outcome, Accepted)
+
+
+def test_what_still_waits_at_its_deadline_is_known_to_be_dropped() -> None:
+    """A caller who gives up after the deadline is told whether the command still waited: then it is never executed."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> tuple[list[type[BaseException]], list[tuple[int, list[str]]]]:
+        now = time.monotonic()
+        tasks = [asyncio.ensure_future(committer.submit(submission("gate"), now + 0.05))]
+        while not runner.batches:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.ensure_future(committer.submit(submission(name), now + 0.05)) for name in "ab"]
+        tasks += [asyncio.ensure_future(committer.submit(submission("later"), now + 10))]
+        await asyncio.sleep(0.1)
+        ended = []
+        for task in tasks:
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError as error:
+                ended.append(type(error))
+        runner.gate.set()
+        await committer.submit(submission("after"), time.monotonic() + 10)
+        return ended, runner.batches
+
+    ended, batches = play(runner, scene)
+
+    assert [asyncio.CancelledError, NotTaken, NotTaken, asyncio.CancelledError] == ended
+    executed = [name for _, batch in batches for name in batch]
+    assert ["gate", "later", "after"] == executed
+
+
+def test_a_conflict_that_lasts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conflict that took its time (a lock that another process holds) is not waited for once more."""
+    monkeypatch.setattr(committer_module, "CONFLICT_MAX_S", 0.01)
+
+    def held(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        time.sleep(0.02)
+        raise StorageConflict
+
+    runner = Runner(held)
+    settled = play(runner, lambda committer: committer.submit(submission("a"), time.monotonic() + 1))
+
+    assert codes.CONFLICT is settled.outcome.code
+    assert 1 == len(runner.batches)

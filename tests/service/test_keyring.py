@@ -52,3 +52,10 @@ def test_a_weak_or_incomplete_keyring_is_refused(keys: dict[str, bytes], active:
     """Keys have 32 bytes, and the active one is among them."""
     with pytest.raises(ValueError, match="32-byte"):
         Keyring(keys, active)
+
+
+def test_signing_secrets_belong_to_one_key() -> None:
+    """A signing secret survives rotation, differs from key to key, and is gone with the key it came from."""
+    assert OLD.signing_secret("k1", "a1b2") == ROTATED.signing_secret("k1", "a1b2")
+    assert 3 == len({ROTATED.signing_secret(*one) for one in (("k1", "a1b2"), ("k1", "c3d4"), ("k2", "a1b2"))})
+    assert ROTATED.signing_secret("gone", "a1b2") is None

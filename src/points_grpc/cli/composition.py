@@ -42,6 +42,7 @@ from points_grpc.service.outbox import Dispatcher, Sender
 from points_grpc.service.reads import Checker, PooledQueries, ReadPool
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
+from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlRepository
@@ -85,7 +86,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     )
     committer.start()
     accounts = Accounts(database)
-    identity = KeyIdentity(_KeyLoader(accounts, pool), log)
+    identity = KeyIdentity(_KeyLoader(accounts, pool, keyring), log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     server = PointsServer(
@@ -133,9 +134,10 @@ async def serve(settings: Settings, *, dev: bool) -> None:
 class _KeyLoader:
     """Reads the keys of all organisations for the identity cache."""
 
-    def __init__(self, accounts: Accounts, pool: ReadPool) -> None:
+    def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
         self._accounts = accounts
         self._pool = pool
+        self._keyring = keyring
 
     async def __call__(self) -> Mapping[str, KeyRow]:
         return await self._pool.run(self._load)
@@ -152,9 +154,18 @@ class _KeyLoader:
                 default_region=regions[row.org_id],
                 expires_at=row.expires_at.timestamp() if row.expires_at else None,
                 revoked=row.revoked_at is not None,
+                request_id_required=row.request_id_required,
+                signs=row.signing_key_id is not None,
+                signing_secret=self._signing_secret(row),
             )
             for row in self._accounts.load_keys()
         }
+
+    def _signing_secret(self, row: StoredKey) -> bytes | None:
+        if row.signing_key_id is None:
+            return None
+        secret = self._keyring.signing_secret(row.signing_key_id, row.key_id)
+        return None if secret is None else secret.encode()
 
 
 class _Observer:

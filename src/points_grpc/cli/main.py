@@ -13,6 +13,7 @@ import click
 from points_grpc import __version__
 
 if TYPE_CHECKING:
+    from points_grpc.service.keyring import Keyring
     from points_grpc.settings import Settings
     from points_grpc.storage.accounts import Accounts
 
@@ -112,8 +113,26 @@ def keys() -> None:
 @click.option("--client", required=True, help="The name of the client, for the audit log.")
 @click.option("--role", type=ROLES, default="operator", show_default=True)
 @click.option("--expires-in-days", type=click.IntRange(1, 3650), help="Never expires if unset.")
-def create_key(database: str, org_id: int, client: str, role: str, expires_in_days: int | None) -> None:
-    """Creates a key and prints its token, which is never shown again."""
+@click.option("--require-request-id", is_flag=True, help="Refuses its writes without a request_id.")
+@click.option("--signed", is_flag=True, help="Refuses what moves points unless it is signed; prints a signing secret.")
+@click.option(
+    "--keys-file",
+    type=click.Path(path_type=Path),
+    envvar="POINTS_GRPC_KEYS_FILE",
+    help="File with the secret keys of the server, for --signed; beside a SQLite database if unset.",
+)
+def create_key(
+    database: str,
+    org_id: int,
+    client: str,
+    role: str,
+    expires_in_days: int | None,
+    *,
+    require_request_id: bool,
+    signed: bool,
+    keys_file: Path | None,
+) -> None:
+    """Creates a key and prints its token, and with --signed its signing secret; neither is ever shown again."""
     from points_grpc.cli.tokens import new_key  # noqa: PLC0415
 
     accounts = _accounts(database)
@@ -121,10 +140,20 @@ def create_key(database: str, org_id: int, client: str, role: str, expires_in_da
         raise click.UsageError(f"there is no organisation {org_id}")
     key = new_key()
     expires_at = datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days else None
+    keyring = _keyring(database, keys_file) if signed else None
     accounts.create_key(
-        key.key_id, org_id, client=client, role=role, secret_hash=key.secret_hash, expires_at=expires_at
+        key.key_id,
+        org_id,
+        client=client,
+        role=role,
+        secret_hash=key.secret_hash,
+        expires_at=expires_at,
+        request_id_required=require_request_id,
+        signing_key_id=keyring.active if keyring else None,
     )
     click.echo(key.token)
+    if keyring:
+        click.echo(keyring.signing_secret(keyring.active, key.key_id))
 
 
 @keys.command("list")
@@ -134,7 +163,8 @@ def list_keys(database: str, org_id: int) -> None:
     """Lists the keys of an organisation; never their secrets."""
     for key in _accounts(database).list_keys(org_id):
         state = "revoked" if key.revoked_at else f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at else "in force"
-        click.echo(f"{key.key_id}\t{key.client}\t{key.role}\t{state}")
+        demands = ["signed"] * bool(key.signing_key_id) + ["request id"] * key.request_id_required
+        click.echo("\t".join((key.key_id, key.client, key.role, state, *demands)))
 
 
 @keys.command("revoke")
@@ -184,6 +214,14 @@ def _migrate(database: str) -> str:
     from points_grpc.storage.migrate import upgrade  # noqa: PLC0415 - alembic takes most of a second
 
     return upgrade(database)
+
+
+def _keyring(database: str, keys_file: Path | None) -> Keyring:
+    from points_grpc.cli.keys_file import load_or_create  # noqa: PLC0415 - only signing needs it
+    from points_grpc.settings import keys_path  # noqa: PLC0415
+    from points_grpc.storage.engine import Database  # noqa: PLC0415
+
+    return load_or_create(keys_path(keys_file, Database(database).path))
 
 
 def _accounts(database: str) -> Accounts:

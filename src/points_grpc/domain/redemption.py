@@ -166,6 +166,7 @@ def decide_issue_otp(command: IssueRedemptionOtp, context: Context, snapshot: Sn
     case = Case(command.redemption, snapshot, fraud=codes.CUSTOMER_FRAUD_OPERATION_BLOCKED)
     if refused := judge(case):
         return Decision(refused)
+    plan_of(case)  # a code for a deed that would touch too many lots (10015) is not sent
     issued = otp.issue(snapshot, context, _binding(case), case.ruling.policy.otp)
     if issued.refused or issued.challenge is None:
         return Decision(issued.refused or Refused(codes.OTP_NOT_ISSUED))

@@ -155,6 +155,7 @@ def decide_issue_otp(command: IssueTransferOtp, context: Context, snapshot: Snap
     case = Case(command.transfer, snapshot)
     if refused := judge(case):
         return Decision(refused)
+    _plan(case)  # a code for a deed that would touch too many lots (10015) is not sent
     issued = otp.issue(snapshot, context, _binding(case), case.ruling.policy.otp)
     if issued.refused or issued.challenge is None:
         return Decision(issued.refused or Refused(codes.OTP_NOT_ISSUED))

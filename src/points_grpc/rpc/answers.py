@@ -297,7 +297,7 @@ class Answers:
         if refused := shape.refusal():
             return refused
         found = await self._reads.customer(caller.org_id, identifier)
-        return found or Refused(codes.CUSTOMER_NOT_FOUND, field="customer_identifier")
+        return found or Refused(codes.CUSTOMER_NOT_FOUND, {"party": "CUSTOMER"}, field="customer_identifier.value")
 
     async def _customer_in_program(
         self,

@@ -7,7 +7,7 @@ say. Nothing of a request's content belongs here.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from points_grpc.codes import Code, GrpcCode
@@ -26,7 +26,8 @@ class Role(IntEnum):
 class Caller:
     """Who calls: an API client of an organisation, known by its credential.
 
-    `default_region` (ISO 3166) is the organisation's, for mobile numbers without country code.
+    `default_region` (ISO 3166) is the organisation's, for mobile numbers without country code. Who `signs` signs what
+    moves points; without `signing_secret` (its key was lost) no signature is right.
     """
 
     org_id: int
@@ -35,6 +36,8 @@ class Caller:
     role: Role
     default_region: str
     request_id_required: bool = False
+    signs: bool = False
+    signing_secret: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -44,7 +47,8 @@ class Call:
     `expires_at`, in seconds of the monotonic clock, is when the call ends whatever it is doing (`expired`); a command
     is given up a little earlier, at `deadline`, so that its answer still arrives. `submitted` says that a write was
     handed over: from then on an answer that does not come leaves the outcome open. `grpc` and `code` are what the
-    caller was told.
+    caller was told; `refused_for_good` that it was a refusal which is not recorded and which no mere repetition
+    changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds).
     """
 
     method: str
@@ -59,6 +63,9 @@ class Call:
     submitted: bool = False
     grpc: GrpcCode = GrpcCode.OK
     code: Code | None = None
+    refused_for_good: bool = False
+    signature: str = field(default="", repr=False)
+    signed_at: int = 0
 
     @property
     def known_caller(self) -> Caller:

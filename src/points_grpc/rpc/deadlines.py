@@ -23,6 +23,10 @@ class Deadlines:
         self._tasks: dict[int, tuple[Call, asyncio.Task[object]]] = {}
         self._ticking = False
 
+    def __len__(self) -> int:
+        """How many calls are being served."""
+        return len(self._tasks)
+
     def enter(self, call: Call) -> None:
         """Watches over the call that the present task serves."""
         task = asyncio.current_task()

@@ -12,7 +12,7 @@ import binascii
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from points_grpc.rpc.call import Caller, Role
@@ -29,7 +29,8 @@ _TOKEN_PREFIX = "pk_"  # noqa: S105 - what every token starts with, no secret
 class KeyRow:
     """One API key as it is stored: never its secret, only the SHA-256 of it in hex. Times in seconds since 1970.
 
-    A key id has no underscore, so that a token `pk_<key id>_<secret>` can be taken apart.
+    A key id has no underscore, so that a token `pk_<key id>_<secret>` can be taken apart. `signing_secret` is not
+    stored: it is derived from a key outside the database, and None for a key that `signs` if that one is lost.
     """
 
     key_id: str
@@ -41,6 +42,8 @@ class KeyRow:
     expires_at: float | None = None
     revoked: bool = False
     request_id_required: bool = False
+    signs: bool = False
+    signing_secret: bytes | None = field(default=None, repr=False)
 
 
 KeyLoader = Callable[[], Awaitable[Mapping[str, KeyRow]]]
@@ -120,6 +123,8 @@ def _key(row: KeyRow) -> _Key:
             role=row.role,
             default_region=row.default_region,
             request_id_required=row.request_id_required,
+            signs=row.signs,
+            signing_secret=row.signing_secret,
         ),
         secret_sha256=bytes.fromhex(row.secret_sha256),
         expires_at=row.expires_at,

@@ -1,9 +1,9 @@
 """What every call passes on its way in and out: one interceptor, one order, on the hot path.
 
-The order is API: identity (10001), role (10002), size of the metadata, draining (896, 898 on transfers), deadline
-(10011), then the servicer; an exception that nobody foresaw becomes 889 or 804 and never a stack trace on the wire. At
-the end each call is counted and leaves one line in the log. Requests are taken as bytes, so that nothing of them is
-looked at before the caller is known.
+The order is API: identity (10001), role (10002), size of the metadata, draining (896, 898 on transfers), signature
+(825), deadline (10011), then the servicer; an exception that nobody foresaw becomes 889 or 804 and never a stack trace
+on the wire. At the end each call is counted and leaves one line in the log. Requests are taken as bytes, so that
+nothing of them is looked at before the caller is known.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from points_grpc.rpc.deadlines import Deadlines
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import CallLog, Identity, Metadata, Metrics
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
+from points_grpc.rpc.signature import Signatures
+from points_grpc.service.ports import NotTaken
 from points_grpc.v1 import options_pb2
 
 EXEMPT = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -83,6 +85,7 @@ class Gate(grpc.aio.ServerInterceptor):
         limits: Limits,
         metrics: Metrics,
         log: CallLog,
+        signatures: Signatures,
         exempt: tuple[str, ...] = EXEMPT,
     ) -> None:
         """Takes its neighbours; `exempt` are the beginnings of method names that need no credential."""
@@ -92,9 +95,15 @@ class Gate(grpc.aio.ServerInterceptor):
         self._limits = limits
         self._metrics = metrics
         self._log = log
+        self._signatures = signatures
         self._exempt = exempt
         self._deadlines = Deadlines()
         self._handlers: dict[str, Handler] = {}
+
+    @property
+    def serving(self) -> int:
+        """How many calls are being served, those that are refused at the gate left out."""
+        return len(self._deadlines)
 
     async def intercept_service(
         self,
@@ -131,7 +140,8 @@ class Gate(grpc.aio.ServerInterceptor):
             CURRENT.set(call)
             answer: Message | bytes = b""
             try:
-                refused = self._admit(call, context.invocation_metadata() or (), required)
+                metadata = context.invocation_metadata() or ()
+                refused = self._admit(call, metadata, required) or self._signatures.judge(call, metadata, raw)
                 if refused is None:
                     answer = await self._served(call, raw, context, decode, inner)
                 else:
@@ -140,6 +150,7 @@ class Gate(grpc.aio.ServerInterceptor):
                 call.grpc = GrpcCode.CANCELLED
                 raise
             finally:
+                self._signatures.settle(call)
                 self._record(call, time.perf_counter() - started)
             return answer
 
@@ -186,11 +197,12 @@ class Gate(grpc.aio.ServerInterceptor):
         self._deadlines.enter(call)
         try:
             return await inner(request, context)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as ended:
             task = asyncio.current_task()
             if not call.expired or task is None or task.uncancel():
                 raise  # the caller went away
-            failure = Failure.EXPIRED_UNKNOWN if call.submitted else Failure.EXPIRED_IN_QUEUE
+            is_open = call.submitted and not isinstance(ended, NotTaken)
+            failure = Failure.EXPIRED_UNKNOWN if is_open else Failure.EXPIRED_IN_QUEUE
             refuse(context, call, refusal_of(failure, call.operation))
         except Exception as error:  # noqa: BLE001 - the last resort
             self._fail(call, context, error)

@@ -97,6 +97,7 @@ def refuse(context: Context, call: Call, refused: Refused, *, replayed: bool = F
         trailers.append((PUSHBACK_KEY, str(pushback)))
     trailers.append((CORRELATION_KEY, call.correlation_id))
     call.grpc, call.code = refused.code.grpc, refused.code
+    call.refused_for_good = not refused.recorded and refused.code.retry is not Retry.SAME_REQUEST_ID_LATER
     context.set_code(_STATUS_CODES[refused.code.grpc])
     context.set_details(status.message)
     context.set_trailing_metadata(tuple(trailers))

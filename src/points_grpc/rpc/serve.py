@@ -48,7 +48,8 @@ class Desk:
         """Serves an RPC that carries a command."""
         call = CURRENT.get()
         caller = call.known_caller
-        asked = read(request, Asking(caller.default_region, caller.request_id_required, self._clock()))
+        required = caller.request_id_required or bool(call.signature)
+        asked = read(request, Asking(caller.default_region, required, self._clock()))
         call.request_id, call.request_id_given = asked.request_id, asked.request_id_given
         if isinstance(asked.wants, Refused):
             refuse(context, call, asked.wants)

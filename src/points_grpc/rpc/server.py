@@ -6,6 +6,8 @@ decided there and not here.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Re
 from points_grpc.rpc.program_service import ProgramServicer
 from points_grpc.rpc.self_description import SelfDescription
 from points_grpc.rpc.serve import Desk
+from points_grpc.rpc.signature import Signatures
 from points_grpc.rpc.wallet_service import WalletServicer
 from points_grpc.v1 import (
     catalog_service_pb2,
@@ -62,6 +65,10 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 
 RESOLVABLE = (error_details_pb2.DESCRIPTOR, codes_pb2.DESCRIPTOR)
 """Files that no service imports and that reflection must resolve: what refusals carry, and the catalogue's options."""
+
+
+DRAIN_TICK_S = 0.02
+"""How often a draining server looks whether its calls have ended."""
 
 
 def _now() -> datetime:
@@ -104,6 +111,7 @@ class PointsServer:
             limits=limits,
             metrics=wiring.metrics,
             log=wiring.log,
+            signatures=Signatures(wiring.clock),
             exempt=wiring.exempt,
         )
         self._server = grpc.aio.server(
@@ -131,10 +139,17 @@ class PointsServer:
         self._health.serve()
 
     async def drain(self, grace_s: float | None = None) -> None:
-        """Says that it serves no more, refuses what still comes, lets calls end for a while, and stops."""
+        """Says that it serves no more, refuses what still comes, lets calls end for a while, and stops.
+
+        The port stays open until the last call has ended: whoever comes meanwhile is told so (896, 898), where a closed
+        port would leave callers to guess.
+        """
         self._health.stop()
         self._gate.draining = True
-        await self._server.stop(self._limits.drain_grace_s if grace_s is None else grace_s)
+        until = time.monotonic() + (self._limits.drain_grace_s if grace_s is None else grace_s)
+        while self._gate.serving and time.monotonic() < until:
+            await asyncio.sleep(DRAIN_TICK_S)
+        await self._server.stop(max(0.0, until - time.monotonic()))
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""

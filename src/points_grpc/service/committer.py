@@ -14,12 +14,13 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Protocol
 
-from points_grpc.domain.commands import Submission, operation_of
+from points_grpc.domain.commands import RedeemPoints, Submission, operation_of
 from points_grpc.domain.decide import EXCLUSIVE
 from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Settled
 from points_grpc.service.executor import Answer, Deferred
 from points_grpc.service.ports import (
+    NotTaken,
     OutcomeUnknown,
     StorageConflict,
     StorageFull,
@@ -29,6 +30,10 @@ from points_grpc.service.ports import (
 
 CONFLICT_RETRIES = 5
 """How often a batch is run again after a conflict before its callers are told."""
+
+CONFLICT_MAX_S = 4.0
+"""For how long. A lock that another process holds is waited for about as long, and once is enough: waiting for it again
+and again would outlive every deadline, and callers would be told that the outcome is open although it is not."""
 
 
 class BatchRunner(Protocol):
@@ -57,6 +62,7 @@ class _Waiting:
     enqueued_at: float
     future: asyncio.Future[Settled]
     alone: bool = False
+    taken: bool = False
 
 
 class Observer(Protocol):
@@ -112,8 +118,15 @@ class Committer:
         assert self._loop is not None, "started"
         future: asyncio.Future[Settled] = self._loop.create_future()
         self._waiting += 1
-        self._inbox.put(_Waiting(submission, deadline, self._monotonic(), future))
-        return await future
+        waiting = _Waiting(submission, deadline, self._monotonic(), future)
+        self._inbox.put(waiting)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Past its deadline: `_take` would drop it from now on, since it marks first and looks at the clock then.
+            if not waiting.taken and deadline <= self._monotonic():
+                raise NotTaken from None
+            raise
 
     async def drain(self) -> None:
         """Takes no more submissions, answers all that wait, and ends the writer thread."""
@@ -179,14 +192,14 @@ class Committer:
         """The next batch of an organisation, and the answers to what expired while it waited."""
         batch: list[_Waiting] = []
         expired: list[tuple[_Waiting, Settled]] = []
-        now = self._monotonic()
         while queue and len(batch) < self._limits.batch_max:
             one = queue[0]
             by_itself = one.alone or isinstance(one.submission.command, EXCLUSIVE)
             if batch and by_itself:
                 break
             queue.popleft()
-            if one.deadline <= now:
+            one.taken = True
+            if one.deadline <= self._monotonic():
                 expired.append((one, self._refused(one.submission, Failure.EXPIRED_IN_QUEUE)))
                 continue
             batch.append(one)
@@ -196,10 +209,13 @@ class Committer:
 
     def _run(self, org_id: int, batch: list[Submission]) -> list[Answer]:
         """Runs a batch; conflicts run it again, anything else that fails it as a whole runs its commands one by one."""
+        give_up_at = self._monotonic() + CONFLICT_MAX_S
         for attempt in range(CONFLICT_RETRIES + 1):
             try:
                 return self._runner.run(org_id, batch)
             except StorageConflict:
+                if self._monotonic() >= give_up_at:
+                    break
                 if attempt < CONFLICT_RETRIES:
                     self._pause(attempt)
             except OutcomeUnknown:
@@ -220,7 +236,9 @@ class Committer:
 
     @staticmethod
     def _refused(submission: Submission, failure: Failure) -> Settled:
-        return Settled(refusal_of(failure, operation_of(submission.command)), submission.request_id)
+        command = submission.command
+        metadata = {"points": str(command.points)} if isinstance(command, RedeemPoints) else None
+        return Settled(refusal_of(failure, operation_of(command), metadata), submission.request_id)
 
     # -- back on the event loop --------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class Keyring:
         self._seals = {
             key_id: Fernet(base64.urlsafe_b64encode(_subkey(key, b"outbox"))) for key_id, key in keys.items()
         }
+        self._signing_keys = {key_id: _subkey(key, b"request signing") for key_id, key in keys.items()}
         self._page_key = _subkey(keys[active], b"page token")
 
     @property
@@ -56,6 +57,11 @@ class Keyring:
             name: blake2b(value, digest_size=_FIELD_HASH_BYTES, key=key, salt=name.encode()[:16]).hexdigest()
             for name, value in content.items()
         }
+
+    def signing_secret(self, key_id: str, client_key_id: str) -> str | None:
+        """What the owner of an API key signs requests with, in hex; None if the key is not at hand."""
+        key = self._signing_keys.get(key_id)
+        return None if key is None else hmac.digest(key, client_key_id.encode(), "sha256").hex()
 
     def seal(self, secret: str) -> bytes:
         """Encrypts a text with the active key."""

@@ -6,6 +6,7 @@ Nothing here knows SQL. Times are aware UTC datetimes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -34,6 +35,10 @@ class StorageConflict(Exception):
 
 class OutcomeUnknown(Exception):
     """The connection was lost while committing: whether the batch was written is not known. Never rerun."""
+
+
+class NotTaken(asyncio.CancelledError):
+    """The caller gave up on a command that still waited: it is dropped, and certainly not written."""
 
 
 class WriterFenced(Exception):

@@ -53,6 +53,8 @@ class KeyRow:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    request_id_required: bool = False
+    signing_key_id: str | None = None
 
 
 class Accounts:
@@ -100,10 +102,31 @@ class Accounts:
             ]
 
     def create_key(
-        self, key_id: str, org_id: int, *, client: str, role: str, secret_hash: str, expires_at: datetime | None = None
+        self,
+        key_id: str,
+        org_id: int,
+        *,
+        client: str,
+        role: str,
+        secret_hash: str,
+        expires_at: datetime | None = None,
+        request_id_required: bool = False,
+        signing_key_id: str | None = None,
     ) -> KeyRow:
-        """Records a new key of an organisation."""
-        row = KeyRow(key_id, org_id, client, role, secret_hash, self._now(), expires_at, None, None)
+        """Records a new key of an organisation. `signing_key_id`: which secret key its signing secret derives from."""
+        row = KeyRow(
+            key_id,
+            org_id,
+            client,
+            role,
+            secret_hash,
+            created_at=self._now(),
+            expires_at=expires_at,
+            revoked_at=None,
+            last_used_at=None,
+            request_id_required=request_id_required,
+            signing_key_id=signing_key_id,
+        )
         with _transaction(self._database.writer) as connection:
             connection.execute(
                 insert(api_keys).values(
@@ -114,6 +137,8 @@ class Accounts:
                     secret_hash=secret_hash,
                     created_at=to_micros(row.created_at),
                     expires_at=to_micros_or_none(expires_at),
+                    request_id_required=request_id_required,
+                    signing_key_id=signing_key_id,
                 )
             )
         return row
@@ -155,25 +180,27 @@ class Accounts:
             api_keys.c.expires_at,
             api_keys.c.revoked_at,
             api_keys.c.last_used_at,
+            api_keys.c.request_id_required,
+            api_keys.c.signing_key_id,
         ).order_by(api_keys.c.created_at, api_keys.c.key_id)
         if org_id is not None:
             query = query.where(api_keys.c.org_id == org_id)
         with _transaction(self._database.reader) as connection:
             return [
                 KeyRow(
-                    key_id,
-                    org,
-                    client,
-                    role,
-                    secret_hash,
-                    created_at=from_micros(created_at),
-                    expires_at=from_micros_or_none(expires_at),
-                    revoked_at=from_micros_or_none(revoked_at),
-                    last_used_at=from_micros_or_none(last_used_at),
+                    row.key_id,
+                    row.org_id,
+                    row.client,
+                    row.role,
+                    row.secret_hash,
+                    created_at=from_micros(row.created_at),
+                    expires_at=from_micros_or_none(row.expires_at),
+                    revoked_at=from_micros_or_none(row.revoked_at),
+                    last_used_at=from_micros_or_none(row.last_used_at),
+                    request_id_required=row.request_id_required,
+                    signing_key_id=row.signing_key_id,
                 )
-                for key_id, org, client, role, secret_hash, created_at, expires_at, revoked_at, last_used_at in (
-                    connection.execute(query)
-                )
+                for row in connection.execute(query)
             ]
 
 

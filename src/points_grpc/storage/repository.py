@@ -254,11 +254,17 @@ class SqlRepository:
 
 @contextmanager
 def reading(database: Database, probe: Probe | None = None) -> Iterator[Driver]:
-    """A read-only transaction on a connection of the readers' pool; the pool rolls it back."""
+    """A read-only transaction on a connection of the readers' pool; the pool rolls it back.
+
+    A connection that failed is not given back: what it has cached of a damaged page would go on failing.
+    """
     connection = database.connect_reader()
     try:
         driver = driver_of(connection, probe)
         driver.begin(sqlite.BEGIN_READ)
         yield driver
+    except StorageUnavailable:
+        connection.invalidate()
+        raise
     finally:
         connection.close()

@@ -665,10 +665,16 @@ api_keys = Table(
     _micros("expires_at", nullable=True),
     _micros("revoked_at", nullable=True),
     _micros("last_used_at", nullable=True),
+    _flag("request_id_required"),
+    _text("signing_key_id", nullable=True),
     _key("key_id"),
     _refers(("org_id",), "orgs"),
 )
-"""Credentials. They are looked up before anything says which organisation asks, so the key stands alone."""
+"""Credentials. They are looked up before anything says which organisation asks, so the key stands alone.
+
+`signing_key_id`: the secret key, outside the database, from which the signing secret derives; null for who need not
+sign.
+"""
 Index("ix_api_keys_org", api_keys.c.org_id)
 
 writer_slots = Table(

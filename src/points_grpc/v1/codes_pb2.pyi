@@ -262,8 +262,9 @@ class _PointsErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Point
     """
     POINTS_ERROR_CODE_CLIENT_SIGNATURE_REQUIRED: _PointsErrorCode.ValueType  # 825
     """The client is set to sign its requests, and the signature is absent, wrong, outside the time
-    window, or was used before. Any request that moves points is refused so, transfers and batches
-    included.
+    window, or was used up before. Any request that moves points is refused so, transfers and batches
+    included. A signature is used up by a refusal that is not recorded and that no mere repetition
+    changes; sent again after a recorded outcome, it gets that outcome once more.
     Remedy: sign the request as sent, with the present time; do not repeat the old signature.
     Odd: the refusal does not say which of the four it was, since that would help a forger.
     """
@@ -581,8 +582,9 @@ Remedy: send exactly one of them.
 """
 POINTS_ERROR_CODE_CLIENT_SIGNATURE_REQUIRED: PointsErrorCode.ValueType  # 825
 """The client is set to sign its requests, and the signature is absent, wrong, outside the time
-window, or was used before. Any request that moves points is refused so, transfers and batches
-included.
+window, or was used up before. Any request that moves points is refused so, transfers and batches
+included. A signature is used up by a refusal that is not recorded and that no mere repetition
+changes; sent again after a recorded outcome, it gets that outcome once more.
 Remedy: sign the request as sent, with the present time; do not repeat the old signature.
 Odd: the refusal does not say which of the four it was, since that would help a forger.
 """

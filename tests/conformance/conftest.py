@@ -1,0 +1,25 @@
+"""One server for the whole table, with an organisation for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+from conformance_player import Play, make_orgs
+from conformance_rows import ROWS
+from conformance_table import Row
+
+from running import RunningServer
+
+
+@pytest.fixture(scope="session")
+def plays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Row], Play]]:
+    """Hands out the play of a row."""
+    server = RunningServer(tmp_path_factory.mktemp("conformance"), "--otp-sender", "console")
+    orgs = {row.name: org for row, org in zip(ROWS, make_orgs(server, ROWS), strict=True)}
+    server.start()
+    options = (("grpc.max_metadata_size", 65_536), ("grpc.absolute_max_metadata_size", 65_536))
+    with grpc.insecure_channel(server.address, options) as channel:
+        yield lambda row: Play(server, channel, orgs[row.name])
+    server.close()

@@ -1,0 +1,188 @@
+"""Every code of the catalogue, and every alternative within its trigger, as an answer of the running service.
+
+The rows are data (conformance_*.py). A row that the catalogue has and the table lacks fails here, and so do two rows
+that do and ask the same. The texts compared with are the documented ones, not those of the service.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from conformance_expect import compare, expected_metadata, message_of, refusal, told
+from conformance_failures import ROWS as FAILURE_ROWS
+from conformance_pending import NO_RPC_OF_THEIR_OWN, PENDING, PENDING_CASES
+from conformance_player import METHODS, Play
+from conformance_rows import ROWS
+from conformance_table import Row
+from google.rpc import error_details_pb2
+
+from points_grpc.codes import BY_REASON, CATALOGUE, Table
+from points_grpc.v1 import common_pb2
+from running import Details
+
+pytestmark = pytest.mark.xdist_group("conformance")
+
+NEVER_RECORDED = {412, 888, 899}
+CHECKS = {"TransferPoints": "CheckTransfer", "RedeemPoints": "CheckRedemption"}
+CODE_ISSUES = {"TransferPoints": "IssueTransferOtp", "RedeemPoints": "IssueRedemptionOtp"}
+PROOF = {
+    "INVALID_VALIDATION_CODE",
+    "MISSED_CALL_NOT_FOUND",
+    "MISSED_CALL_DISABLED",
+    "MOBILE_VALIDATION_REQUIRED",
+    "OTP_ATTEMPT_LIMIT",
+}
+
+
+def asked(row: Row) -> dict[str, Any]:
+    """The request of a row, with a request id if it writes and has none."""
+    fields = dict(row.request)
+    takes_one = "request_id" in METHODS[row.rpc][1].DESCRIPTOR.fields_by_name
+    is_read = row.rpc.startswith("Check") and not fields.get("issue_otp")
+    if takes_one and not is_read and row.reason != "REQUEST_ID_REQUIRED" and row.rpc != "GetTransaction":
+        fields.setdefault("request_id", "conformance")
+    return fields
+
+
+@pytest.mark.parametrize("row", [one for one in ROWS if one.grpc != "OK"], ids=lambda row: row.name)
+def test_refusal(row: Row, plays: Callable[[Row], Play]) -> None:
+    """The row's request is refused with its code, text, field and numbers, and recorded as the contract says."""
+    play = plays(row)
+    play.do(row.setup)
+    raw = row.raw if row.raw is not None else play.request(row.rpc, asked(row)).SerializeToString()
+    as_checks = checks_of(row, play)
+    if row.caller == "signed twice":
+        assert "TRANSFER_INVALID_PROGRAM_ID" == refusal(play, row, raw).info.reason
+    found = refusal(play, row, raw)
+    metadata = compare(row, play, found)
+    for check in as_checks:
+        assert (row.grpc, row.reason, row.number) == (check.code.name, check.info.reason, check.payload.errors[0].code)
+        assert (metadata, found.message, row.field) == (told(check), check.message, check.payload.errors[0].field)
+    is_recorded(row, play, found, raw)
+
+
+def checks_of(row: Row, play: Play) -> list[Details]:
+    """What the check, and the issue of a code, say to the same: they judge as the deed does, the proof apart."""
+    rpcs = [CHECKS[row.rpc], CODE_ISSUES[row.rpc]] if row.rpc in CHECKS else []
+    if (
+        row.caller != "admin"
+        or row.raw is not None
+        or row.headers
+        or row.reason in PROOF
+        or "request_id" in row.request
+    ):
+        return []
+    if row.reason == "CUSTOMER_FRAUD":
+        rpcs = rpcs[:1]  # 820 is the issue's own
+    found = []
+    for rpc in rpcs:
+        if set(row.request) <= set(METHODS[rpc][1].DESCRIPTOR.fields_by_name):
+            try:
+                play.ask(rpc, row.request)
+            except grpc.RpcError as error:
+                found.append(Details(error))
+            else:
+                raise AssertionError(f"{rpc} accepts what {row.rpc} refuses")
+    return found
+
+
+def is_recorded(row: Row, play: Play, found: Details, raw: bytes) -> None:
+    """What is final is the outcome of its request id, and given again; what may pass is not."""
+    if asked(row).get("request_id") != "conformance":
+        return
+    recorded = (
+        (row.grpc == "FAILED_PRECONDITION" and row.number not in NEVER_RECORDED)
+        or row.grpc == "NOT_FOUND"
+        or found.info.metadata.get("cause") == "DUPLICATE_WINDOW"
+        or row.reason == "TRANSFER_LIMIT_EXCEEDED"
+    )
+    kept = play.ask("GetTransaction", {"request_id": "conformance"})
+
+    assert (row.reason if recorded else "") == kept.refusal.reason
+    if recorded:
+        again = refusal(play, row, raw)
+        assert (found.code, told(found), "true") == (again.code, told(again), again.info.metadata["replayed"])
+
+
+@pytest.mark.parametrize("row", [one for one in ROWS if one.grpc == "OK"], ids=lambda row: row.name)
+def test_acceptance(row: Row, plays: Callable[[Row], Play]) -> None:
+    """The row's request is accepted with its outcome, or with its warning in the answer and in the trailers."""
+    play = plays(row)
+    play.do(row.setup)
+    code = BY_REASON[row.reason]
+    raw = play.request(row.rpc, asked(row)).SerializeToString()
+    if code.reason == "REVERSAL_DISABLED":
+        [item] = refusal(play, row, raw).payload.warnings
+    else:
+        answer, call = play.ask_raw(row.rpc, raw)
+        item = answer.outcome if code.table is Table.SUCCESS else next(iter(answer.warnings))
+        if code.table is Table.WARNING:
+            assert [row.reason] == [one.reason for one in answer.warnings]
+            assert list(answer.warnings) == list(trailing(call).warnings)
+    metadata = expected_metadata(row, play)
+
+    assert (row.number, row.reason, row.field) == (item.code, item.reason, item.field)
+    assert (metadata, message_of(row, metadata)) == (dict(item.metadata), item.message)
+    assert (code.table is Table.SUCCESS) == item.status
+
+
+def trailing(call: grpc.Call) -> common_pb2.StatusPayload:
+    """The payload in the trailers of an answer."""
+    details = Details(call)  # type: ignore[arg-type]
+    assert error_details_pb2.ErrorInfo() == details.info
+    assert 0 == details.status.code
+    return details.payload
+
+
+# -- the table itself
+
+
+def test_every_code_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each code of the catalogue stands in the table, or waits for something that is named and is really missing."""
+    covered = {row.reason for row in (*ROWS, *FAILURE_ROWS)}
+    reasons = {code.reason for code in CATALOGUE}
+    missing = {reason: what for reason, what in PENDING.items() if what.startswith("RPC ")}
+    with capsys.disabled():
+        counts = Counter(BY_REASON[reason].table is Table.SERVICE for reason in covered)
+        print(
+            f"\nconformance: {counts[False]} of 87 documented codes, {counts[True]} of ours, "
+            f"{len(ROWS) + len(FAILURE_ROWS)} rows; {len(PENDING)} codes and {len(PENDING_CASES)} cases pending:"
+        )
+        for name, what in (PENDING | PENDING_CASES).items():
+            print(f"  {name}: {what}")
+
+    assert reasons == covered | PENDING.keys()
+    assert set() == covered & PENDING.keys()
+    assert set() == {what[4:] for what in missing.values()} & METHODS.keys()
+    assert NO_RPC_OF_THEIR_OWN == PENDING.keys() - missing.keys()
+
+
+def test_pending_cases_are_pending() -> None:
+    """A case that waits for an RPC waits no longer once the RPC is there, or once the case has a row."""
+    waiting = {what[4:] for what in PENDING_CASES.values() if what.startswith("RPC ")}
+
+    assert set() == waiting & METHODS.keys()
+    assert set() == PENDING_CASES.keys() & {row.name for row in ROWS}
+
+
+def test_rows_differ() -> None:
+    """No two rows have the same name, or do and ask the same."""
+    rows = (*ROWS, *FAILURE_ROWS)
+
+    assert [] == [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    played = Counter(row.played for row in rows)
+    # A warning that travels in a refusal is the refusal's own request; anything else must differ.
+    assert [] == [row.name for row in rows if played[row.played] > 1]
+
+
+def test_rows_say_what_the_catalogue_says() -> None:
+    """Number, gRPC code and metadata keys of each row are those of the catalogue, written down a second time."""
+    for row in (*ROWS, *FAILURE_ROWS):
+        code = BY_REASON[row.reason]
+
+        assert (code.number, code.grpc.name) == (row.number, row.grpc), row.name
+        assert set(row.metadata) <= set(code.metadata_keys), row.name
