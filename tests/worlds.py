@@ -17,10 +17,13 @@ from msgspec.structs import replace
 
 from points_grpc.domain import events as ev
 from points_grpc.domain.commands import (
+    AdjustPoints,
     Command,
     IssuePoints,
+    MergeCustomers,
     RedeemPoints,
     ReverseRedemption,
+    ReverseTransfer,
     Submission,
     TransferPoints,
 )
@@ -39,6 +42,7 @@ from points_grpc.domain.model import (
     JournalEntry,
     Kind,
     Lot,
+    MadeTransfer,
     Message,
     OrgConfig,
     Otp,
@@ -187,6 +191,23 @@ def issue(points: int = 50, customer_id: int = ANN, **given: Any) -> IssuePoints
 def reverse(redemption_id: str = "", customer_id: int = ANN, **given: Any) -> ReverseRedemption:
     """A reversal of what Ann redeemed."""
     return ReverseRedemption(**{"customer": by_id(customer_id), "redemption_id": redemption_id} | given)
+
+
+def merge(victim: int = ANN, survivor: int = BEN, **given: Any) -> MergeCustomers:
+    """A merge of Ann into Ben."""
+    fields: dict[str, Any] = {"victim": by_id(victim), "survivor": by_id(survivor), "reason": "one person"}
+    return MergeCustomers(**fields | given)
+
+
+def adjust(points: int = 50, customer_id: int = ANN, **given: Any) -> AdjustPoints:
+    """An adjustment of Ann's points in gold."""
+    fields: dict[str, Any] = {"customer": by_id(customer_id), "program_id": GOLD, "reason": "a mistake"}
+    return AdjustPoints(points=points, **fields | given)
+
+
+def take_back(transfer_id: int, *, partial: bool = False) -> ReverseTransfer:
+    """A reversal of a transfer."""
+    return ReverseTransfer(transfer_id, partial, "a mistake")
 
 
 def code_hash(key_id: str, content: bytes) -> str | None:
@@ -442,13 +463,32 @@ class World:
                     *by_number.get(one.transaction_number, ()),
                     one.redemption_id,
                 )
+        wanted = {one for part in named for one in part.transfer_ids}
+        transfers = {
+            one.transaction_id: MadeTransfer(
+                one.transaction_id, one.customer_id, one.counterparty_id, one.program_id, one.points
+            )
+            for one in self.journal
+            if one.kind is Kind.TRANSFER and one.counterparty_id and one.transaction_id in wanted
+        }
         found = {*ids, *by_reference.values(), *(one for many in by_number.values() for one in many)}
+        owners = {one: self.redemptions[one].customer_id for one in found if one in self.redemptions}
+        parties = {party for made in transfers.values() for party in (made.source_id, made.destination_id)}
         return Directory(
             customers={name: known[name] for part in named for name in part.identifiers if name in known},
-            redemptions={one: self.redemptions[one].customer_id for one in found if one in self.redemptions},
+            redemptions=owners,
             by_external_reference=by_reference,
             by_transaction_number=by_number,
+            transfers=transfers,
+            survivors=dict(self._survivors({*owners.values(), *parties})),
         )
+
+    def _survivors(self, customer_ids: Iterable[int]) -> Iterator[tuple[int, int]]:
+        for customer_id in customer_ids:
+            one = self.customers[customer_id]
+            while one.merged_into is not None:
+                yield one.customer_id, one.merged_into
+                one = self.customers[one.merged_into]
 
     def load(self, keys: Keys, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
         """What is declared, and nothing else."""
@@ -463,6 +503,7 @@ class World:
             if customer_id in otp_customers:
                 otps[customer_id, action] = (*otps.get((customer_id, action), ()), one)
         first_day = self.now.date() - timedelta(days=30)
+        transfer_lots, offspring = self._transfer_lots(keys.transfers)
         return Loaded(
             now=self.now,
             book=self.book(),
@@ -489,7 +530,30 @@ class World:
             },
             purchases={one: self.purchases[one] for one in keys.transaction_numbers if one in self.purchases},
             recent_transfers=dict(self._recent_transfers(keys)),
+            transfer_lots=transfer_lots,
+            offspring=offspring,
         )
+
+    def _transfer_lots(
+        self, transfer_ids: Iterable[int]
+    ) -> tuple[dict[int, Lot], dict[int, tuple[tuple[int, Kind], ...]]]:
+        made = {one.transaction_id: one for one in self.journal}
+        found: dict[int, Lot] = {}
+        offspring: dict[int, tuple[tuple[int, Kind], ...]] = {}
+        for entry in (made[one] for one in transfer_ids if one in made):
+            named = [one.lot_id for one in entry.postings if one.account is Account.WALLET]
+            found |= {one: self.lots[one] for one in named}
+            asked = [one.lot_id for one in entry.opened]
+            for lot_id in asked:  # which grows on the way
+                for child in (one for one in self.lots.values() if one.parent_lot_id == lot_id):
+                    kind = made[child.transaction_id].kind
+                    if kind is Kind.TRANSFER:
+                        continue
+                    found[child.lot_id] = child
+                    offspring[lot_id] = (*offspring.get(lot_id, ()), (child.lot_id, kind))
+                    if kind is not Kind.TRANSFER_REVERSAL:
+                        asked.append(child.lot_id)
+        return found, offspring
 
     def _rows(self, key: WalletKey, size: int) -> LotRows:
         found = self.lots_of(*key)

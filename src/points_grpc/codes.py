@@ -224,7 +224,7 @@ SAME_CUSTOMER = Code(
     retry=Retry.CHANGE_REQUEST,
     message="From and To customers are same.",
     metadata_keys=(),
-    operations=("CheckTransfer", "IssueTransferOtp", "TransferPoints"),
+    operations=("CheckTransfer", "IssueTransferOtp", "TransferPoints", "MergeCustomers", "ReverseTransfer"),
 )
 """
 Both identifiers lead to the same customer, perhaps in different forms (a mobile number and an id), or through the
@@ -250,6 +250,11 @@ MERGED_CUSTOMER = Code(
         "AuthorizeRedemption",
         "IssuePoints",
         "AdjustPoints",
+        "EnrolCustomer",
+        "SetCustomerStatus",
+        "SetTransferLock",
+        "RecordPurchase",
+        "MergeCustomers",
     ),
 )
 """
@@ -500,7 +505,14 @@ INSUFFICIENT_REDEEMABLE_POINTS = Code(
     retry=Retry.NEW_REQUEST_ID_WHEN_STATE_CHANGED,
     message="Insufficient current points available for redemption",
     metadata_keys=("points", "redeemable", "promised", "held"),
-    operations=("CheckRedemption", "IssueRedemptionOtp", "RedeemPoints", "AuthorizeRedemption", "AdjustPoints"),
+    operations=(
+        "CheckRedemption",
+        "IssueRedemptionOtp",
+        "RedeemPoints",
+        "AuthorizeRedemption",
+        "AdjustPoints",
+        "MergeCustomers",
+    ),
 )
 """
 The current points cover the request, the redeemable ones do not: some are promised or held.
@@ -706,6 +718,7 @@ CLIENT_SIGNATURE_REQUIRED = Code(
         "ReverseTransfer",
         "IssuePoints",
         "AdjustPoints",
+        "MergeCustomers",
     ),
 )
 """
@@ -723,7 +736,14 @@ INVALID_POINTS_CATEGORY = Code(
     retry=Retry.NEW_REQUEST_ID_WHEN_STATE_CHANGED,
     message="Invalid points category or invalid configuration",
     metadata_keys=("cause", "category"),
-    operations=("CheckRedemption", "IssueRedemptionOtp", "RedeemPoints", "AuthorizeRedemption", "IssuePoints"),
+    operations=(
+        "CheckRedemption",
+        "IssueRedemptionOtp",
+        "RedeemPoints",
+        "AuthorizeRedemption",
+        "IssuePoints",
+        "AdjustPoints",
+    ),
 )
 """
 The category named is unknown to the program or cannot be redeemed (category holds its name); or group_redemption is set
@@ -1068,6 +1088,7 @@ CUSTOMER_NOT_FOUND = Code(
         "SetCustomerStatus",
         "SetTransferLock",
         "RecordPurchase",
+        "MergeCustomers",
     ),
 )
 """
@@ -1856,6 +1877,7 @@ TOO_MANY_LOTS = Code(
         "AuthorizeRedemption",
         "ReverseRedemption",
         "AdjustPoints",
+        "MergeCustomers",
     ),
 )
 """

@@ -18,7 +18,23 @@ from points_grpc.domain.model import Account, Kind, Source
 from points_grpc.domain.outcome import Accepted, Balance, Outcome, Refused
 from points_grpc.domain.policy import Category, Direction, PointValue, VelocityLimit, Window
 from points_grpc.domain.snapshot import due_at_of
-from worlds import ANN, BEN, BRONZE, CID, GOLD, SILVER, World, issue, metals, redeem, reverse, transfer
+from worlds import (
+    ANN,
+    BEN,
+    BRONZE,
+    CID,
+    GOLD,
+    SILVER,
+    World,
+    adjust,
+    issue,
+    merge,
+    metals,
+    redeem,
+    reverse,
+    take_back,
+    transfer,
+)
 
 T = TypeVar("T")
 
@@ -58,7 +74,10 @@ class Shown:
 
 PROGRAMS = (GOLD, GOLD, SILVER)
 HOURS = (*range(72), -2, -1)
-KINDS = ("issue", "transfer", "transfer", "transfer", "redeem", "redeem", "reverse", "reverse", "pass", "pass")
+KINDS = (
+    *("issue", "transfer", "transfer", "transfer", "redeem", "redeem", "reverse", "reverse", "pass", "pass"),
+    *("adjust", "take_back", "take_back", "merge"),
+)
 steps = st.lists(st.integers(0, 2**64 - 1), min_size=8, max_size=40)
 
 
@@ -132,11 +151,37 @@ def a_reversal(world: World, choices: Choices, number: int) -> Command:
     return reverse(customer_id=owner, points=points, external_reference=made.external_reference)
 
 
+def an_adjustment(world: World, choices: Choices, number: int) -> Command:
+    """Somebody's points are corrected downwards."""
+    return adjust(
+        choices.pick(range(1, 30)),
+        choices.pick(CUSTOMERS),
+        program_id=choices.pick(PROGRAMS),
+        category=choices.pick(("", "", "Gift")),
+    )
+
+
+def a_taking_back(world: World, choices: Choices, number: int) -> Command:
+    """A transfer is taken back, for the first time or again."""
+    made = [one.transaction_id for one in world.journal if one.kind is Kind.TRANSFER]
+    return take_back(choices.pick(made or [0]), partial=choices.pick((True, False)))
+
+
+def a_merge(world: World, choices: Choices, number: int) -> Command:
+    """Somebody turns out to be somebody else; seldom, or nobody would be left."""
+    if choices.pick((True, True, True, False)):
+        return merge(choices.pick(CUSTOMERS), 99)
+    return merge(choices.pick(CUSTOMERS), choices.pick(CUSTOMERS))
+
+
 MAKERS: dict[str, Callable[[World, Choices, int], Command]] = {
     "issue": an_issue,
     "transfer": a_transfer,
     "redeem": a_redemption,
     "reverse": a_reversal,
+    "adjust": an_adjustment,
+    "take_back": a_taking_back,
+    "merge": a_merge,
 }
 
 
@@ -214,8 +259,9 @@ def verify_postings(world: World) -> None:
     assert issued == -accounts[Account.ISSUED]
     assert held == accounts[Account.WALLET]
     assert redeemed == accounts[Account.REDEEMED]
-    assert issued == held + redeemed + accounts[Account.EXPIRED]
+    assert issued == held + redeemed + accounts[Account.EXPIRED] + accounts[Account.ADJUSTED]
     assert accounts[Account.EXPIRED] >= 0
+    assert accounts[Account.ADJUSTED] >= 0
     assert accounts[Account.CLEARING] == 0
 
 

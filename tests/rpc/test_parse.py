@@ -89,6 +89,9 @@ COMMANDS: dict[str, c.Command] = {
         notes="a note",
     ),
     "reverse_redemption": c.ReverseRedemption(MOBILE_READ, redemption_id="r1a2b3", points=50, notes="a note"),
+    "reverse_transfer": c.ReverseTransfer(1_037_890, partial=True, reason="a reason"),
+    "adjust_points": c.AdjustPoints(MOBILE_READ, 973, 100, "a reason", "Main"),
+    "merge_customers": c.MergeCustomers(MOBILE_READ, Identifier(IdentifierType.ID, "565039506"), "a reason"),
     "issue_points": c.IssuePoints(
         customer=MOBILE_READ,
         program_id=973,
@@ -215,16 +218,16 @@ def transfer_rows(name: str) -> list[Row]:
     ]
 
 
-def identifier_rows(name: str, code: Code) -> list[Row]:
+def identifier_rows(name: str, code: Code, field: str = "customer_identifier") -> list[Row]:
     """A customer identifier anywhere but in a transfer."""
     return [
-        (name, unset("customer_identifier"), code, "customer_identifier"),
-        (name, within("customer_identifier", type=0), code, "customer_identifier.type"),
-        (name, within("customer_identifier", type=99), code, "customer_identifier.type"),
-        (name, within("customer_identifier", value=""), code, "customer_identifier.value"),
-        (name, within("customer_identifier", value="12345"), code, "customer_identifier.value"),
-        (name, within("customer_identifier", value="9" * 255), code, "customer_identifier.value"),
-        (name, within("customer_identifier", value="91485\x0074269"), code, "customer_identifier.value"),
+        (name, unset(field), code, field),
+        (name, within(field, type=0), code, f"{field}.type"),
+        (name, within(field, type=99), code, f"{field}.type"),
+        (name, within(field, value=""), code, f"{field}.value"),
+        (name, within(field, value="12345"), code, f"{field}.value"),
+        (name, within(field, value="9" * 255), code, f"{field}.value"),
+        (name, within(field, value="91485\x0074269"), code, f"{field}.value"),
     ]
 
 
@@ -358,6 +361,28 @@ ROWS: list[Row] = [
     ("reverse_redemption", setting(redemption_id="", transaction_number="x" * 65), KEY_901, "transaction_number"),
     ("reverse_redemption", setting(points_to_be_reversed=0), KEY_901, "points_to_be_reversed"),
     ("reverse_redemption", setting(points_to_be_reversed=-1), KEY_901, "points_to_be_reversed"),
+    ("reverse_transfer", setting(transfer_id=0), OTHER_887, "transfer_id"),
+    ("reverse_transfer", setting(transfer_id=-1), OTHER_887, "transfer_id"),
+    ("reverse_transfer", setting(shortfall=0), OTHER_887, "shortfall"),
+    ("reverse_transfer", setting(shortfall=3), OTHER_887, "shortfall"),
+    ("reverse_transfer", setting(reason=" "), OTHER_887, "reason"),
+    ("reverse_transfer", setting(reason=LONG), OTHER_887, "reason"),
+    ("reverse_transfer", setting(request_id="with space"), OTHER_887, "request_id"),
+    *identifier_rows("adjust_points", IDENTIFIER_802),
+    *points_rows("adjust_points"),
+    *text_rows("adjust_points", "category", 64),
+    *reason_rows("adjust_points"),
+    *request_id_rows("adjust_points"),
+    *identifier_rows("merge_customers", OTHER_10004, "victim_customer_identifier"),
+    ("merge_customers", unset("survivor_customer_identifier"), OTHER_10004, "survivor_customer_identifier"),
+    (
+        "merge_customers",
+        within("survivor_customer_identifier", value="x"),
+        OTHER_10004,
+        "survivor_customer_identifier.value",
+    ),
+    *reason_rows("merge_customers"),
+    *request_id_rows("merge_customers"),
     *identifier_rows("issue_points", IDENTIFIER_802),
     *points_rows("issue_points"),
     *text_rows("issue_points", "category", 64),

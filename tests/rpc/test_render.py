@@ -147,6 +147,47 @@ TRANSFER = o.TransferResult(
 ENDING = {"request_id": "r-1", "replayed": True}
 ROWS: tuple[tuple[Callable[[o.Settled], Message], o.Result, dict[str, Any]], ...] = (
     (
+        render.reverse_transfer,
+        o.TransferReversalResult(1_037_890, 99, AT, 1000, 900, LOTS, 3, BALANCES),
+        {
+            "transfer_id": "1037890",
+            "transaction_id": "99",
+            "reversed_at": AT_JSON,
+            "points_to_be_reversed": "1000",
+            "points_reversed": "900",
+            "points_short": "100",
+            "lots": LOTS_JSON,
+            "lots_omitted": 3,
+            "wallets": BALANCES_JSON,
+            "warnings": WARNINGS_JSON,
+        },
+    ),
+    (
+        render.adjust_points,
+        o.AdjustmentResult(99, 1000, SHARES, LOTS, 3, BALANCES),
+        {
+            "transaction_id": "99",
+            "points": "1000",
+            "breakup_by_earning_programs": SHARES_JSON,
+            "lots": LOTS_JSON,
+            "lots_omitted": 3,
+            "wallets": BALANCES_JSON,
+            "warnings": WARNINGS_JSON,
+        },
+    ),
+    (
+        render.merge_customers,
+        o.MergeResult(CUSTOMER, (973, 974), 12, 99, 1000, 2, BALANCES),
+        {
+            "survivor": CUSTOMER_JSON,
+            "victim_customer_id": "12",
+            "transaction_id": "99",
+            "points_moved": "1000",
+            "lots_moved": 2,
+            "wallets": BALANCES_JSON,
+        },
+    ),
+    (
         render.transfer_points,
         TRANSFER,
         {

@@ -11,7 +11,7 @@ from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.ports import DurabilityFact, LimitFact, Metadata, ServerFacts
 from points_grpc.service.ports import RequestRecord
@@ -85,6 +85,9 @@ class FakeReads:
         self.wallet_view: WalletView | None = None
         self.lot_list: list[Lot] = []
         self.journal: list[JournalRow] = []
+        self.transfer_list: list[TransferView] = []
+        self.traces: dict[int, LotTrace] = {}
+        self.names: dict[int, Party] = {}
         self.records: dict[str, RequestRecord] = {}
         self.policies: dict[tuple[int, int], tuple[Policy, datetime]] = {}
         self.config: dict[str, str] = {}
@@ -127,6 +130,17 @@ class FakeReads:
         found = [row for row in self.journal if before == 0 or row.entry.transaction_id < before]
         return found[:limit]
 
+    async def transfers(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[TransferView]:
+        self._note("transfers", org_id, customer_id, program_id, before, limit)
+        found = [one for one in self.transfer_list if before == 0 or one.transfer_id < before]
+        return found[:limit]
+
+    async def trace(self, org_id: int, lot_id: int, *, limit: int, now: datetime) -> LotTrace | None:
+        self._note("trace", org_id, lot_id, limit, now)
+        return self.traces.get(lot_id)
+
     async def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:
         self._note("transaction", org_id, transaction_id)
         return next((row for row in self.journal if row.entry.transaction_id == transaction_id), None)
@@ -145,7 +159,7 @@ class FakeReads:
 
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         self._note("parties", org_id, customer_ids)
-        return {}
+        return {one: self.names[one] for one in customer_ids if one in self.names}
 
 
 class FakeIdentity:

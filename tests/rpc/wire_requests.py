@@ -122,6 +122,35 @@ def reverse_redemption() -> points_service_pb2.ReverseRedemptionRequest:
     )
 
 
+def reverse_transfer() -> points_service_pb2.ReverseTransferRequest:
+    return points_service_pb2.ReverseTransferRequest(
+        transfer_id=1_037_890,
+        shortfall=points_service_pb2.ReverseTransferRequest.UP_TO_AVAILABLE,
+        reason="a reason",
+        request_id="return-1",
+    )
+
+
+def adjust_points() -> issuance_service_pb2.AdjustPointsRequest:
+    return issuance_service_pb2.AdjustPointsRequest(
+        customer_identifier=MOBILE,
+        program_id=973,
+        points=100,
+        category="Main",
+        reason="a reason",
+        request_id="adjust-1",
+    )
+
+
+def merge_customers() -> customer_service_pb2.MergeCustomersRequest:
+    return customer_service_pb2.MergeCustomersRequest(
+        victim_customer_identifier=MOBILE,
+        survivor_customer_identifier=BY_ID,
+        reason="a reason",
+        request_id="merge-1",
+    )
+
+
 def issue_points() -> issuance_service_pb2.IssuePointsRequest:
     return issuance_service_pb2.IssuePointsRequest(
         customer_identifier=MOBILE,
@@ -275,12 +304,15 @@ BUILDERS = (
     issue_redemption_otp,
     redeem_points,
     reverse_redemption,
+    reverse_transfer,
     issue_points,
+    adjust_points,
     create_customer,
     enrol_customer,
     set_customer_status,
     set_transfer_lock,
     record_purchase,
+    merge_customers,
     create_program,
     create_program_group,
     set_policy,

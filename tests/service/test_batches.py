@@ -19,6 +19,7 @@ from executing import Bench, by_id, submission, template
 
 from points_grpc.domain.commands import (
     AcknowledgeMessages,
+    AdjustPoints,
     CheckRedemption,
     CheckTransfer,
     Command,
@@ -29,10 +30,12 @@ from points_grpc.domain.commands import (
     IssuePoints,
     IssueRedemptionOtp,
     IssueTransferOtp,
+    MergeCustomers,
     MessageResult,
     RecordPurchase,
     RedeemPoints,
     ReverseRedemption,
+    ReverseTransfer,
     SetConfigKey,
     SetCustomerStatus,
     SetPause,
@@ -45,7 +48,7 @@ from points_grpc.domain.commands import (
 from points_grpc.domain.decide import EXCLUSIVE
 from points_grpc.domain.model import FraudStatus, Identifier, IdentifierType, Kind, OtpAction, Source, StatusLabel
 from points_grpc.domain.otp import derive_code
-from points_grpc.domain.outcome import Accepted, RedemptionResult, Settled
+from points_grpc.domain.outcome import Accepted, RedemptionResult, Settled, TransferResult
 from points_grpc.domain.policy import (
     Category,
     Direction,
@@ -248,6 +251,7 @@ class Author:
         self._references: list[tuple[str, int]] = [("ref-none", self._hot[0])]
         self._numbers: list[tuple[str, int]] = [("bill-none", self._hot[0])]
         self._redemptions: list[tuple[str, int]] = [("rnone", self._hot[0])]
+        self._transfers = [1]
         self._writers = [
             (26, self._transfer),
             (14, self._redeem),
@@ -262,6 +266,9 @@ class Author:
             (2, self._lock),
             (4, self._purchase),
             (1, self._acknowledge),
+            (3, self._adjust),
+            (4, self._take_back),
+            (1, self._merge),
         ]
 
     def batch(self) -> list[Submission]:
@@ -283,6 +290,8 @@ class Author:
             if isinstance(answer.outcome, Accepted) and isinstance(answer.outcome.result, RedemptionResult):
                 result = answer.outcome.result
                 self._redemptions.append((result.redemption_id, result.customer_id))
+            if isinstance(answer.outcome, Accepted) and isinstance(answer.outcome.result, TransferResult):
+                self._transfers.append(answer.outcome.result.transfer_id)
 
     def _next(self) -> Submission:
         repeat = self._chance.random()
@@ -473,6 +482,18 @@ class Author:
         customer_id = self._customer()
         return RecordPurchase(by_id(customer_id), self._program(), self._number(customer_id), self._points())
 
+    def _adjust(self) -> AdjustPoints:
+        category = self._chance.choice(["", "", "Main", "Gift", "Nothing"])
+        return AdjustPoints(self._named(self._customer()), self._program(), self._points(), "test", category)
+
+    def _take_back(self) -> ReverseTransfer:
+        return ReverseTransfer(self._chance.choice(self._transfers[-20:]), self._chance.random() < 0.7, "test")
+
+    def _merge(self) -> MergeCustomers:
+        """Mostly of somebody who has little to do."""
+        others = [one for one in self._customers[-12:] if one not in self._hot] or self._hot
+        return MergeCustomers(by_id(self._chance.choice(others)), by_id(self._customer()), "test")
+
     def _acknowledge(self) -> AcknowledgeMessages:
         """What the dispatcher did; it waits for the answer, so that a batch holds one of these at most."""
         due = () if self._acknowledged else self._bench.repository.due_messages(self._bench.now, 10)
@@ -529,7 +550,10 @@ EXAMPLES: list[Command] = [
     IssueRedemptionOtp(_SOME),
     CheckRedemption(_SOME, issue_otp=True),
     ReverseRedemption(by_id(1)),
+    ReverseTransfer(1, False, ""),
     IssuePoints(by_id(1), GOLD, 1, Source.GOODWILL),
+    AdjustPoints(by_id(1), GOLD, 1, ""),
+    MergeCustomers(by_id(1), by_id(2), ""),
     CreateCustomer(0, "", "", None, None, None, (), campaign_contact=False),
     EnrolCustomer(by_id(1), GOLD),
     SetCustomerStatus(by_id(1), None, None, ""),

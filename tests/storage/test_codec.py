@@ -73,6 +73,12 @@ RESULTS: dict[str, list[Result]] = {
         out.ReversalResult("v1", 9, NOW, 10, (out.ReversedShare("r1", 5, 3, 2),), LOT_SHARES, 0, (BALANCE,))
     ],
     "IssuePoints": [out.IssueResult(9, lot(ANN, 5, expires_at=None, available_from=NOW, promised=True), (BALANCE,))],
+    "ReverseTransfer": [out.TransferReversalResult(7, 9, NOW, 10, 6, LOT_SHARES, 1, (BALANCE, BALANCE))],
+    "AdjustPoints": [out.AdjustmentResult(9, 10, (SHARE,), LOT_SHARES, 0, (BALANCE,))],
+    "MergeCustomers": [
+        out.MergeResult(customer(BEN), (GOLD, 2), ANN, 9, 10, 2, (BALANCE,)),
+        out.MergeResult(customer(BEN), (), ANN, None, 0, 0, ()),
+    ],
     "CreateCustomer": [out.CustomerResult(customer(ANN, merged_into=BEN, transfers_locked_until=NOW), (GOLD, 2))],
     "EnrolCustomer": [out.CustomerResult(customer(ANN, mobile=None), ())],
     "SetCustomerStatus": [out.CustomerResult(customer(ANN), (GOLD,))],

@@ -88,6 +88,14 @@ class ReverseRedemption(Struct, frozen=True):
     notes: str = ""
 
 
+class ReverseTransfer(Struct, frozen=True):
+    """Take a transfer back. `partial`: what the receiver still has will do, where that is not all."""
+
+    transfer_id: int
+    partial: bool
+    reason: str
+
+
 class Expiry(Struct, frozen=True):
     """Until when issued points can be spent: at most one field is set; none: they never expire."""
 
@@ -110,6 +118,16 @@ class IssuePoints(Struct, frozen=True):
     expiry: Expiry = Expiry()
     transaction_number: str = ""
     notes: str = ""
+
+
+class AdjustPoints(Struct, frozen=True):
+    """Take points away; `category` empty: of every category."""
+
+    customer: Identifier
+    program_id: int
+    points: int
+    reason: str
+    category: str = ""
 
 
 class CreateCustomer(Struct, frozen=True):
@@ -156,6 +174,14 @@ class RecordPurchase(Struct, frozen=True):
     program_id: int
     transaction_number: str
     amount: int
+
+
+class MergeCustomers(Struct, frozen=True):
+    """Merge a customer, the victim, into another."""
+
+    victim: Identifier
+    survivor: Identifier
+    reason: str
 
 
 class CreateProgram(Struct, frozen=True):
@@ -227,12 +253,15 @@ Command = (
     | CheckRedemption
     | IssueRedemptionOtp
     | ReverseRedemption
+    | ReverseTransfer
     | IssuePoints
+    | AdjustPoints
     | CreateCustomer
     | EnrolCustomer
     | SetCustomerStatus
     | SetTransferLock
     | RecordPurchase
+    | MergeCustomers
     | CreateProgram
     | CreateProgramGroup
     | SetPolicy

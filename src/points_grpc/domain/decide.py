@@ -12,8 +12,18 @@ from typing import Any
 from msgspec import Struct
 
 from points_grpc import codes
+from points_grpc.domain import (
+    adjustment,
+    customers,
+    issuance,
+    merging,
+    programs,
+    redemption,
+    reversal,
+    transfer,
+    transfer_reversal,
+)
 from points_grpc.domain import commands as cmd
-from points_grpc.domain import customers, issuance, programs, redemption, reversal, transfer
 from points_grpc.domain.context import Context
 from points_grpc.domain.expiry import book_due
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots
@@ -62,12 +72,15 @@ OPERATIONS: Mapping[type[Any], Operation] = {
         redemption.decide_issue_otp,
     ),
     cmd.ReverseRedemption: Operation(reversal.lookups, reversal.keys, reversal.decide),
+    cmd.ReverseTransfer: Operation(transfer_reversal.lookups, transfer_reversal.keys, transfer_reversal.decide),
     cmd.IssuePoints: Operation(issuance.lookups, issuance.keys, issuance.decide),
+    cmd.AdjustPoints: Operation(adjustment.lookups, adjustment.keys, adjustment.decide),
     cmd.CreateCustomer: Operation(customers.creation_lookups, customers.creation_keys, customers.decide_creation),
     cmd.EnrolCustomer: Operation(customers.change_lookups, customers.change_keys, customers.decide_enrolment),
     cmd.SetCustomerStatus: Operation(customers.change_lookups, customers.change_keys, customers.decide_status),
     cmd.SetTransferLock: Operation(customers.change_lookups, customers.change_keys, customers.decide_lock),
     cmd.RecordPurchase: Operation(customers.change_lookups, customers.change_keys, customers.decide_purchase),
+    cmd.MergeCustomers: Operation(merging.lookups, merging.keys, merging.decide),
     cmd.CreateProgram: Operation(_nothing, _no_keys, programs.decide_program),
     cmd.CreateProgramGroup: Operation(_nothing, _no_keys, programs.decide_group),
     cmd.SetPolicy: Operation(_nothing, _no_keys, programs.decide_policy),

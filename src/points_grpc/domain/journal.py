@@ -25,8 +25,8 @@ class EntryBuilder:
         known = self._balances.get(key)
         if known is None:
             wallet = self._snapshot.wallet(key)
-            assert wallet is not None, "a posting needs a wallet"
-            known = (wallet.version + 1, wallet.current)
+            # A wallet that is not there yet comes into being by an enrolment of the same decision.
+            known = (1, 0) if wallet is None else (wallet.version + 1, wallet.current)
         version, balance = known[0], known[1] + points
         self._balances[key] = (version, balance)
         self._postings.append(

@@ -52,6 +52,28 @@ def draw(
     raise AssertionError("stored totals promise more points than the lots hold")
 
 
+def child_of(parent: Lot, wallet: WalletKey, points: int, *, lot_id: int, transaction_id: int) -> Lot:
+    """A lot for points of another: origin, award time, promise and expiry are the parent's, and so is the root."""
+    return Lot(
+        lot_id=lot_id,
+        customer_id=wallet.customer_id,
+        program_id=wallet.program_id,
+        earning_program_id=parent.earning_program_id,
+        source=parent.source,
+        category=parent.category,
+        points=points,
+        remaining=points,
+        held=0,
+        awarded_at=parent.awarded_at,
+        available_from=parent.available_from if parent.promised else None,
+        promised=parent.promised,
+        expires_at=parent.expires_at,
+        parent_lot_id=parent.lot_id,
+        root_lot_id=parent.root_lot_id,
+        transaction_id=transaction_id,
+    )
+
+
 def shown(shares: Iterable[LotShare]) -> tuple[tuple[LotShare, ...], int]:
     """The lots that an answer shows, and how many it leaves out."""
     all_shares = tuple(shares)

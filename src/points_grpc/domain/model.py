@@ -75,6 +75,9 @@ class Kind(IntEnum):
     REDEMPTION = 3
     REVERSAL = 4
     EXPIRY = 5
+    MERGE = 6
+    ADJUSTMENT = 7
+    TRANSFER_REVERSAL = 8
 
 
 class Account(IntEnum):
@@ -301,6 +304,16 @@ class Redemption(Struct, frozen=True):
     external_reference: str | None
     last_reversed_at: datetime | None
     lots: tuple[RedeemedLot, ...]
+
+
+class MadeTransfer(Struct, frozen=True):
+    """A transfer that was made. Its lots are those that its journal transaction opened."""
+
+    transfer_id: int
+    source_id: int
+    destination_id: int
+    program_id: int
+    points: int
 
 
 class OtpState(StrEnum):

@@ -199,11 +199,47 @@ class ReversalResult(Struct, frozen=True):
     balances: tuple[Balance, ...]
 
 
+class TransferReversalResult(Struct, frozen=True):
+    """A transfer that was taken back. `asked` divides into what was moved and what is short; `lots`: the first 100."""
+
+    transfer_id: int
+    transaction_id: int
+    reversed_at: datetime
+    asked: int
+    moved: int
+    lots: tuple[LotShare, ...]
+    lots_omitted: int
+    balances: tuple[Balance, ...]
+
+
 class IssueResult(Struct, frozen=True):
     """Points that were issued."""
 
     transaction_id: int
     lot: Lot
+    balances: tuple[Balance, ...]
+
+
+class AdjustmentResult(Struct, frozen=True):
+    """Points that were taken away. `lots` holds the first 100."""
+
+    transaction_id: int
+    points: int
+    shares: tuple[ProgramShare, ...]
+    lots: tuple[LotShare, ...]
+    lots_omitted: int
+    balances: tuple[Balance, ...]
+
+
+class MergeResult(Struct, frozen=True):
+    """Two customers that were merged. `transaction_id` is None if there were no points to move."""
+
+    survivor: Customer
+    program_ids: tuple[int, ...]
+    victim_id: int
+    transaction_id: int | None
+    points: int
+    lots: int
     balances: tuple[Balance, ...]
 
 
@@ -251,8 +287,11 @@ Result = (
     | RedemptionResult
     | CheckRedemptionResult
     | ReversalResult
+    | TransferReversalResult
     | IssueResult
+    | AdjustmentResult
     | CustomerResult
+    | MergeResult
     | PurchaseResult
     | ProgramResult
     | GroupResult
@@ -268,12 +307,15 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "CheckRedemption": CheckRedemptionResult,
     "IssueRedemptionOtp": IssueOtpResult,
     "ReverseRedemption": ReversalResult,
+    "ReverseTransfer": TransferReversalResult,
     "IssuePoints": IssueResult,
+    "AdjustPoints": AdjustmentResult,
     "CreateCustomer": CustomerResult,
     "EnrolCustomer": CustomerResult,
     "SetCustomerStatus": CustomerResult,
     "SetTransferLock": CustomerResult,
     "RecordPurchase": PurchaseResult,
+    "MergeCustomers": MergeResult,
     "CreateProgram": ProgramResult,
     "CreateProgramGroup": GroupResult,
     "SetPolicy": PolicyResult,

@@ -2,7 +2,8 @@
 
 Rules of this file: the guards of `judge` stand in the documented order, one a line. Points go back to the lots drawn,
 latest-expiring first; of several redemptions on a bill, newest first. What belongs to a lot that expired meanwhile is
-reported and not credited (877): it is booked from "redeemed" to "expired".
+reported and not credited (877): it is booked from "redeemed" to "expired". What belongs to a customer who was merged
+away meanwhile opens a new lot of the survivor: the lot drawn is history.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from points_grpc.domain.context import Context
 from points_grpc.domain.events import Booked, RedemptionReversed
 from points_grpc.domain.expiry import is_expired
 from points_grpc.domain.journal import EntryBuilder
-from points_grpc.domain.lots import shown
+from points_grpc.domain.lots import child_of, shown
 from points_grpc.domain.model import Account, BucketKey, Customer, Kind, Lot, ProgramBook, Redemption, WalletKey
 from points_grpc.domain.outcome import (
     Accepted,
@@ -51,10 +52,10 @@ def lookups(command: ReverseRedemption) -> Lookups:
 def keys(command: ReverseRedemption, directory: Directory, book: ProgramBook) -> Keys:  # noqa: ARG001 - one signature
     """What a reversal needs loaded. The redemption's customer comes along: another one named is refused (904)."""
     named = frozenset(_redemption_ids(command, directory))
-    owners = {directory.redemptions[one] for one in named if one in directory.redemptions}
+    owners = directory.with_survivors(directory.redemptions[one] for one in named if one in directory.redemptions)
     customer_id = directory.customers.get(command.customer)
     return Keys(
-        customers=frozenset(owners | ({customer_id} if customer_id is not None else set())),
+        customers=owners | ({customer_id} if customer_id is not None else frozenset()),
         redemptions=named,
         external_references=frozenset({command.external_reference} if command.external_reference else ()),
         transaction_numbers=frozenset({command.transaction_number} if command.transaction_number else ()),
@@ -72,18 +73,25 @@ def decide(command: ReverseRedemption, context: Context, snapshot: Snapshot) -> 
     transaction_id = context.next_id()
     entry = EntryBuilder(snapshot)
     credited: dict[WalletKey, list[tuple[BucketKey, int]]] = {}
+    given_back: list[LotShare] = []
     for one in plan:
+        lot = one.lot
         if one.expired:
-            entry.system(Account.EXPIRED, one.lot.program_id, one.points)
+            entry.system(Account.EXPIRED, lot.program_id, one.points)
+        elif lot.wallet == one.wallet:
+            entry.post(lot.wallet, lot.lot_id, one.points)
         else:
-            entry.post(one.lot.wallet, one.lot.lot_id, one.points)
-            bucket = BucketKey(one.lot.earning_program_id, one.lot.source, one.lot.category)
-            credited.setdefault(one.lot.wallet, []).append((bucket, one.points))
-        entry.system(Account.REDEEMED, one.lot.program_id, -one.points)
+            lot = child_of(lot, one.wallet, one.points, lot_id=context.next_id(), transaction_id=transaction_id)
+            entry.open(lot)
+        entry.system(Account.REDEEMED, lot.program_id, -one.points)
+        if not one.expired:
+            bucket = BucketKey(lot.earning_program_id, lot.source, lot.category)
+            credited.setdefault(one.wallet, []).append((bucket, one.points))
+            given_back.append(LotShare(lot.lot_id, lot.earning_program_id, one.points, lot.expires_at))
     booked = entry.build(
         transaction_id=transaction_id,
         kind=Kind.REVERSAL,
-        customer_id=case.owner.customer_id,
+        customer_id=case.survivor.customer_id,
         program_id=program.program_id,
         points=asked,
         context=context,
@@ -92,11 +100,7 @@ def decide(command: ReverseRedemption, context: Context, snapshot: Snapshot) -> 
         transaction_number=command.transaction_number or None,
     )
     reversed_redemptions = [_reversed(redemption, plan, snapshot) for redemption in case.redemptions]
-    lots, omitted = shown(
-        LotShare(one.lot.lot_id, one.lot.earning_program_id, one.points, one.lot.expires_at)
-        for one in plan
-        if not one.expired
-    )
+    lots, omitted = shown(given_back)
     result = ReversalResult(
         reversal_id=f"v{redemption_id_of(transaction_id)[1:]}",
         transaction_id=transaction_id,
@@ -134,6 +138,11 @@ class Case:
         """The customer named; known once `customer_is_the_redeemer` has passed."""
         assert self.customer is not None
         return self.customer
+
+    @property
+    def survivor(self) -> Customer:
+        """Who is credited: the customer named, or whoever that one was merged into."""
+        return self.snapshot.survivor(self.owner.customer_id)
 
     @property
     def reversible(self) -> int:
@@ -205,15 +214,16 @@ def customer_is_known(case: Case) -> Refused | None:
 
 
 def customer_is_the_redeemer(case: Case) -> Refused | None:
-    """904: the customer named is not the customer of the redemption."""
-    if any(redemption.customer_id != case.owner.customer_id for redemption in case.redemptions):
-        return Refused(codes.INVALID_CUSTOMER_DETAILS, field="customer_identifier")
+    """904: the customer named is neither that of the redemption nor one into whom that one was merged."""
+    for redemption in case.redemptions:
+        if all(one.customer_id != case.owner.customer_id for one in case.snapshot.lineage(redemption.customer_id)):
+            return Refused(codes.INVALID_CUSTOMER_DETAILS, field="customer_identifier")
     return None
 
 
 def customer_is_no_fraud(case: Case) -> Refused | None:
     """820: the customer is marked as a fraud, by fraud status or label."""
-    if status.is_fraud(case.owner, case.config) or status.label_bars(case.owner, case.config):
+    if status.is_fraud(case.survivor, case.config) or status.label_bars(case.survivor, case.config):
         return Refused(codes.CUSTOMER_FRAUD_OPERATION_BLOCKED)
     return None
 
@@ -253,10 +263,11 @@ def points_are_left(case: Case) -> Refused | None:
 
 
 class _Back(Struct, frozen=True):
-    """Points to give back to a lot; expired ones are not credited."""
+    """Points to give back to a lot; expired ones are not credited. `wallet`: the lot's, or that of the survivor."""
 
     redemption_id: str
     lot: Lot
+    wallet: WalletKey
     points: int
     expired: bool
 
@@ -292,7 +303,13 @@ def _plan(case: Case, asked: int) -> Iterable[_Back]:
                 return
             points = min(one.points - one.reversed, left)
             left -= points
-            yield _Back(redemption.redemption_id, lot, points, is_expired(lot, case.snapshot.now))
+            wallet = _wallet_now(case.snapshot, lot.wallet)
+            yield _Back(redemption.redemption_id, lot, wallet, points, is_expired(lot, case.snapshot.now))
+
+
+def _wallet_now(snapshot: Snapshot, key: WalletKey) -> WalletKey:
+    """Where the points of a wallet are now: there, or with whoever its customer was merged into."""
+    return WalletKey(snapshot.survivor(key.customer_id).customer_id, key.program_id)
 
 
 def _reversed(
@@ -316,7 +333,9 @@ def _balances(
 ) -> tuple[Balance, ...]:
     """The wallets as the reversal leaves them; one in which all shares expired keeps its version."""
     touched = dict.fromkeys(
-        WalletKey(lot.customer_id, lot.program_id) for redemption in case.redemptions for lot in redemption.lots
+        _wallet_now(case.snapshot, WalletKey(lot.customer_id, lot.program_id))
+        for redemption in case.redemptions
+        for lot in redemption.lots
     )
     balances = []
     for key in touched:

@@ -25,7 +25,9 @@ from points_grpc.domain.model import (
     Customer,
     Identifier,
     IdentifierType,
+    Kind,
     Lot,
+    MadeTransfer,
     OrgConfig,
     Otp,
     OtpAction,
@@ -40,6 +42,10 @@ from points_grpc.domain.policy import Direction
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """Stands for "never expires" where lots are compared."""
+
+OFFSPRING = frozenset({Kind.REVERSAL, Kind.MERGE, Kind.TRANSFER_REVERSAL})
+"""What opens lots with a parent, transfers apart: the last one gives points back to whoever sent them, by the others
+they stay with the customer, or with whoever that one was merged into."""
 
 SpendingKey = tuple[datetime, datetime, int]
 
@@ -73,15 +79,31 @@ class Lookups(Struct, frozen=True):
     redemption_ids: tuple[str, ...] = ()
     external_references: tuple[str, ...] = ()
     transaction_numbers: tuple[str, ...] = ()
+    transfer_ids: tuple[int, ...] = ()
 
 
 class Directory(Struct, frozen=True):
-    """What the names resolved to; an absent key means that there is no such thing."""
+    """What the names resolved to; an absent key means that there is no such thing.
+
+    `survivors` says into whom those were merged whom a redemption or a transfer names, and these in turn.
+    """
 
     customers: Mapping[Identifier, int]
     redemptions: Mapping[str, int]
     by_external_reference: Mapping[str, str]
     by_transaction_number: Mapping[str, tuple[str, ...]]
+    transfers: Mapping[int, MadeTransfer] = {}
+    survivors: Mapping[int, int] = {}
+
+    def with_survivors(self, customer_ids: Iterable[int]) -> frozenset[int]:
+        """Customers whom a redemption or a transfer names, and whoever they were merged into."""
+        found: set[int] = set()
+        for customer_id in customer_ids:
+            one: int | None = customer_id
+            while one is not None:
+                found.add(one)
+                one = self.survivors.get(one)
+        return frozenset(found)
 
 
 class Keys(Struct, frozen=True):
@@ -99,6 +121,7 @@ class Keys(Struct, frozen=True):
     external_references: frozenset[str] = frozenset()
     transaction_numbers: frozenset[str] = frozenset()
     duplicates: frozenset[tuple[DuplicateKey, int]] = frozenset()
+    transfers: frozenset[int] = frozenset()
 
     @staticmethod
     def union(parts: Iterable[Keys]) -> Keys:
@@ -113,6 +136,7 @@ class Keys(Struct, frozen=True):
             external_references=frozenset().union(*(part.external_references for part in all_parts)),
             transaction_numbers=frozenset().union(*(part.transaction_numbers for part in all_parts)),
             duplicates=frozenset().union(*(part.duplicates for part in all_parts)),
+            transfers=frozenset().union(*(part.transfers for part in all_parts)),
         )
 
 
@@ -128,7 +152,9 @@ class Loaded(Struct, frozen=True):
 
     `lots` also has an entry for every wallet of a declared customer that is due (`due_at` <= now), so that a touch can
     book. `promised` holds, for those, every promised lot. `redeemed_lots` holds the lots of the declared redemptions.
-    `velocity` maps a wallet to (direction, day) -> (points, transfers) of the last 30 days.
+    `velocity` maps a wallet to (direction, day) -> (points, transfers) of the last 30 days. `transfer_lots` holds the
+    lots that the declared transfers drew and opened, and what `OFFSPRING` made of the latter; `offspring` says of a lot
+    which of those were drawn from it, and by what.
     """
 
     now: datetime
@@ -148,6 +174,8 @@ class Loaded(Struct, frozen=True):
     external_references: Mapping[str, str]
     purchases: Mapping[str, Purchase]
     recent_transfers: Mapping[DuplicateKey, datetime]
+    transfer_lots: Mapping[int, Lot] = {}
+    offspring: Mapping[int, tuple[tuple[int, Kind], ...]] = {}
 
 
 @dataclass(slots=True)
@@ -190,7 +218,8 @@ class Snapshot:
         for key in loaded.wallets:
             self._wallets_of.setdefault(key.customer_id, []).append(key)
         self._buckets = {key: dict(buckets) for key, buckets in loaded.buckets.items()}
-        self._lots: dict[int, Lot] = dict(loaded.redeemed_lots)
+        self._lots: dict[int, Lot] = {**loaded.redeemed_lots, **loaded.transfer_lots}
+        self._offspring = {lot_id: list(found) for lot_id, found in loaded.offspring.items()}
         self._windows: dict[WalletKey, _Window] = {}
         for key, rows in loaded.lots.items():
             self._windows[key] = _Window(rows)
@@ -234,6 +263,17 @@ class Snapshot:
             return self._customers[customer_id]
         except KeyError:
             raise NotLoaded("customer") from None
+
+    def lineage(self, customer_id: int) -> Sequence[Customer]:
+        """The customer, and whoever it was merged into: last the one who lives on."""
+        found = [self.customer(customer_id)]
+        while (survivor_id := found[-1].merged_into) is not None:
+            found.append(self.customer(survivor_id))
+        return found
+
+    def survivor(self, customer_id: int) -> Customer:
+        """Who lives on for a customer: mostly that one."""
+        return self.lineage(customer_id)[-1]
 
     def wallet(self, key: WalletKey) -> Wallet | None:
         """A wallet of a loaded customer; None if there is none."""
@@ -323,6 +363,21 @@ class Snapshot:
             raise NotLoaded("transaction number")
         return self._by_transaction_number.get(number, ())
 
+    def transfer(self, transfer_id: int) -> MadeTransfer | None:
+        """A transfer by id, or None."""
+        if transfer_id not in self._loaded.keys.transfers:
+            raise NotLoaded("transfer")
+        return self._loaded.directory.transfers.get(transfer_id)
+
+    def lots_of_transfer(self, transfer_id: int) -> Sequence[Lot]:
+        """The lots that a transfer opened, as they are now."""
+        opened = [lot.lot_id for lot in self._loaded.transfer_lots.values() if lot.transaction_id == transfer_id]
+        return [self._lots[lot_id] for lot_id in sorted(opened)]
+
+    def offspring(self, lot_id: int) -> Sequence[tuple[Lot, Kind]]:
+        """The lots drawn from a lot of a transfer, other transfers apart, and what drew them."""
+        return [(self._lots[child_id], kind) for child_id, kind in self._offspring.get(lot_id, ())]
+
     def purchase(self, number: str) -> Purchase | None:
         """What is known of a bill."""
         if number not in self._loaded.keys.transaction_numbers:
@@ -356,6 +411,8 @@ class Snapshot:
             self._show_in_window(lot)
             if lot.promised and lot.wallet in self._promised:
                 self._promised[lot.wallet][lot.lot_id] = lot
+            if lot.parent_lot_id is not None and entry.kind in OFFSPRING:
+                self._offspring.setdefault(lot.parent_lot_id, []).append((lot.lot_id, entry.kind))
         for posting in entry.postings:
             if posting.account is not Account.WALLET:
                 continue
@@ -388,7 +445,7 @@ class Snapshot:
                     due_at=_earlier(wallet.due_at, due_at_of(lot)) if gained else wallet.due_at,
                 )
             )
-        if entry.counterparty_id is not None:
+        if entry.kind is Kind.TRANSFER and entry.counterparty_id is not None:
             key_of_equal = DuplicateKey(entry.customer_id, entry.counterparty_id, entry.program_id, entry.points)
             self._recent_transfers[key_of_equal] = entry.created_at
 

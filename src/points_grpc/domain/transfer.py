@@ -35,14 +35,13 @@ from points_grpc.domain.configuration import (
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import Booked, Event, LifetimeRaised, VelocityCounted
 from points_grpc.domain.journal import EntryBuilder
-from points_grpc.domain.lots import Draw, draw
+from points_grpc.domain.lots import Draw, child_of, draw
 from points_grpc.domain.model import (
     Account,
     BucketKey,
     Customer,
     JournalEntry,
     Kind,
-    Lot,
     OtpAction,
     Program,
     ProgramBook,
@@ -527,7 +526,7 @@ def _book(case: Case, plan: Plan, context: Context, transfer_id: int) -> tuple[J
         entry.post(one.lot.wallet, one.lot.lot_id, -one.points)
         taken.setdefault(one.lot.wallet, []).append((bucket_of(one), -one.points))
     for one in plan.draws:
-        entry.open(_received(one, credited, context.next_id(), transfer_id))
+        entry.open(child_of(one.lot, credited, one.points, lot_id=context.next_id(), transaction_id=transfer_id))
         if one.lot.program_id != credited.program_id:
             entry.system(Account.CLEARING, one.lot.program_id, one.points)
             entry.system(Account.CLEARING, credited.program_id, -one.points)
@@ -548,29 +547,6 @@ def _book(case: Case, plan: Plan, context: Context, transfer_id: int) -> tuple[J
         policy_revision=case.ruling.policy.revision,
     )
     return booked, tuple(balances)
-
-
-def _received(one: Draw, credited: WalletKey, lot_id: int, transfer_id: int) -> Lot:
-    """The receiver's lot: origin, award time and expiry are those of the lot drawn."""
-    lot = one.lot
-    return Lot(
-        lot_id=lot_id,
-        customer_id=credited.customer_id,
-        program_id=credited.program_id,
-        earning_program_id=lot.earning_program_id,
-        source=lot.source,
-        category=lot.category,
-        points=one.points,
-        remaining=one.points,
-        held=0,
-        awarded_at=lot.awarded_at,
-        available_from=None,
-        promised=False,
-        expires_at=lot.expires_at,
-        parent_lot_id=lot.lot_id,
-        root_lot_id=lot.root_lot_id,
-        transaction_id=transfer_id,
-    )
 
 
 def _counted(case: Case) -> Iterable[Event]:

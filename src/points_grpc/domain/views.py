@@ -6,8 +6,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from points_grpc.domain.model import JournalEntry
-from points_grpc.domain.outcome import Balance
+from points_grpc.domain.model import JournalEntry, Kind, Lot
+from points_grpc.domain.outcome import Balance, ProgramShare
 
 
 class WalletView(Struct, frozen=True):
@@ -30,3 +30,37 @@ class JournalRow(Struct, frozen=True):
     entry: JournalEntry
     stream: int
     position: int
+
+
+class TransferView(Struct, frozen=True):
+    """A transfer as one customer sees it: `given`, or received. `shares` are those of the answer when it was made."""
+
+    transfer_id: int
+    source_id: int
+    destination_id: int
+    program_id: int
+    points: int
+    made_at: datetime
+    notes: str
+    shares: tuple[ProgramShare, ...]
+    given: bool
+
+
+class TracedLot(Struct, frozen=True):
+    """A lot, and what opened it when."""
+
+    lot: Lot
+    kind: Kind
+    opened_at: datetime
+
+
+class LotTrace(Struct, frozen=True):
+    """Where a lot came from (nearest first) and what was drawn from it (generation by generation).
+
+    `omitted` counts the lots that were left out, up to a limit.
+    """
+
+    lot: TracedLot
+    ancestors: tuple[TracedLot, ...]
+    descendants: tuple[TracedLot, ...]
+    omitted: int

@@ -27,6 +27,7 @@ LOTS_PAGE = 100
 LOTS_PAGE_MAX = 1000
 TRANSACTIONS_PAGE = 50
 TRANSACTIONS_PAGE_MAX = 200
+TRACED_LOTS_MAX = 1000
 WHOLE_LIST_PAGE_MAX = 1000
 """For lists that come in one page."""
 
@@ -164,6 +165,55 @@ class Answers:
         transaction = None if row is None else _journal_transaction(row)
         return response(state=response.ACCEPTED, transaction=transaction, operation=record.operation)
 
+    async def list_transfers(
+        self, request: wallet_service_pb2.ListTransfersRequest, caller: Caller
+    ) -> wallet_service_pb2.ListTransfersResponse | Refused:
+        """ListTransfers: of all programs where none is named, and one that is unknown has none."""
+        shape = self._shape(caller)
+        size = _page_size(request, shape, default=TRANSACTIONS_PAGE, size_max=TRANSACTIONS_PAGE_MAX)
+        shape.whole("program_id", request.program_id, 0, INT64_MAX)
+        customer = await self._customer(request, shape, caller)
+        if isinstance(customer, Refused):
+            return customer
+        before = 0
+        if request.page_token:
+            position = self._pages.position(caller, request, request.page_token)
+            if position is None or len(position) != _TRANSACTION_POSITION.size:
+                return _PAGE_TOKEN_INVALID
+            (before,) = _TRANSACTION_POSITION.unpack(position)
+        found = await self._reads.transfers(
+            caller.org_id, customer[0].customer_id, program_id=request.program_id, before=before, limit=size + 1
+        )
+        page, last = _page(found, size)
+        book = await self._reads.program_book(caller.org_id)
+        customer_ids = {customer_id for one in page for customer_id in (one.source_id, one.destination_id)}
+        parties = await self._reads.parties(caller.org_id, customer_ids)
+        position = _TRANSACTION_POSITION.pack(last.transfer_id) if last else b""
+        return wallet_service_pb2.ListTransfersResponse(
+            transfers=[render.transfer(one, parties, book.programs[one.program_id].name) for one in page],
+            next_page_token=self._pages.token(caller, request, position) if last else "",
+        )
+
+    async def trace_lot(
+        self, request: wallet_service_pb2.TraceLotRequest, caller: Caller
+    ) -> wallet_service_pb2.TraceLotResponse | Refused:
+        """TraceLot."""
+        shape = self._shape(caller)
+        shape.whole("lot_id", request.lot_id, 1, INT64_MAX)
+        shape.whole("lots_max", request.lots_max, 0, TRACED_LOTS_MAX)
+        if refused := shape.refusal():
+            return refused
+        limit = request.lots_max or TRACED_LOTS_MAX
+        found = await self._reads.trace(caller.org_id, request.lot_id, limit=limit, now=self._clock())
+        if found is None:
+            return _not_found("Lot", "lot_id")
+        return wallet_service_pb2.TraceLotResponse(
+            lot=render.traced_lot(found.lot),
+            ancestors=[render.traced_lot(one) for one in found.ancestors],
+            descendants=[render.traced_lot(one) for one in found.descendants],
+            omitted=found.omitted,
+        )
+
     # -- CustomerService
 
     async def get_customer(
@@ -237,6 +287,7 @@ class Answers:
             | wallet_service_pb2.GetWalletRequest
             | wallet_service_pb2.ListLotsRequest
             | wallet_service_pb2.ListTransactionsRequest
+            | wallet_service_pb2.ListTransfersRequest
         ),
         shape: Shape,
         caller: Caller,

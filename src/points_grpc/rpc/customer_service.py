@@ -53,3 +53,9 @@ class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
         return await self._desk.command(
             request, context, parse.record_purchase, render.record_purchase, pb.RecordPurchaseResponse
         )
+
+    async def MergeCustomers(self, request: pb.MergeCustomersRequest, context: Context) -> pb.MergeCustomersResponse:
+        """Merges two customers."""
+        return await self._desk.command(
+            request, context, parse.merge_customers, render.merge_customers, pb.MergeCustomersResponse
+        )

@@ -21,3 +21,9 @@ class IssuanceServicer(issuance_service_pb2_grpc.IssuanceServiceServicer):
         return await self._desk.command(
             request, context, parse.issue_points, render.issue_points, pb.IssuePointsResponse
         )
+
+    async def AdjustPoints(self, request: pb.AdjustPointsRequest, context: Context) -> pb.AdjustPointsResponse:
+        """Takes points away."""
+        return await self._desk.command(
+            request, context, parse.adjust_points, render.adjust_points, pb.AdjustPointsResponse
+        )

@@ -222,6 +222,18 @@ def reverse_redemption(request: points_service_pb2.ReverseRedemptionRequest, sha
     )
 
 
+@reads(TRANSFER)
+def reverse_transfer(request: points_service_pb2.ReverseTransferRequest, shape: Shape) -> c.ReverseTransfer:
+    """ReverseTransfer."""
+    types = points_service_pb2.ReverseTransferRequest
+    shortfall = shape.member("shortfall", request.shortfall, (types.FAIL, types.UP_TO_AVAILABLE), required=True)
+    return c.ReverseTransfer(
+        transfer_id=shape.whole("transfer_id", request.transfer_id, 1, INT64_MAX),
+        partial=shortfall == types.UP_TO_AVAILABLE,
+        reason=shape.text("reason", request.reason, NOTES_LENGTH_MAX, required=True),
+    )
+
+
 # -- IssuanceService
 
 
@@ -243,6 +255,18 @@ def issue_points(request: issuance_service_pb2.IssuePointsRequest, shape: Shape)
         expiry=_expiry(request, shape),
         transaction_number=shape.text("transaction_number", request.transaction_number, TRANSACTION_NUMBER_MAX),
         notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
+    )
+
+
+@reads(ISSUE)
+def adjust_points(request: issuance_service_pb2.AdjustPointsRequest, shape: Shape) -> c.AdjustPoints:
+    """AdjustPoints."""
+    return c.AdjustPoints(
+        customer=shape.identifier(request, "customer_identifier", request.customer_identifier),
+        program_id=request.program_id,
+        points=shape.points("points", request.points),
+        reason=shape.text("reason", request.reason, NOTES_LENGTH_MAX, required=True),
+        category=shape.text("category", request.category, CATEGORY_LENGTH_MAX),
     )
 
 
@@ -313,6 +337,17 @@ def record_purchase(request: customer_service_pb2.RecordPurchaseRequest, shape: 
         program_id=request.program_id,
         transaction_number=request.transaction_number,
         amount=shape.whole("amount_minor_units", request.amount_minor_units, 0, POINTS_MAX),
+    )
+
+
+@reads(SERVICE)
+def merge_customers(request: customer_service_pb2.MergeCustomersRequest, shape: Shape) -> c.MergeCustomers:
+    """MergeCustomers."""
+    victim, survivor = request.victim_customer_identifier, request.survivor_customer_identifier
+    return c.MergeCustomers(
+        victim=shape.identifier(request, "victim_customer_identifier", victim),
+        survivor=shape.identifier(request, "survivor_customer_identifier", survivor),
+        reason=shape.text("reason", request.reason, NOTES_LENGTH_MAX, required=True),
     )
 
 

@@ -63,3 +63,9 @@ class PointsServicer(points_service_pb2_grpc.PointsServiceServicer):
         return await self._desk.command(
             request, context, parse.reverse_redemption, render.reverse_redemption, pb.ReverseRedemptionResponse
         )
+
+    async def ReverseTransfer(self, request: pb.ReverseTransferRequest, context: Context) -> pb.ReverseTransferResponse:
+        """Takes a transfer back."""
+        return await self._desk.command(
+            request, context, parse.reverse_transfer, render.reverse_transfer, pb.ReverseTransferResponse
+        )

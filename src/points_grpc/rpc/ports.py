@@ -14,7 +14,7 @@ from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
 from points_grpc.rpc.call import Caller
 from points_grpc.service.ports import RequestRecord
 
@@ -68,6 +68,16 @@ class Reads(Protocol):
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
     ) -> Sequence[JournalRow]:
         """Journal transactions that touched a customer, newest first."""
+        ...
+
+    async def transfers(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[TransferView]:
+        """The transfers of a customer and of those merged into that one, newest first; bounds as of `transactions`."""
+        ...
+
+    async def trace(self, org_id: int, lot_id: int, *, limit: int, now: datetime) -> LotTrace | None:
+        """Where a lot came from and what was drawn from it, so many lots at most; None if there is no such lot."""
         ...
 
     async def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:

@@ -5,7 +5,7 @@ Nothing is decided here and nothing is looked up: what an answer shows stands in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from points_grpc import codes
 from points_grpc.domain import model
 from points_grpc.domain import outcome as o
+from points_grpc.domain.views import TracedLot, TransferView
 from points_grpc.rpc.render_policy import policy as render_policy
 from points_grpc.rpc.status_items import status_item, warning_items
 from points_grpc.v1 import (
@@ -22,6 +23,7 @@ from points_grpc.v1 import (
     issuance_service_pb2,
     points_service_pb2,
     program_service_pb2,
+    wallet_service_pb2,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,8 +73,8 @@ def transfer_points(settled: o.Settled) -> points_service_pb2.TransferPointsResp
         points_transferred=sum(share.deducted for share in result.shares),
         transfer_id=result.transfer_id,
         transfer_type=points_service_pb2.PointsTransfer.DEDUCTION,
-        transferred_from=_party(settled, result.source_id),
-        transferred_to=_party(settled, result.destination_id),
+        transferred_from=_party(settled.parties, result.source_id),
+        transferred_to=_party(settled.parties, result.destination_id),
         notes=result.notes,
         program_name=settled.program_name,
         points_transfer_breakup_by_earning_programs=_shares(result.shares),
@@ -168,6 +170,25 @@ def reverse_redemption(settled: o.Settled) -> points_service_pb2.ReverseRedempti
     )
 
 
+def reverse_transfer(settled: o.Settled) -> points_service_pb2.ReverseTransferResponse:
+    """ReverseTransfer."""
+    accepted, result = _result(settled, o.TransferReversalResult)
+    return points_service_pb2.ReverseTransferResponse(
+        transfer_id=result.transfer_id,
+        transaction_id=result.transaction_id,
+        reversed_at=timestamp(result.reversed_at),
+        points_to_be_reversed=result.asked,
+        points_reversed=result.moved,
+        points_short=result.asked - result.moved,
+        lots=_lot_shares(result.lots),
+        lots_omitted=result.lots_omitted,
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
 # -- IssuanceService
 
 
@@ -177,6 +198,22 @@ def issue_points(settled: o.Settled) -> issuance_service_pb2.IssuePointsResponse
     return issuance_service_pb2.IssuePointsResponse(
         transaction_id=result.transaction_id,
         lot=lot(result.lot),
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def adjust_points(settled: o.Settled) -> issuance_service_pb2.AdjustPointsResponse:
+    """AdjustPoints."""
+    accepted, result = _result(settled, o.AdjustmentResult)
+    return issuance_service_pb2.AdjustPointsResponse(
+        transaction_id=result.transaction_id,
+        points=result.points,
+        breakup_by_earning_programs=_shares(result.shares),
+        lots=_lot_shares(result.lots),
+        lots_omitted=result.lots_omitted,
         wallets=balances(result.balances),
         warnings=warning_items(accepted.warnings),
         request_id=settled.request_id,
@@ -232,6 +269,21 @@ def record_purchase(settled: o.Settled) -> customer_service_pb2.RecordPurchaseRe
     _, result = _result(settled, o.PurchaseResult)
     return customer_service_pb2.RecordPurchaseResponse(
         lifetime_purchases=result.lifetime_purchases,
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
+def merge_customers(settled: o.Settled) -> customer_service_pb2.MergeCustomersResponse:
+    """MergeCustomers."""
+    _, result = _result(settled, o.MergeResult)
+    return customer_service_pb2.MergeCustomersResponse(
+        survivor=customer(result.survivor, result.program_ids),
+        victim_customer_id=result.victim_id,
+        transaction_id=result.transaction_id or 0,
+        points_moved=result.points,
+        lots_moved=result.lots,
+        wallets=balances(result.balances),
         request_id=settled.request_id,
         replayed=settled.replayed,
     )
@@ -353,6 +405,37 @@ def customer(given: model.Customer, program_ids: Iterable[int]) -> customer_serv
     )
 
 
+def transfer(
+    given: TransferView, parties: Mapping[int, o.Party], program_name: str
+) -> points_service_pb2.PointsTransfer:
+    """A transfer as one of its parties sees it; names are those of today."""
+    kind = points_service_pb2.PointsTransfer
+    return kind(
+        to_entity_id=given.destination_id,
+        to_entity_type=kind.CUSTOMER,
+        from_entity_id=given.source_id,
+        from_entity_type=kind.CUSTOMER,
+        points_transfer_date=timestamp(given.made_at),
+        points_transferred=given.points,
+        transfer_id=given.transfer_id,
+        transfer_type=kind.DEDUCTION if given.given else kind.ADDITION,
+        transferred_from=_party(parties.values(), given.source_id),
+        transferred_to=_party(parties.values(), given.destination_id),
+        notes=given.notes,
+        program_name=program_name,
+        points_transfer_breakup_by_earning_programs=_shares(given.shares),
+    )
+
+
+def traced_lot(given: TracedLot) -> wallet_service_pb2.TraceLotResponse.Node:
+    """A lot of a trace."""
+    return wallet_service_pb2.TraceLotResponse.Node(
+        lot=lot(given.lot),
+        kind=wallet_service_pb2.JournalTransaction.Kind.ValueType(given.kind),
+        opened_at=timestamp(given.opened_at),
+    )
+
+
 def program(given: model.Program, *, default: bool) -> program_service_pb2.Program:
     """A program."""
     return program_service_pb2.Program(
@@ -407,9 +490,9 @@ def _lot_shares(given: Iterable[o.LotShare]) -> list[common_pb2.LotBreakup]:
     ]
 
 
-def _party(settled: o.Settled, customer_id: int) -> points_service_pb2.PointsTransfer.Party:
+def _party(parties: Iterable[o.Party], customer_id: int) -> points_service_pb2.PointsTransfer.Party:
     """A customer who took part, with the names as they are now."""
-    for one in settled.parties:
+    for one in parties:
         if one.customer_id == customer_id:
             return points_service_pb2.PointsTransfer.Party(
                 user_id=one.customer_id,

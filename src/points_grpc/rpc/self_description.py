@@ -11,7 +11,7 @@ from points_grpc.domain.model import POINTS_MAX
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.references import TRANSACTION_NUMBER_MAX
 from points_grpc.rpc import parse, parse_policy, shape
-from points_grpc.rpc.answers import LOTS_PAGE_MAX, TRANSACTIONS_PAGE_MAX, one_page_only
+from points_grpc.rpc.answers import LOTS_PAGE_MAX, TRACED_LOTS_MAX, TRANSACTIONS_PAGE_MAX, one_page_only
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import Facts, LimitFact
@@ -37,6 +37,7 @@ REQUEST_LIMITS = (
     LimitFact("velocity_limits_max", parse_policy.VELOCITY_LIMITS_MAX, "limits"),
     LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),
     LimitFact("transactions_page_max", TRANSACTIONS_PAGE_MAX, "transactions"),
+    LimitFact("traced_lots_max", TRACED_LOTS_MAX, "lots"),
 )
 """The bounds of requests and answers, which no setting changes."""
 

@@ -34,3 +34,11 @@ class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
     async def GetTransaction(self, request: pb.GetTransactionRequest, context: Context) -> pb.GetTransactionResponse:
         """Reads a journal transaction, or what became of a command."""
         return await self._desk.question(request, context, self._answers.get_transaction, pb.GetTransactionResponse)
+
+    async def ListTransfers(self, request: pb.ListTransfersRequest, context: Context) -> pb.ListTransfersResponse:
+        """Lists transfers."""
+        return await self._desk.question(request, context, self._answers.list_transfers, pb.ListTransfersResponse)
+
+    async def TraceLot(self, request: pb.TraceLotRequest, context: Context) -> pb.TraceLotResponse:
+        """Follows the points of a lot both ways."""
+        return await self._desk.question(request, context, self._answers.trace_lot, pb.TraceLotResponse)

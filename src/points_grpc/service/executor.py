@@ -290,9 +290,17 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
     redemption_ids: dict[str, None] = {}
     external_references: dict[str, None] = {}
     transaction_numbers: dict[str, None] = {}
+    transfer_ids: dict[int, None] = {}
     for part in parts:
         identifiers.update(dict.fromkeys(part.identifiers))
         redemption_ids.update(dict.fromkeys(part.redemption_ids))
         external_references.update(dict.fromkeys(part.external_references))
         transaction_numbers.update(dict.fromkeys(part.transaction_numbers))
-    return Lookups(tuple(identifiers), tuple(redemption_ids), tuple(external_references), tuple(transaction_numbers))
+        transfer_ids.update(dict.fromkeys(part.transfer_ids))
+    return Lookups(
+        tuple(identifiers),
+        tuple(redemption_ids),
+        tuple(external_references),
+        tuple(transaction_numbers),
+        tuple(transfer_ids),
+    )

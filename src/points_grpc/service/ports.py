@@ -17,7 +17,7 @@ from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConf
 from points_grpc.domain.outcome import Outcome, Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
 
 
 class StorageUnavailable(Exception):
@@ -168,8 +168,19 @@ class Queries(Protocol):
     ) -> Sequence[JournalRow]:
         """Journal transactions that touched a customer, newest first, with the postings of that customer.
 
+        Customers who were merged into that one are read along.
         `program_id` 0: of all programs; `before` 0: from the newest on, else those with a lower id.
         """
+        ...
+
+    def transfers(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[TransferView]:
+        """The transfers of a customer and of those merged into that one, newest first; bounds as of `transactions`."""
+        ...
+
+    def trace(self, org_id: int, lot_id: int, *, limit: int, now: datetime) -> LotTrace | None:
+        """Where a lot came from and what was drawn from it, so many lots at most; None if there is no such lot."""
         ...
 
     def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:

@@ -16,7 +16,7 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
 from points_grpc.service.ports import Queries, RequestRecord, StorageUnavailable
 
 _P = ParamSpec("_P")
@@ -106,6 +106,18 @@ class PooledQueries:
         return await self._run(
             self._queries.transactions, org_id, customer_id, program_id=program_id, before=before, limit=limit
         )
+
+    async def transfers(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[TransferView]:
+        """The transfers of a customer, newest first."""
+        return await self._run(
+            self._queries.transfers, org_id, customer_id, program_id=program_id, before=before, limit=limit
+        )
+
+    async def trace(self, org_id: int, lot_id: int, *, limit: int, now: datetime) -> LotTrace | None:
+        """Where a lot came from and what was drawn from it."""
+        return await self._run(self._queries.trace, org_id, lot_id, limit=limit, now=now)
 
     async def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:
         """A journal transaction with all postings."""

@@ -15,7 +15,9 @@ from points_grpc.domain.model import (
     Customer,
     Identifier,
     IdentifierType,
+    Kind,
     Lot,
+    MadeTransfer,
     Otp,
     OtpAction,
     OtpCounter,
@@ -115,7 +117,25 @@ class Reader:
         ):
             by_number[number] = (*by_number.get(number, ()), redemption_id)
             redemptions[redemption_id] = customer_id
-        return Directory(self._identified(lookups.identifiers), redemptions, by_reference, by_number)
+        transfers = {
+            row[0]: rows.made_transfer(row) for row in self._by_values(sql.TRANSFERS_BY_ID, lookups.transfer_ids)
+        }
+        customers = self._identified(lookups.identifiers)
+        parties = {one for made in transfers.values() for one in (made.source_id, made.destination_id)}
+        survivors = self._survivors(parties.union(redemptions.values()))
+        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors)
+
+    def _survivors(self, customer_ids: Collection[int]) -> dict[int, int]:
+        """Into whom customers were merged, and these in turn."""
+        found: dict[int, int] = {}
+        asked = customer_ids
+        while asked:
+            self._read_customers(asked)
+            known = (self._customers[one] for one in asked if one in self._customers)
+            merged = {one.customer_id: one.merged_into for one in known if one.merged_into is not None}
+            found |= merged
+            asked = set(merged.values())
+        return found
 
     def customer(self, customer_id: int) -> Customer:
         """A customer that was resolved."""
@@ -159,6 +179,9 @@ class Reader:
         due = [key for key, wallet in wallets.items() if wallet.due_at is not None and wallet.due_at <= now]
         drawn = {key for key in keys.draws if key in wallets}
         redemptions = self._redemptions(keys.redemptions)
+        transfer_lots, offspring = self._transfer_lots(
+            [made for one in keys.transfers if (made := directory.transfers.get(one))]
+        )
         otp_customers = {customer_id for customer_id, _ in keys.otps}
         return Loaded(
             now=now,
@@ -178,6 +201,8 @@ class Reader:
             external_references=self._external_references(keys.external_references, directory),
             purchases={row[0]: rows.purchase(row) for row in self._by_values(sql.PURCHASES, keys.transaction_numbers)},
             recent_transfers=self._recent_transfers(keys.duplicates, now),
+            transfer_lots=transfer_lots,
+            offspring=offspring,
         )
 
     def _wallets(self, customers: Mapping[int, Customer]) -> dict[WalletKey, Wallet]:
@@ -234,6 +259,28 @@ class Reader:
         lot_ids = {lot.lot_id for redemption in redemptions.values() for lot in redemption.lots}
         found = (rows.lot(row) for row in self._by_values(sql.LOTS_BY_ID, lot_ids))
         return {lot.lot_id: lot for lot in found}
+
+    def _transfer_lots(
+        self, transfers: Collection[MadeTransfer]
+    ) -> tuple[dict[int, Lot], dict[int, tuple[tuple[int, Kind], ...]]]:
+        """What transfers drew and opened; and what became of the latter without another transfer."""
+        if not transfers:
+            return {}, {}
+        bound = bind_values([made.transfer_id for made in transfers])
+        drawn = self._driver.query(sql.LOTS_OF_TRANSACTIONS, (self._org_id, self._org_id, bound))
+        found = {lot.lot_id: lot for lot in map(rows.lot, drawn)}
+        transfer_ids = {made.transfer_id for made in transfers}
+        asked = {lot.lot_id for lot in found.values() if lot.transaction_id in transfer_ids}
+        offspring: dict[int, tuple[tuple[int, Kind], ...]] = {}
+        while asked:
+            children = [(Kind(row[0]), rows.lot(row[1:])) for row in self._by_values(sql.OFFSPRING, asked)]
+            for kind, lot in children:
+                assert lot.parent_lot_id is not None
+                found[lot.lot_id] = lot
+                known = offspring.get(lot.parent_lot_id, ())
+                offspring[lot.parent_lot_id] = (*known, (lot.lot_id, kind))
+            asked = {lot.lot_id for kind, lot in children if kind is not Kind.TRANSFER_REVERSAL}
+        return found, offspring
 
     def _otps(self, customer_ids: Collection[int]) -> dict[tuple[int, OtpAction], tuple[Otp, ...]]:
         found: dict[tuple[int, OtpAction], tuple[Otp, ...]] = {}

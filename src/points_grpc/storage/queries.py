@@ -17,15 +17,16 @@ from points_grpc.domain.model import (
     Customer,
     Identifier,
     JournalEntry,
+    Kind,
     Lot,
     Posting,
     ProgramBook,
     WalletKey,
 )
-from points_grpc.domain.outcome import Balance, Party
+from points_grpc.domain.outcome import Accepted, Balance, Party, ProgramShare, TransferResult
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Lookups
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import JournalRow, LotTrace, TracedLot, TransferView, WalletView
 from points_grpc.service.ports import RequestRecord
 from points_grpc.storage import rows, sqlite
 from points_grpc.storage import statements as sql
@@ -34,12 +35,15 @@ from points_grpc.storage.driver import Driver, Row, Statement
 from points_grpc.storage.engine import Database
 from points_grpc.storage.load import Books, Reader
 from points_grpc.storage.repository import reading
-from points_grpc.storage.schema import balances, lots, policies, postings, transactions, wallets
+from points_grpc.storage.schema import balances, customers, lots, policies, postings, transactions, wallets
 from points_grpc.storage.statements import columns, compiled
 from points_grpc.storage.times import NEVER, expiry_to_micros, from_micros, to_micros
 
 EXPIRIES_MAX = 100
 """How many instants of expiry a wallet shows."""
+
+TRACED_MAX = 10_000
+"""How many lots a trace counts; it shows fewer."""
 
 _LOWEST = -(2**63)
 _HIGHEST = 2**63 - 1
@@ -96,16 +100,43 @@ class SqlQueries:
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
     ) -> Sequence[JournalRow]:
         """Journal transactions that touched a customer, newest first, with the postings of that customer."""
-        upper = before or _HIGHEST
+        statement = _TOUCHED_IN_PROGRAM if program_id else _TOUCHED
+        program = (program_id,) if program_id else ()
         with reading(self._database) as driver:
-            if program_id:
-                ids = driver.query(_TOUCHED_IN_PROGRAM, (org_id, customer_id, upper, program_id, limit))
-            else:
-                ids = driver.query(_TOUCHED, (org_id, customer_id, upper, limit))
-            bound = sqlite.bind_values([one for (one,) in ids])
+            merged = _with_victims(driver, org_id, customer_id)
+            ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit)
+            bound = sqlite.bind_values(ids)
             entries = driver.query(_TRANSACTIONS, (org_id, bound))
-            changed = driver.query(_POSTINGS_OF_CUSTOMER, (org_id, customer_id, bound))
+            changed = driver.query(_POSTINGS_OF_CUSTOMERS, (org_id, sqlite.bind_values(merged), bound))
         return _journal_rows(entries, changed)
+
+    def transfers(
+        self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
+    ) -> Sequence[TransferView]:
+        """The transfers of a customer, newest first; what they took is told by the answers that were recorded."""
+        statement = _TRANSFERRED_IN_PROGRAM if program_id else _TRANSFERRED
+        program = (program_id,) if program_id else ()
+        with reading(self._database) as driver:
+            merged = _with_victims(driver, org_id, customer_id)
+            ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit)
+            found = driver.query(_TRANSACTIONS, (org_id, sqlite.bind_values(ids)))
+            entries = [rows.entry(row, ())[0] for row in found]
+            records = Reader(driver, org_id).recorded([one.request_id for one in entries])
+        return [_transfer_view(one, records, merged) for one in entries]
+
+    def trace(self, org_id: int, lot_id: int, *, limit: int, now: datetime) -> LotTrace | None:
+        """A lot with its origin and its offspring: the nearest are shown, the others counted."""
+        with reading(self._database) as driver:
+            found = driver.query(_TRACED, (org_id, sqlite.bind_values([lot_id])))
+            if not found:
+                return None
+            start = _traced(found[0], now)
+            ancestors = _ancestors(driver, org_id, start, now)
+            shown_above = ancestors[: limit - 1]
+            room = limit - 1 - len(shown_above)
+            descendants, count = _descendants(driver, org_id, lot_id, TRACED_MAX - 1 - len(ancestors), room, now)
+        omitted = len(ancestors) - len(shown_above) + count - len(descendants)
+        return LotTrace(start, tuple(shown_above), tuple(descendants), omitted)
 
     def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:
         """A journal transaction with all postings."""
@@ -136,6 +167,85 @@ class SqlQueries:
         """The names of customers."""
         with reading(self._database) as driver:
             return Reader(driver, org_id).parties(customer_ids)
+
+
+def _with_victims(driver: Driver, org_id: int, customer_id: int) -> list[int]:
+    """A customer, and all who were merged into that one, directly or not."""
+    found = [customer_id]
+    asked = found
+    while asked:
+        asked = [one for (one,) in driver.query(_VICTIMS, (org_id, sqlite.bind_values(asked)))]
+        found += asked
+    return found
+
+
+def _newest(
+    driver: Driver,
+    statement: Statement,
+    org_id: int,
+    customer_ids: Sequence[int],
+    before: int,
+    program: tuple[int, ...],
+    limit: int,
+) -> list[int]:
+    """The newest transactions of several customers: those of each, brought together."""
+    found: set[int] = set()
+    for customer_id in customer_ids:
+        found.update(one for (one,) in driver.query(statement, (org_id, customer_id, before, *program, limit)))
+    return sorted(found, reverse=True)[:limit]
+
+
+def _transfer_view(
+    entry: JournalEntry, records: Mapping[str, RequestRecord], customer_ids: Collection[int]
+) -> TransferView:
+    shares: tuple[ProgramShare, ...] = ()
+    record = records.get(entry.request_id)
+    if record and isinstance(record.outcome, Accepted) and isinstance(record.outcome.result, TransferResult):
+        shares = record.outcome.result.shares
+    assert entry.counterparty_id is not None, "a transfer has a receiver"
+    return TransferView(
+        transfer_id=entry.transaction_id,
+        source_id=entry.customer_id,
+        destination_id=entry.counterparty_id,
+        program_id=entry.program_id,
+        points=entry.points,
+        made_at=entry.created_at,
+        notes=entry.notes,
+        shares=shares,
+        given=entry.customer_id in customer_ids,
+    )
+
+
+def _traced(row: Row, now: datetime) -> TracedLot:
+    kind, opened_at, *lot = row
+    return TracedLot(_as_of(rows.lot(tuple(lot)), now), Kind(kind), from_micros(opened_at))
+
+
+def _ancestors(driver: Driver, org_id: int, start: TracedLot, now: datetime) -> list[TracedLot]:
+    """The chain of parents up to the lot that was issued, nearest first."""
+    found: list[TracedLot] = []
+    parent_id = start.lot.parent_lot_id
+    while parent_id is not None and len(found) < TRACED_MAX - 1:
+        [row] = driver.query(_TRACED, (org_id, sqlite.bind_values([parent_id])))
+        found.append(_traced(row, now))
+        parent_id = found[-1].lot.parent_lot_id
+    return found
+
+
+def _descendants(
+    driver: Driver, org_id: int, lot_id: int, count_max: int, shown_max: int, now: datetime
+) -> tuple[list[TracedLot], int]:
+    """The first lots drawn from a lot, generation by generation; and how many there are, counted up to a maximum."""
+    found: list[TracedLot] = []
+    count = 0
+    asked = [lot_id]
+    while asked and count < count_max:
+        generation = driver.query(_TRACED_CHILDREN, (org_id, sqlite.bind_values(asked), count_max - count))
+        count += len(generation)
+        children = [_traced(row, now) for row in generation]
+        found += children[: shown_max - len(found)]
+        asked = [one.lot.lot_id for one in children]
+    return found, count
 
 
 def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[int], now: datetime) -> WalletView:
@@ -325,6 +435,75 @@ def _touched(*, in_program: bool) -> Statement:
 _TOUCHED = _touched(in_program=False)
 _TOUCHED_IN_PROGRAM = _touched(in_program=True)
 
+
+def _transferred(*, in_program: bool) -> Statement:
+    condition = [
+        postings.c.org_id == bindparam("org_id"),
+        postings.c.customer_id == bindparam("of_customer"),
+        postings.c.transaction_id < bindparam("before"),
+        transactions.c.kind == literal_column(str(int(Kind.TRANSFER))),
+    ]
+    if in_program:
+        condition.append(transactions.c.program_id == bindparam("of_program"))
+    return compiled(
+        select(postings.c.transaction_id)
+        .join(
+            transactions,
+            and_(
+                transactions.c.org_id == postings.c.org_id, transactions.c.transaction_id == postings.c.transaction_id
+            ),
+        )
+        .where(*condition)
+        .distinct()
+        .order_by(postings.c.transaction_id.desc())
+        .limit(bindparam("limit"))
+        .offset(literal_column("0")),
+        "org_id",
+        "of_customer",
+        "before",
+        *(("of_program",) if in_program else ()),
+        "limit",
+    )
+
+
+_TRANSFERRED = _transferred(in_program=False)
+_TRANSFERRED_IN_PROGRAM = _transferred(in_program=True)
+
+_VICTIMS = compiled(
+    select(customers.c.customer_id)
+    .where(
+        customers.c.org_id == bindparam("org_id"),
+        customers.c.merged_into.in_(sqlite.each_value("ids")),
+        customers.c.merged_into.is_not(None),
+    )
+    .order_by(customers.c.customer_id),
+    "org_id",
+    "ids",
+)
+
+
+def _traced_lots(column: str, *names: str) -> Statement:
+    found = (
+        select(transactions.c.kind, transactions.c.created_at, *columns(lots, rows.LOT_COLUMNS))
+        .join(
+            transactions,
+            and_(transactions.c.org_id == lots.c.org_id, transactions.c.transaction_id == lots.c.transaction_id),
+        )
+        .where(
+            lots.c.org_id == bindparam("org_id"),
+            lots.c[column].in_(sqlite.each_value("ids")),
+            lots.c[column].is_not(None),
+        )
+        .order_by(lots.c.lot_id)
+    )
+    if "limit" in names:
+        found = found.limit(bindparam("limit")).offset(literal_column("0"))
+    return compiled(found, "org_id", "ids", *names)
+
+
+_TRACED = _traced_lots("lot_id")
+_TRACED_CHILDREN = _traced_lots("parent_lot_id", "limit")
+
 _TRANSACTIONS = compiled(
     select(*columns(transactions, rows.TRANSACTION_COLUMNS))
     .where(
@@ -344,16 +523,16 @@ _POSTINGS = compiled(
     "ids",
 )
 
-_POSTINGS_OF_CUSTOMER = compiled(
+_POSTINGS_OF_CUSTOMERS = compiled(
     select(*columns(postings, rows.POSTING_COLUMNS))
     .where(
         postings.c.org_id == bindparam("org_id"),
-        postings.c.customer_id == bindparam("of_customer"),
+        postings.c.customer_id.in_(sqlite.each_value("customer_ids")),
         postings.c.transaction_id.in_(sqlite.each_value("ids")),
     )
     .order_by(postings.c.transaction_id, postings.c.seq),
     "org_id",
-    "of_customer",
+    "customer_ids",
     "ids",
 )
 

@@ -18,6 +18,7 @@ from points_grpc.domain.model import (
     JournalEntry,
     Kind,
     Lot,
+    MadeTransfer,
     Otp,
     OtpAction,
     OtpCounter,
@@ -201,6 +202,15 @@ def lot(row: Row) -> Lot:
         root_lot_id,
         transaction_id,
     )
+
+
+MADE_TRANSFER_COLUMNS = ("transaction_id", "customer_id", "counterparty_id", "program_id", "points")
+
+
+def made_transfer(row: Row) -> MadeTransfer:
+    """A transfer that was made."""
+    transfer_id, source_id, destination_id, program_id, points = row
+    return MadeTransfer(transfer_id, source_id, destination_id, program_id, points)
 
 
 OTP_COLUMNS = (

@@ -189,6 +189,14 @@ for _identifier in ("mobile", "email", "external_id"):
         sqlite_where=_present,
         postgresql_where=_present,
     )
+_merged = customers.c.merged_into.is_not(None)
+Index(
+    "ix_customers_merged_into",
+    customers.c.org_id,
+    customers.c.merged_into,
+    sqlite_where=_merged,
+    postgresql_where=_merged,
+)
 
 wallets = Table(
     "wallets",
@@ -283,6 +291,8 @@ Index(
     sqlite_where=lots.c.promised == 1,
     postgresql_where=lots.c.promised == 1,
 )
+_drawn = lots.c.parent_lot_id.is_not(None)
+Index("ix_lots_parent", lots.c.org_id, lots.c.parent_lot_id, sqlite_where=_drawn, postgresql_where=_drawn)
 
 # -- the journal -----------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ from sqlalchemy import (
     update,
 )
 
-from points_grpc.domain.model import Kind
+from points_grpc.domain.model import Account, Kind
+from points_grpc.domain.snapshot import OFFSPRING as OFFSPRING_KINDS
 from points_grpc.storage import rows, sqlite
 from points_grpc.storage.bundling import as_one_value, inserts_values
 from points_grpc.storage.driver import Statement
@@ -199,6 +200,16 @@ REDEMPTION_OWNERS = _redemptions_by("redemption_id")
 REDEMPTIONS_BY_EXTERNAL_REFERENCE = _redemptions_by("external_reference")
 REDEMPTIONS_BY_TRANSACTION_NUMBER = _redemptions_by("transaction_number")
 
+TRANSFERS_BY_ID = compiled(
+    select(*columns(transactions, rows.MADE_TRANSFER_COLUMNS)).where(
+        _same_org(transactions),
+        transactions.c.transaction_id.in_(sqlite.each_value("ids")),
+        transactions.c.kind == literal_column(str(int(Kind.TRANSFER))),
+    ),
+    "org_id",
+    "ids",
+)
+
 # -- what a batch is decided on --------------------------------------------------------------------------------------
 
 WALLETS = compiled(
@@ -283,6 +294,41 @@ LOTS_BY_ID = compiled(
     "org_id",
     "ids",
 )
+
+LOTS_OF_TRANSACTIONS = compiled(
+    select(*columns(lots, rows.LOT_COLUMNS)).where(
+        _same_org(lots),
+        lots.c.lot_id.in_(
+            select(postings.c.lot_id).where(
+                postings.c.org_id == bindparam("org_id_again"),
+                postings.c.transaction_id.in_(sqlite.each_value("ids")),
+                postings.c.account == literal_column(str(int(Account.WALLET))),
+            )
+        ),
+    ),
+    "org_id",
+    "org_id_again",
+    "ids",
+)
+"""The lots that transactions drew or opened."""
+
+OFFSPRING = compiled(
+    select(transactions.c.kind, *columns(lots, rows.LOT_COLUMNS))
+    .join(
+        transactions,
+        and_(transactions.c.org_id == lots.c.org_id, transactions.c.transaction_id == lots.c.transaction_id),
+    )
+    .where(
+        _same_org(lots),
+        lots.c.parent_lot_id.in_(sqlite.each_value("ids")),
+        lots.c.parent_lot_id.is_not(None),
+        transactions.c.kind.in_([literal_column(str(int(kind))) for kind in sorted(OFFSPRING_KINDS)]),
+    )
+    .order_by(lots.c.lot_id),
+    "org_id",
+    "ids",
+)
+"""The lots drawn from lots by anything but a transfer."""
 
 OTPS = compiled(
     select(*columns(otps, rows.OTP_COLUMNS)).where(_same_org(otps), otps.c.customer_id.in_(sqlite.each_value("ids"))),

@@ -391,6 +391,83 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         """,
     ),
     Invariant(
+        "lot_parents",
+        "transaction {transaction_id}, lot {lot_id}: what was drawn from it against the lots opened with it",
+        """
+            SELECT transaction_id, lot_id, SUM(posted) AS expected, SUM(opened) AS actual FROM (
+                SELECT transactions.transaction_id, postings.lot_id, -postings.points AS posted, 0 AS opened
+                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
+                    AND postings.transaction_id = transactions.transaction_id
+                WHERE transactions.org_id = :org_id AND transactions.kind IN (2, 6, 8)
+                    AND postings.account = 1 AND postings.points < 0
+                UNION ALL
+                SELECT lots.transaction_id, lots.parent_lot_id, 0, lots.points
+                FROM lots JOIN transactions ON transactions.org_id = lots.org_id
+                    AND transactions.transaction_id = lots.transaction_id
+                WHERE lots.org_id = :org_id AND transactions.kind IN (2, 6, 8)
+            ) AS sides GROUP BY transaction_id, lot_id
+        """,
+    ),
+    Invariant(
+        "lot_promises",
+        "lot {lot_id}, moved by a merge: its promise against its parent {parent_lot_id}",
+        """
+            SELECT child.lot_id, child.parent_lot_id,
+                COALESCE(parent.available_from, 0) AS expected, COALESCE(child.available_from, 0) AS actual
+            FROM lots AS child
+            JOIN transactions ON transactions.org_id = child.org_id
+                AND transactions.transaction_id = child.transaction_id
+            JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
+            WHERE child.org_id = :org_id AND transactions.kind = 6
+                AND (child.available_from IS NOT NULL OR parent.available_from > transactions.created_at)
+        """,
+    ),
+    Invariant(
+        "merged_away",
+        "customer {customer_id}, merged into {merged_into}: points left",
+        """
+            SELECT customers.customer_id, customers.merged_into,
+                0 AS expected, COALESCE(SUM(wallets.current), 0) AS actual
+            FROM customers LEFT JOIN wallets ON wallets.org_id = customers.org_id
+                AND wallets.customer_id = customers.customer_id
+            WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL
+            GROUP BY customers.customer_id, customers.merged_into
+        """,
+    ),
+    Invariant(
+        "merge_survivors",
+        "customer {customer_id}, merged into {merged_into}: the survivor, and the end of the line",
+        """
+            WITH RECURSIVE line (customer_id, merged_into, reached, steps) AS (
+                SELECT customer_id, merged_into, merged_into, 1 FROM customers
+                WHERE org_id = :org_id AND merged_into IS NOT NULL
+                UNION ALL
+                SELECT line.customer_id, line.merged_into, customers.merged_into, line.steps + 1
+                FROM line JOIN customers ON customers.org_id = :org_id AND customers.customer_id = line.reached
+                WHERE customers.merged_into IS NOT NULL AND line.steps < 1000
+            )
+            SELECT line.customer_id, line.merged_into, 'lives on' AS expected,
+                COALESCE(MAX(CASE WHEN customers.merged_into IS NULL AND customers.customer_id IS NOT NULL
+                             THEN 'lives on' END), 'nobody') AS actual
+            FROM line LEFT JOIN customers ON customers.org_id = :org_id AND customers.customer_id = line.reached
+            GROUP BY line.customer_id, line.merged_into
+        """,
+    ),
+    Invariant(
+        "adjustments",
+        "transaction {transaction_id}: adjusted points against its kind",
+        """
+            SELECT transactions.transaction_id,
+                CASE WHEN transactions.kind = 7 THEN transactions.points ELSE 0 END AS expected,
+                COALESCE((
+                    SELECT SUM(postings.points) FROM postings
+                    WHERE postings.org_id = :org_id AND postings.transaction_id = transactions.transaction_id
+                        AND postings.account = 5
+                ), 0) AS actual
+            FROM transactions WHERE transactions.org_id = :org_id
+        """,
+    ),
+    Invariant(
         "stream_positions",
         "stream {stream}, transaction {transaction_id}: position",
         """
@@ -470,7 +547,7 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
     ),
     Invariant(
         "lifetime_earned",
-        "wallet {customer_id}/{program_id}: lifetime earned against what was issued",
+        "wallet {customer_id}/{program_id}: lifetime earned against what was issued, to those merged into it too",
         """
             SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
                 SELECT customer_id, program_id, 0 AS posted, lifetime_earned AS stored
@@ -480,12 +557,17 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                 FROM transactions JOIN postings ON postings.org_id = transactions.org_id
                     AND postings.transaction_id = transactions.transaction_id
                 WHERE transactions.org_id = :org_id AND transactions.kind = 1 AND postings.account = 1
+                UNION ALL
+                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_earned, 0
+                FROM customers JOIN wallets ON wallets.org_id = customers.org_id
+                    AND wallets.customer_id = customers.customer_id
+                WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
     Invariant(
         "lifetime_received",
-        "wallet {customer_id}/{program_id}: lifetime received against transfers to it",
+        "wallet {customer_id}/{program_id}: lifetime received against transfers to it, and to those merged into it",
         """
             SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
                 SELECT customer_id, program_id, 0 AS posted, lifetime_received AS stored
@@ -496,12 +578,17 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                     AND postings.transaction_id = transactions.transaction_id
                 WHERE transactions.org_id = :org_id AND transactions.kind = 2 AND postings.account = 1
                     AND postings.customer_id = transactions.counterparty_id
+                UNION ALL
+                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_received, 0
+                FROM customers JOIN wallets ON wallets.org_id = customers.org_id
+                    AND wallets.customer_id = customers.customer_id
+                WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
     Invariant(
         "lifetime_purchases",
-        "wallet {customer_id}/{program_id}: lifetime purchases against the bills",
+        "wallet {customer_id}/{program_id}: lifetime purchases against the bills, of those merged into it too",
         """
             SELECT customer_id, program_id, SUM(billed) AS expected, SUM(stored) AS actual FROM (
                 SELECT customer_id, program_id, 0 AS billed, lifetime_purchases AS stored
@@ -509,6 +596,11 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                 UNION ALL
                 SELECT customer_id, program_id, amount, 0 FROM purchases
                 WHERE org_id = :org_id AND amount IS NOT NULL
+                UNION ALL
+                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_purchases, 0
+                FROM customers JOIN wallets ON wallets.org_id = customers.org_id
+                    AND wallets.customer_id = customers.customer_id
+                WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),

@@ -578,3 +578,97 @@ class RecordPurchaseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordPurchaseResponse: _TypeAlias = RecordPurchaseResponse  # noqa: Y015
+
+@_typing.final
+class MergeCustomersRequest(_message.Message):
+    """Asks to merge a customer into another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VICTIM_CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    SURVIVOR_CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why; required, at most 500 characters; kept with the journal transaction and in the audit log."""
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    @_builtins.property
+    def victim_customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """The customer who is merged away; required. Refused with 8015 if unknown, 419 if merged away already, 813 while
+        points are held by open authorisations.
+        """
+
+    @_builtins.property
+    def survivor_customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """The customer who lives on; required. Refused with 8015 if unknown, 419 if merged away, 418 if it is the victim."""
+
+    def __init__(
+        self,
+        *,
+        victim_customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        survivor_customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["survivor_customer_identifier", b"survivor_customer_identifier", "victim_customer_identifier", b"victim_customer_identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "survivor_customer_identifier", b"survivor_customer_identifier", "victim_customer_identifier", b"victim_customer_identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeCustomersRequest: _TypeAlias = MergeCustomersRequest  # noqa: Y015
+
+@_typing.final
+class MergeCustomersResponse(_message.Message):
+    """Two customers that were merged, durably."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURVIVOR_FIELD_NUMBER: _builtins.int
+    VICTIM_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    POINTS_MOVED_FIELD_NUMBER: _builtins.int
+    LOTS_MOVED_FIELD_NUMBER: _builtins.int
+    WALLETS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    victim_customer_id: _builtins.int
+    """The customer who was merged away."""
+    transaction_id: _builtins.int
+    """The journal transaction that moved the points; 0 if there were none."""
+    points_moved: _builtins.int
+    """Points moved, in the smallest unit."""
+    lots_moved: _builtins.int
+    """How many lots they lay in."""
+    request_id: _builtins.str
+    """The request id, given or made: what settles an open outcome."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    @_builtins.property
+    def survivor(self) -> Global___Customer:
+        """The survivor: enrolled wherever the victim was, with the worse fraud status of the two."""
+
+    @_builtins.property
+    def wallets(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WalletBalance]:
+        """The survivor's wallets as the merge left them: those of the programs in which the victim was enrolled."""
+
+    def __init__(
+        self,
+        *,
+        survivor: Global___Customer | None = ...,
+        victim_customer_id: _builtins.int = ...,
+        transaction_id: _builtins.int = ...,
+        points_moved: _builtins.int = ...,
+        lots_moved: _builtins.int = ...,
+        wallets: _abc.Iterable[_common_pb2.WalletBalance] | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["survivor", b"survivor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lots_moved", b"lots_moved", "points_moved", b"points_moved", "replayed", b"replayed", "request_id", b"request_id", "survivor", b"survivor", "transaction_id", b"transaction_id", "victim_customer_id", b"victim_customer_id", "wallets", b"wallets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeCustomersResponse: _TypeAlias = MergeCustomersResponse  # noqa: Y015

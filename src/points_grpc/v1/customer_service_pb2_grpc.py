@@ -65,6 +65,11 @@ class CustomerServiceStub(object):
                 request_serializer=points_dot_v1_dot_customer__service__pb2.RecordPurchaseRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_customer__service__pb2.RecordPurchaseResponse.FromString,
                 _registered_method=True)
+        self.MergeCustomers = channel.unary_unary(
+                '/points.v1.CustomerService/MergeCustomers',
+                request_serializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.FromString,
+                _registered_method=True)
 
 
 class CustomerServiceServicer(object):
@@ -113,6 +118,15 @@ class CustomerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MergeCustomers(self, request, context):
+        """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
+        the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
+        victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustomerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +159,11 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.RecordPurchase,
                     request_deserializer=points_dot_v1_dot_customer__service__pb2.RecordPurchaseRequest.FromString,
                     response_serializer=points_dot_v1_dot_customer__service__pb2.RecordPurchaseResponse.SerializeToString,
+            ),
+            'MergeCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeCustomers,
+                    request_deserializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.FromString,
+                    response_serializer=points_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +329,33 @@ class CustomerService(object):
             '/points.v1.CustomerService/RecordPurchase',
             points_dot_v1_dot_customer__service__pb2.RecordPurchaseRequest.SerializeToString,
             points_dot_v1_dot_customer__service__pb2.RecordPurchaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.CustomerService/MergeCustomers',
+            points_dot_v1_dot_customer__service__pb2.MergeCustomersRequest.SerializeToString,
+            points_dot_v1_dot_customer__service__pb2.MergeCustomersResponse.FromString,
             options,
             channel_credentials,
             insecure,

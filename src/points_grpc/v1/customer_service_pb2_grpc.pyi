@@ -45,6 +45,11 @@ class CustomerServiceStub:
     """Locks a customer's outgoing transfers until a time, or lifts the lock (904)."""
     RecordPurchase: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordPurchaseRequest, _customer_service_pb2.RecordPurchaseResponse]
     """Records a purchase: raises the customer's lifetime purchases, makes the transaction number known."""
+    MergeCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]
+    """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
+    the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
+    victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+    """
 
 @_typing.type_check_only
 class CustomerServiceAsyncStub(CustomerServiceStub):
@@ -63,6 +68,11 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """Locks a customer's outgoing transfers until a time, or lifts the lock (904)."""
     RecordPurchase: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordPurchaseRequest, _customer_service_pb2.RecordPurchaseResponse]  # type: ignore[assignment]
     """Records a purchase: raises the customer's lifetime purchases, makes the transaction number known."""
+    MergeCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]  # type: ignore[assignment]
+    """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
+    the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
+    victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+    """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages customers of the caller's organisation."""
@@ -114,5 +124,16 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.RecordPurchaseResponse, _abc.Awaitable[_customer_service_pb2.RecordPurchaseResponse]]:
         """Records a purchase: raises the customer's lifetime purchases, makes the transaction number known."""
+
+    @_abc_1.abstractmethod
+    def MergeCustomers(
+        self,
+        request: _customer_service_pb2.MergeCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.MergeCustomersResponse, _abc.Awaitable[_customer_service_pb2.MergeCustomersResponse]]:
+        """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
+        the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
+        victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+        """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IssuanceServiceStub(object):
-    """Issues points to customers.
+    """Issues points to customers, and corrects what they have.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,26 @@ class IssuanceServiceStub(object):
                 request_serializer=points_dot_v1_dot_issuance__service__pb2.IssuePointsRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_issuance__service__pb2.IssuePointsResponse.FromString,
                 _registered_method=True)
+        self.AdjustPoints = channel.unary_unary(
+                '/points.v1.IssuanceService/AdjustPoints',
+                request_serializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsResponse.FromString,
+                _registered_method=True)
 
 
 class IssuanceServiceServicer(object):
-    """Issues points to customers.
+    """Issues points to customers, and corrects what they have.
     """
 
     def IssuePoints(self, request, context):
         """Opens one lot of points in a customer's wallet. Raises the customer's earned lifetime points.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdjustPoints(self, request, context):
+        """Takes points away for a reason, earliest-expiring lots first. Lowers no lifetime figure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +73,11 @@ def add_IssuanceServiceServicer_to_server(servicer, server):
                     request_deserializer=points_dot_v1_dot_issuance__service__pb2.IssuePointsRequest.FromString,
                     response_serializer=points_dot_v1_dot_issuance__service__pb2.IssuePointsResponse.SerializeToString,
             ),
+            'AdjustPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustPoints,
+                    request_deserializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'points.v1.IssuanceService', rpc_method_handlers)
@@ -70,7 +87,7 @@ def add_IssuanceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IssuanceService(object):
-    """Issues points to customers.
+    """Issues points to customers, and corrects what they have.
     """
 
     @staticmethod
@@ -90,6 +107,33 @@ class IssuanceService(object):
             '/points.v1.IssuanceService/IssuePoints',
             points_dot_v1_dot_issuance__service__pb2.IssuePointsRequest.SerializeToString,
             points_dot_v1_dot_issuance__service__pb2.IssuePointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdjustPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.IssuanceService/AdjustPoints',
+            points_dot_v1_dot_issuance__service__pb2.AdjustPointsRequest.SerializeToString,
+            points_dot_v1_dot_issuance__service__pb2.AdjustPointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

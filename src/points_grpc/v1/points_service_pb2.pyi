@@ -962,7 +962,9 @@ class ReverseRedemptionRequest(_message.Message):
     """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
     @_builtins.property
     def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
-        """The customer who redeemed; required. Refused with 904 if it is another."""
+        """The customer who redeemed, or into whom that one was merged since (who is credited then); required. Refused with
+        904 if it is another.
+        """
 
     def __init__(
         self,
@@ -1048,7 +1050,9 @@ class ReverseRedemptionResponse(_message.Message):
     points_reversed: _builtins.int
     """Points reversed: credited and expired."""
     credited: _builtins.int
-    """What of them was credited to the lots they came from."""
+    """What of them was credited to the lots they came from, or to new lots of the customer into whom the redeemer was
+    merged.
+    """
     expired: _builtins.int
     """What of them belonged to lots that expired meanwhile, and was not credited (warning 877)."""
     lots_omitted: _builtins.int
@@ -1104,3 +1108,134 @@ class ReverseRedemptionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReverseRedemptionResponse: _TypeAlias = ReverseRedemptionResponse  # noqa: Y015
+
+@_typing.final
+class ReverseTransferRequest(_message.Message):
+    """Asks to take a transfer back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Shortfall:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ShortfallEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ReverseTransferRequest._Shortfall.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SHORTFALL_UNSPECIFIED: ReverseTransferRequest._Shortfall.ValueType  # 0
+        """Nothing was chosen; refused (887)."""
+        FAIL: ReverseTransferRequest._Shortfall.ValueType  # 1
+        """Refuse with 817 and take nothing back."""
+        UP_TO_AVAILABLE: ReverseTransferRequest._Shortfall.ValueType  # 2
+        """Take back what is there; refused with 817 only if nothing is."""
+
+    class Shortfall(_Shortfall, metaclass=_ShortfallEnumTypeWrapper):
+        """What to do where the receiver no longer has all of the points. Values are bare because callers type them."""
+
+    SHORTFALL_UNSPECIFIED: ReverseTransferRequest.Shortfall.ValueType  # 0
+    """Nothing was chosen; refused (887)."""
+    FAIL: ReverseTransferRequest.Shortfall.ValueType  # 1
+    """Refuse with 817 and take nothing back."""
+    UP_TO_AVAILABLE: ReverseTransferRequest.Shortfall.ValueType  # 2
+    """Take back what is there; refused with 817 only if nothing is."""
+
+    TRANSFER_ID_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    transfer_id: _builtins.int
+    """The transfer, by the id that TransferPoints answered; required. Refused with 10012 if unknown."""
+    shortfall: Global___ReverseTransferRequest.Shortfall.ValueType
+    """What to do where the receiver no longer has all of the points; required."""
+    reason: _builtins.str
+    """Why; required, at most 500 characters; kept with the journal transaction."""
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    def __init__(
+        self,
+        *,
+        transfer_id: _builtins.int = ...,
+        shortfall: Global___ReverseTransferRequest.Shortfall.ValueType = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "shortfall", b"shortfall", "transfer_id", b"transfer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReverseTransferRequest: _TypeAlias = ReverseTransferRequest  # noqa: Y015
+
+@_typing.final
+class ReverseTransferResponse(_message.Message):
+    """A transfer that was taken back, durably."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_ID_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    REVERSED_AT_FIELD_NUMBER: _builtins.int
+    POINTS_TO_BE_REVERSED_FIELD_NUMBER: _builtins.int
+    POINTS_REVERSED_FIELD_NUMBER: _builtins.int
+    POINTS_SHORT_FIELD_NUMBER: _builtins.int
+    LOTS_FIELD_NUMBER: _builtins.int
+    LOTS_OMITTED_FIELD_NUMBER: _builtins.int
+    WALLETS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    transfer_id: _builtins.int
+    """The transfer."""
+    transaction_id: _builtins.int
+    """The journal transaction of the reversal."""
+    points_to_be_reversed: _builtins.int
+    """Points asked back, in the smallest unit: those of the transfer that no earlier reversal took back."""
+    points_reversed: _builtins.int
+    """Points that went back to the sender."""
+    points_short: _builtins.int
+    """What of the points asked back the receiver no longer has."""
+    lots_omitted: _builtins.int
+    """How many lots `lots` leaves out."""
+    request_id: _builtins.str
+    """The request id, given or made: what settles an open outcome."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    @_builtins.property
+    def reversed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was booked."""
+
+    @_builtins.property
+    def lots(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.LotBreakup]:
+        """The sender's new lots, the first 100."""
+
+    @_builtins.property
+    def wallets(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WalletBalance]:
+        """The wallets as the reversal left them: the receiver's, then the sender's."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StatusItem]:
+        """Side actions that failed, e.g. 877 for what is short."""
+
+    def __init__(
+        self,
+        *,
+        transfer_id: _builtins.int = ...,
+        transaction_id: _builtins.int = ...,
+        reversed_at: _timestamp_pb2.Timestamp | None = ...,
+        points_to_be_reversed: _builtins.int = ...,
+        points_reversed: _builtins.int = ...,
+        points_short: _builtins.int = ...,
+        lots: _abc.Iterable[_common_pb2.LotBreakup] | None = ...,
+        lots_omitted: _builtins.int = ...,
+        wallets: _abc.Iterable[_common_pb2.WalletBalance] | None = ...,
+        warnings: _abc.Iterable[_common_pb2.StatusItem] | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reversed_at", b"reversed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lots", b"lots", "lots_omitted", b"lots_omitted", "points_reversed", b"points_reversed", "points_short", b"points_short", "points_to_be_reversed", b"points_to_be_reversed", "replayed", b"replayed", "request_id", b"request_id", "reversed_at", b"reversed_at", "transaction_id", b"transaction_id", "transfer_id", b"transfer_id", "wallets", b"wallets", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReverseTransferResponse: _TypeAlias = ReverseTransferResponse  # noqa: Y015

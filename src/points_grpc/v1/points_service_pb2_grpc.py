@@ -75,6 +75,11 @@ class PointsServiceStub(object):
                 request_serializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionResponse.FromString,
                 _registered_method=True)
+        self.ReverseTransfer = channel.unary_unary(
+                '/points.v1.PointsService/ReverseTransfer',
+                request_serializer=points_dot_v1_dot_points__service__pb2.ReverseTransferRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.ReverseTransferResponse.FromString,
+                _registered_method=True)
 
 
 class PointsServiceServicer(object):
@@ -142,6 +147,15 @@ class PointsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReverseTransfer(self, request, context):
+        """Takes a transfer back: what is left of the receiver's lots that came with it returns to the sender, origin and
+        expiry kept. What the receiver spent, moved on or lost to expiry is the shortfall. May be repeated; it never takes
+        back more than the transfer moved.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PointsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +193,11 @@ def add_PointsServiceServicer_to_server(servicer, server):
                     servicer.ReverseRedemption,
                     request_deserializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionRequest.FromString,
                     response_serializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionResponse.SerializeToString,
+            ),
+            'ReverseTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReverseTransfer,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.ReverseTransferRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.ReverseTransferResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -376,6 +395,33 @@ class PointsService(object):
             '/points.v1.PointsService/ReverseRedemption',
             points_dot_v1_dot_points__service__pb2.ReverseRedemptionRequest.SerializeToString,
             points_dot_v1_dot_points__service__pb2.ReverseRedemptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReverseTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/ReverseTransfer',
+            points_dot_v1_dot_points__service__pb2.ReverseTransferRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.ReverseTransferResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,11 @@ class PointsServiceStub:
     """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
     Points of lots that expired meanwhile are reported and not credited (warning 877).
     """
+    ReverseTransfer: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.ReverseTransferRequest, _points_service_pb2.ReverseTransferResponse]
+    """Takes a transfer back: what is left of the receiver's lots that came with it returns to the sender, origin and
+    expiry kept. What the receiver spent, moved on or lost to expiry is the shortfall. May be repeated; it never takes
+    back more than the transfer moved.
+    """
 
 @_typing.type_check_only
 class PointsServiceAsyncStub(PointsServiceStub):
@@ -102,6 +107,11 @@ class PointsServiceAsyncStub(PointsServiceStub):
     ReverseRedemption: _aio.UnaryUnaryMultiCallable[_points_service_pb2.ReverseRedemptionRequest, _points_service_pb2.ReverseRedemptionResponse]  # type: ignore[assignment]
     """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
     Points of lots that expired meanwhile are reported and not credited (warning 877).
+    """
+    ReverseTransfer: _aio.UnaryUnaryMultiCallable[_points_service_pb2.ReverseTransferRequest, _points_service_pb2.ReverseTransferResponse]  # type: ignore[assignment]
+    """Takes a transfer back: what is left of the receiver's lots that came with it returns to the sender, origin and
+    expiry kept. What the receiver spent, moved on or lost to expiry is the shortfall. May be repeated; it never takes
+    back more than the transfer moved.
     """
 
 class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -179,6 +189,17 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_points_service_pb2.ReverseRedemptionResponse, _abc.Awaitable[_points_service_pb2.ReverseRedemptionResponse]]:
         """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
         Points of lots that expired meanwhile are reported and not credited (warning 877).
+        """
+
+    @_abc_1.abstractmethod
+    def ReverseTransfer(
+        self,
+        request: _points_service_pb2.ReverseTransferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.ReverseTransferResponse, _abc.Awaitable[_points_service_pb2.ReverseTransferResponse]]:
+        """Takes a transfer back: what is left of the receiver's lots that came with it returns to the sender, origin and
+        expiry kept. What the receiver spent, moved on or lost to expiry is the shortfall. May be repeated; it never takes
+        back more than the transfer moved.
         """
 
 def add_PointsServiceServicer_to_server(servicer: PointsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

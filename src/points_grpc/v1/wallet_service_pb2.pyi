@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from points_grpc.v1 import common_pb2 as _common_pb2
+from points_grpc.v1 import points_service_pb2 as _points_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -300,6 +301,12 @@ class JournalTransaction(_message.Message):
         """Redeemed points were given back."""
         EXPIRY: JournalTransaction._Kind.ValueType  # 5
         """Points expired."""
+        MERGE: JournalTransaction._Kind.ValueType  # 6
+        """A customer was merged into another, and the points moved along."""
+        ADJUSTMENT: JournalTransaction._Kind.ValueType  # 7
+        """Points were taken away by adjustment."""
+        TRANSFER_REVERSAL: JournalTransaction._Kind.ValueType  # 8
+        """A transfer was taken back."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened. Values carry no prefix because they are read in JSON answers."""
@@ -316,6 +323,12 @@ class JournalTransaction(_message.Message):
     """Redeemed points were given back."""
     EXPIRY: JournalTransaction.Kind.ValueType  # 5
     """Points expired."""
+    MERGE: JournalTransaction.Kind.ValueType  # 6
+    """A customer was merged into another, and the points moved along."""
+    ADJUSTMENT: JournalTransaction.Kind.ValueType  # 7
+    """Points were taken away by adjustment."""
+    TRANSFER_REVERSAL: JournalTransaction.Kind.ValueType  # 8
+    """A transfer was taken back."""
 
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -336,11 +349,15 @@ class JournalTransaction(_message.Message):
     kind: Global___JournalTransaction.Kind.ValueType
     """What happened."""
     customer_id: _builtins.int
-    """The customer on whose behalf it happened; the sender of a transfer."""
+    """The customer on whose behalf it happened: the sender of a transfer, the one who gives a transfer back, the victim
+    of a merge.
+    """
     counterparty_id: _builtins.int
-    """The other party; the receiver of a transfer, 0 if there is none."""
+    """The other party: the receiver of a transfer, the one who gets a transfer back, the survivor of a merge; 0 if there
+    is none.
+    """
     program_id: _builtins.int
-    """The program named in the request."""
+    """The program named in the request; 0 for a merge, which takes all programs."""
     points: _builtins.int
     """Points moved, in the smallest unit."""
     request_id: _builtins.str
@@ -437,7 +454,9 @@ class ListTransactionsResponse(_message.Message):
     """Asks for the next page; empty on the last one."""
     @_builtins.property
     def transactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalTransaction]:
-        """The transactions, newest first, each with the postings that touch this customer."""
+        """The transactions, newest first, each with the postings that touch this customer. Those of customers who were merged
+        into this one are among them.
+        """
 
     def __init__(
         self,
@@ -543,3 +562,167 @@ class GetTransactionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetTransactionResponse: _TypeAlias = GetTransactionResponse  # noqa: Y015
+
+@_typing.final
+class ListTransfersRequest(_message.Message):
+    """Asks for a page of transfers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    program_id: _builtins.int
+    """Only those judged by this program; 0 for all."""
+    page_size: _builtins.int
+    """How many at most: 1 to 200; 0 for 50."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page. Refused with 10007 if it is of another query."""
+    @_builtins.property
+    def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """Whose; required. Refused with 8015 if unknown."""
+
+    def __init__(
+        self,
+        *,
+        customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        program_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier", "page_size", b"page_size", "page_token", b"page_token", "program_id", b"program_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTransfersRequest: _TypeAlias = ListTransfersRequest  # noqa: Y015
+
+@_typing.final
+class ListTransfersResponse(_message.Message):
+    """A page of transfers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[_points_service_pb2.PointsTransfer]:
+        """The transfers, newest first, as TransferPoints answered them: DEDUCTION where the customer gave, ADDITION where the
+        customer received. Those of customers who were merged into this one are among them.
+        """
+
+    def __init__(
+        self,
+        *,
+        transfers: _abc.Iterable[_points_service_pb2.PointsTransfer] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transfers", b"transfers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTransfersResponse: _TypeAlias = ListTransfersResponse  # noqa: Y015
+
+@_typing.final
+class TraceLotRequest(_message.Message):
+    """Names a lot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOT_ID_FIELD_NUMBER: _builtins.int
+    LOTS_MAX_FIELD_NUMBER: _builtins.int
+    lot_id: _builtins.int
+    """The lot; required. Refused with 10012 if unknown."""
+    lots_max: _builtins.int
+    """How many lots at most, the one named included: 1 to 1000; 0 for 1000."""
+    def __init__(
+        self,
+        *,
+        lot_id: _builtins.int = ...,
+        lots_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lot_id", b"lot_id", "lots_max", b"lots_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceLotRequest: _TypeAlias = TraceLotRequest  # noqa: Y015
+
+@_typing.final
+class TraceLotResponse(_message.Message):
+    """A lot with its origin and its offspring."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Node(_message.Message):
+        """A lot on the way."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        LOT_FIELD_NUMBER: _builtins.int
+        KIND_FIELD_NUMBER: _builtins.int
+        OPENED_AT_FIELD_NUMBER: _builtins.int
+        kind: Global___JournalTransaction.Kind.ValueType
+        """What opened it."""
+        @_builtins.property
+        def lot(self) -> _common_pb2.Lot:
+            """The lot, with its customer and its parent."""
+
+        @_builtins.property
+        def opened_at(self) -> _timestamp_pb2.Timestamp:
+            """When that happened. (When the points were awarded stands in the lot.)"""
+
+        def __init__(
+            self,
+            *,
+            lot: _common_pb2.Lot | None = ...,
+            kind: Global___JournalTransaction.Kind.ValueType = ...,
+            opened_at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["lot", b"lot", "opened_at", b"opened_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "lot", b"lot", "opened_at", b"opened_at"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LOT_FIELD_NUMBER: _builtins.int
+    ANCESTORS_FIELD_NUMBER: _builtins.int
+    DESCENDANTS_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
+    omitted: _builtins.int
+    """How many lots were left out, the farthest ones; counted up to 10,000."""
+    @_builtins.property
+    def lot(self) -> Global___TraceLotResponse.Node:
+        """The lot named."""
+
+    @_builtins.property
+    def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceLotResponse.Node]:
+        """The lots it came from: its parent first, the issued lot last."""
+
+    @_builtins.property
+    def descendants(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceLotResponse.Node]:
+        """The lots drawn from it: generation by generation, by id within one."""
+
+    def __init__(
+        self,
+        *,
+        lot: Global___TraceLotResponse.Node | None = ...,
+        ancestors: _abc.Iterable[Global___TraceLotResponse.Node] | None = ...,
+        descendants: _abc.Iterable[Global___TraceLotResponse.Node] | None = ...,
+        omitted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lot", b"lot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "descendants", b"descendants", "lot", b"lot", "omitted", b"omitted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceLotResponse: _TypeAlias = TraceLotResponse  # noqa: Y015

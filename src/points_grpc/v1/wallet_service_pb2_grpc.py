@@ -55,6 +55,16 @@ class WalletServiceStub(object):
                 request_serializer=points_dot_v1_dot_wallet__service__pb2.GetTransactionRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_wallet__service__pb2.GetTransactionResponse.FromString,
                 _registered_method=True)
+        self.ListTransfers = channel.unary_unary(
+                '/points.v1.WalletService/ListTransfers',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.ListTransfersRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.ListTransfersResponse.FromString,
+                _registered_method=True)
+        self.TraceLot = channel.unary_unary(
+                '/points.v1.WalletService/TraceLot',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.FromString,
+                _registered_method=True)
 
 
 class WalletServiceServicer(object):
@@ -90,6 +100,21 @@ class WalletServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTransfers(self, request, context):
+        """Lists a customer's transfers as that customer sees them: what went away and what came in, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TraceLot(self, request, context):
+        """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
+        lots that were drawn from it by transfers, merges and reversals.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WalletServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +137,16 @@ def add_WalletServiceServicer_to_server(servicer, server):
                     servicer.GetTransaction,
                     request_deserializer=points_dot_v1_dot_wallet__service__pb2.GetTransactionRequest.FromString,
                     response_serializer=points_dot_v1_dot_wallet__service__pb2.GetTransactionResponse.SerializeToString,
+            ),
+            'ListTransfers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTransfers,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.ListTransfersRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.ListTransfersResponse.SerializeToString,
+            ),
+            'TraceLot': grpc.unary_unary_rpc_method_handler(
+                    servicer.TraceLot,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +258,60 @@ class WalletService(object):
             '/points.v1.WalletService/GetTransaction',
             points_dot_v1_dot_wallet__service__pb2.GetTransactionRequest.SerializeToString,
             points_dot_v1_dot_wallet__service__pb2.GetTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTransfers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.WalletService/ListTransfers',
+            points_dot_v1_dot_wallet__service__pb2.ListTransfersRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.ListTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceLot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.WalletService/TraceLot',
+            points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.FromString,
             options,
             channel_credentials,
             insecure,

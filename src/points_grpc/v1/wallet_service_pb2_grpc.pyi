@@ -43,6 +43,12 @@ class WalletServiceStub:
     """Reads one journal transaction by its id, or says what became of the command with a request id: the transaction,
     the recorded refusal, or that nothing is recorded (yet).
     """
+    ListTransfers: _grpc.UnaryUnaryMultiCallable[_wallet_service_pb2.ListTransfersRequest, _wallet_service_pb2.ListTransfersResponse]
+    """Lists a customer's transfers as that customer sees them: what went away and what came in, newest first."""
+    TraceLot: _grpc.UnaryUnaryMultiCallable[_wallet_service_pb2.TraceLotRequest, _wallet_service_pb2.TraceLotResponse]
+    """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
+    lots that were drawn from it by transfers, merges and reversals.
+    """
 
 @_typing.type_check_only
 class WalletServiceAsyncStub(WalletServiceStub):
@@ -58,6 +64,12 @@ class WalletServiceAsyncStub(WalletServiceStub):
     GetTransaction: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.GetTransactionRequest, _wallet_service_pb2.GetTransactionResponse]  # type: ignore[assignment]
     """Reads one journal transaction by its id, or says what became of the command with a request id: the transaction,
     the recorded refusal, or that nothing is recorded (yet).
+    """
+    ListTransfers: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.ListTransfersRequest, _wallet_service_pb2.ListTransfersResponse]  # type: ignore[assignment]
+    """Lists a customer's transfers as that customer sees them: what went away and what came in, newest first."""
+    TraceLot: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.TraceLotRequest, _wallet_service_pb2.TraceLotResponse]  # type: ignore[assignment]
+    """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
+    lots that were drawn from it by transfers, merges and reversals.
     """
 
 class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,6 +107,24 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_service_pb2.GetTransactionResponse, _abc.Awaitable[_wallet_service_pb2.GetTransactionResponse]]:
         """Reads one journal transaction by its id, or says what became of the command with a request id: the transaction,
         the recorded refusal, or that nothing is recorded (yet).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTransfers(
+        self,
+        request: _wallet_service_pb2.ListTransfersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_service_pb2.ListTransfersResponse, _abc.Awaitable[_wallet_service_pb2.ListTransfersResponse]]:
+        """Lists a customer's transfers as that customer sees them: what went away and what came in, newest first."""
+
+    @_abc_1.abstractmethod
+    def TraceLot(
+        self,
+        request: _wallet_service_pb2.TraceLotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_service_pb2.TraceLotResponse, _abc.Awaitable[_wallet_service_pb2.TraceLotResponse]]:
+        """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
+        lots that were drawn from it by transfers, merges and reversals.
         """
 
 def add_WalletServiceServicer_to_server(servicer: WalletServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

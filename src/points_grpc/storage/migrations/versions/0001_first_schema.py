@@ -116,6 +116,14 @@ def _create_customers() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index(
+        "ix_customers_merged_into",
+        "customers",
+        ["org_id", "merged_into"],
+        unique=False,
+        sqlite_where=sa.text("merged_into IS NOT NULL"),
+        postgresql_where=sa.text("merged_into IS NOT NULL"),
+    )
+    op.create_index(
         "ux_customers_email",
         "customers",
         ["org_id", "email"],
@@ -217,6 +225,14 @@ def _create_points() -> None:
         sa.CheckConstraint("remaining >= 0 AND remaining <= points", name=op.f("ck_lots_remaining")),
         sa.PrimaryKeyConstraint("org_id", "lot_id", name=op.f("pk_lots")),
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_lots_parent",
+        "lots",
+        ["org_id", "parent_lot_id"],
+        unique=False,
+        sqlite_where=sa.text("parent_lot_id IS NOT NULL"),
+        postgresql_where=sa.text("parent_lot_id IS NOT NULL"),
     )
     op.create_index(
         "ix_lots_promised",
