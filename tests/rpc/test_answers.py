@@ -10,7 +10,21 @@ import msgspec
 import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from test_render import AT, AT_JSON, BALANCES, BALANCES_JSON, CUSTOMER, CUSTOMER_JSON, LATER, LATER_JSON, LOT, PROGRAM
+from test_render import (
+    AT,
+    AT_JSON,
+    BALANCES,
+    BALANCES_JSON,
+    CUSTOMER,
+    CUSTOMER_JSON,
+    LATER,
+    LATER_JSON,
+    LOT,
+    PARTIES,
+    PROGRAM,
+    SHARES,
+    SHARES_JSON,
+)
 from wire_fakes import NOW, FakeFacts, FakeReads
 from wire_requests import MOBILE, may_answer
 
@@ -19,7 +33,7 @@ from points_grpc.codes import CATALOGUE, Code
 from points_grpc.domain import model as m
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import JournalRow, LotTrace, TracedLot, TransferView, WalletView
 from points_grpc.rpc.answers import Answers
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.limits import Limits
@@ -100,6 +114,11 @@ ENTRY_JSON = {
 
 def record(outcome: Accepted | Refused) -> RequestRecord:
     return RequestRecord("r-1", "TransferPoints", "k", {}, outcome, AT)
+
+
+TRACED = ((3, m.Kind.ISSUE), (9, m.Kind.MERGE))
+ListTransfers = wallet_service_pb2.ListTransfersRequest
+TraceLot = wallet_service_pb2.TraceLotRequest
 
 
 class World:
@@ -194,6 +213,69 @@ def test_pages_of_transactions() -> None:
     assert found == [99, 55, 54, 3, 1]
     assert world.reads.asked[1] == ("transactions", 1, 11, 0, 0, 3)
     assert world.reads.asked[3] == ("transactions", 1, 11, 0, 55, 3)
+
+
+def transfer(number: int, *, given: bool) -> TransferView:
+    return TransferView(number, 11, 12, 973, 1000, AT, "a note", SHARES, given)
+
+
+def test_transfers() -> None:
+    """Transfers are shown as the customer sees them, with the names and the program's name of today."""
+    world = World()
+    world.reads.transfer_list = [transfer(7, given=True), transfer(5, given=False)]
+    world.reads.names = {one.customer_id: one for one in PARTIES}
+
+    answer = world.ask("list_transfers", ListTransfers(customer_identifier=MOBILE, program_id=973))
+
+    expected = {
+        "to_entity_id": "12",
+        "to_entity_type": "CUSTOMER",
+        "from_entity_id": "11",
+        "from_entity_type": "CUSTOMER",
+        "points_transfer_date": AT_JSON,
+        "points_transferred": "1000",
+        "transfer_id": "7",
+        "transfer_type": "DEDUCTION",
+        "transferred_from": {"user_id": "11", "first_name": "Ada", "last_name": "L", "external_id": "crm-11"},
+        "transferred_to": {"user_id": "12", "first_name": "Bob"},
+        "notes": "a note",
+        "program_name": PROGRAM.name,
+        "points_transfer_breakup_by_earning_programs": SHARES_JSON,
+    }
+    assert shown(answer) == {"transfers": [expected, expected | {"transfer_id": "5", "transfer_type": "ADDITION"}]}
+    assert world.reads.asked[1] == ("transfers", 1, 11, 973, 0, 51)
+
+
+def test_pages_of_transfers() -> None:
+    """The pages hold every transfer once, newest first."""
+    world = World()
+    world.reads.transfer_list = [transfer(number, given=True) for number in (99, 55, 54, 3, 1)]
+    request = ListTransfers(customer_identifier=MOBILE, page_size=2)
+    found: list[int] = []
+    while True:
+        answer = world.ask("list_transfers", request)
+        found += [one.transfer_id for one in answer.transfers]
+        if not answer.next_page_token:
+            break
+        request.page_token = answer.next_page_token
+
+    assert found == [99, 55, 54, 3, 1]
+
+
+def test_trace() -> None:
+    """A trace shows the lot, what it came from and what was drawn from it, and counts the rest."""
+    world = World()
+    up, down = (TracedLot(msgspec.structs.replace(LOT, lot_id=one), kind, AT) for one, kind in TRACED)
+    world.reads.traces[7] = LotTrace(TracedLot(LOT, m.Kind.TRANSFER, LATER), (up,), (down,), 3)
+
+    answer = world.ask("trace_lot", TraceLot(lot_id=7))
+
+    assert ("trace", 1, 7, 1000, NOW) == world.reads.asked[-1]
+    assert [("7", "TRANSFER", LATER_JSON), ("3", "ISSUE", AT_JSON), ("9", "MERGE", AT_JSON)] == [
+        (one["lot"]["lot_id"], one["kind"], one["opened_at"])
+        for one in (shown(answer.lot), *shown(answer)["ancestors"], *shown(answer)["descendants"])
+    ]
+    assert 3 == answer.omitted
 
 
 @pytest.mark.parametrize(("size", "limit"), [(0, 101), (1000, 1001)])
@@ -317,6 +399,7 @@ REFUSALS: tuple[tuple[str, Message, Code, str], ...] = (
             ("get_wallet", GetWallet),
             ("list_lots", ListLots),
             ("list_transactions", ListTransactions),
+            ("list_transfers", ListTransfers),
             ("get_customer", GetCustomer),
         )
         for given, code, field in (
@@ -349,6 +432,19 @@ REFUSALS: tuple[tuple[str, Message, Code, str], ...] = (
         codes.PAGE_TOKEN_INVALID,
         "page_token",
     ),
+    ("list_transfers", ListTransfers(customer_identifier=MOBILE, page_size=201), codes.FIELD_INVALID, "page_size"),
+    ("list_transfers", ListTransfers(customer_identifier=MOBILE, program_id=-1), codes.FIELD_INVALID, "program_id"),
+    (
+        "list_transfers",
+        ListTransfers(customer_identifier=MOBILE, page_token="x"),
+        codes.PAGE_TOKEN_INVALID,
+        "page_token",
+    ),
+    ("trace_lot", TraceLot(), codes.FIELD_INVALID, "lot_id"),
+    ("trace_lot", TraceLot(lot_id=-1), codes.FIELD_INVALID, "lot_id"),
+    ("trace_lot", TraceLot(lot_id=7, lots_max=-1), codes.FIELD_INVALID, "lots_max"),
+    ("trace_lot", TraceLot(lot_id=7, lots_max=1001), codes.FIELD_INVALID, "lots_max"),
+    ("trace_lot", TraceLot(lot_id=7), codes.RESOURCE_NOT_FOUND, "lot_id"),
     ("get_transaction", GetTransaction(), codes.FIELD_INVALID, "transaction_id"),
     ("get_transaction", GetTransaction(transaction_id=1, request_id="r"), codes.FIELD_INVALID, "transaction_id"),
     ("get_transaction", GetTransaction(transaction_id=-1), codes.FIELD_INVALID, "transaction_id"),

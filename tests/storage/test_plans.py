@@ -34,6 +34,8 @@ FULL_KEYS = {
     "REDEMPTIONS_BY_TRANSACTION_NUMBER": "ix_redemptions_transaction_number (org_id=? AND transaction_number=?)",
     "CANCEL_MESSAGES": "ix_outbox_queued (org_id=? AND customer_id=?)",
     "DUE_MESSAGES": "ix_outbox_due (next_attempt_at<?)",
+    "OFFSPRING": "ix_lots_parent (org_id=? AND parent_lot_id=?)",
+    "LOTS_OF_TRANSACTIONS": "PRIMARY KEY (org_id=? AND transaction_id=?)",
     "UPDATE_LOT": "PRIMARY KEY (org_id=? AND lot_id=?)",
 }
 WHOLE_ORGANISATION = {"ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM"}
@@ -78,7 +80,8 @@ def test_a_statement_uses_its_index(empty_database: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["statements.FIRST_LOTS", "queries._LIVE_LOTS", "queries._EXPIRIES", "queries._TOUCHED"]
+    "name",
+    ["statements.FIRST_LOTS", "queries._LIVE_LOTS", "queries._EXPIRIES", "queries._TOUCHED", "queries._TRANSFERRED"],
 )
 def test_the_first_rows_are_found_without_sorting(empty_database: Path, name: str) -> None:
     """The index has the order, so that reading stops at the limit."""

@@ -13,8 +13,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from test_stored_holds import CORRUPTIONS as CORRUPTIONS_OF_HOLDS
 
 from points_grpc.domain.commands import (
+    AdjustPoints,
+    AuthorizeRedemption,
+    CaptureRedemption,
     Command,
     CreateCustomer,
     CreateProgram,
@@ -22,14 +26,19 @@ from points_grpc.domain.commands import (
     Expiry,
     IssuePoints,
     IssueTransferOtp,
+    MergeCustomers,
+    RecordMissedCall,
     RecordPurchase,
     RedeemPoints,
+    ReleaseRedemption,
     ReverseRedemption,
+    ReverseTransfer,
+    SetConfigKey,
     Submission,
     TransferPoints,
 )
 from points_grpc.domain.model import Channel, Identifier, IdentifierType, Source
-from points_grpc.domain.outcome import Accepted, RedemptionResult, Settled
+from points_grpc.domain.outcome import Accepted, HoldResult, RedemptionResult, Settled, TransferResult
 from points_grpc.domain.policy import Policy
 from points_grpc.service.executor import Executor
 from points_grpc.service.keyring import KEY_BYTES, Keyring
@@ -42,6 +51,7 @@ START = datetime(2026, 3, 15, 18, 0, tzinfo=UTC)  # half past eleven in the even
 ORG, QUIET_ORG = 1, 2
 GOLD, SILVER = 1, 2
 ANN, BEN, CID = 11, 12, 13
+DAN, EVE = 14, 15
 
 
 class World:
@@ -127,6 +137,44 @@ def live(world: World) -> None:
     world.do(ReverseRedemption(who(ANN), redemption_id=first.redemption_id, points=10))
     world.do(issue(ANN, 1), issue(BEN, 1), issue(CID, 1))
     world.do(IssueTransferOtp(TransferPoints(1, GOLD, who(BEN), who(CID))))
+    merge(world)
+    hold(world)
+
+
+def hold(world: World) -> None:
+    """Eve's points are held: captured in part, released, forgotten, proved by a call, and still held."""
+    held = [world.do(AuthorizeRedemption(RedeemPoints(who(EVE), GOLD, 5), 3_600))[0] for _ in range(3)]
+    world.do(SetConfigKey("ENABLE_MISSED_CALL_REDEMPTION", "true", ""))
+    calls = RecordMissedCall(Identifier(IdentifierType.MOBILE, f"+1555{EVE:07d}"))
+    world.do(calls, calls)
+    world.do(AuthorizeRedemption(RedeemPoints(who(EVE), GOLD, 2, missed_call=True), 86_400))
+    captured, released, _ = (one.hold_id for one in held if isinstance(one, HoldResult))
+    world.do(CaptureRedemption(captured, 3), ReleaseRedemption(released))
+    world.do(RedeemPoints(who(EVE), GOLD, 1, missed_call=True))
+    world.now += timedelta(hours=2)  # past the deadline of the third
+    world.do(issue(EVE, 1))
+
+
+def merge(world: World) -> None:
+    """Dan turns out to be Eve, who then gets back what he redeemed; of her transfer, what is left is taken back."""
+    for one, programs in ((DAN, (GOLD, SILVER)), (EVE, ())):
+        world.do(CreateCustomer(one, "A", "B", f"+1555{one:07d}", None, None, programs, False))
+    world.do(
+        issue(DAN, 70),
+        issue(CID, 9),
+        issue(DAN, 6, SILVER, available_from=START + timedelta(days=40)),
+        RecordPurchase(who(DAN), GOLD, "bill-3", 300),
+        TransferPoints(4, GOLD, who(CID), who(DAN)),
+        IssueTransferOtp(TransferPoints(1, GOLD, who(DAN), who(BEN))),
+    )
+    [redeemed] = world.do(RedeemPoints(who(DAN), GOLD, 20))
+    assert isinstance(redeemed, RedemptionResult)
+    world.do(MergeCustomers(who(DAN), who(EVE), "one person"))
+    world.do(ReverseRedemption(who(EVE), redemption_id=redeemed.redemption_id, points=15))
+    [sent] = world.do(TransferPoints(30, GOLD, who(EVE), who(CID)))
+    assert isinstance(sent, TransferResult)
+    world.do(AdjustPoints(who(EVE), GOLD, 3, "a mistake"), AdjustPoints(who(CID), GOLD, 2, "a mistake"))
+    world.do(ReverseTransfer(sent.transfer_id, True, "a mistake"))
 
 
 @pytest.fixture(scope="module")
@@ -169,17 +217,18 @@ def test_a_sound_database_has_no_differences(database: Database) -> None:
 
 
 def test_names_are_unique_and_each_has_a_corruption() -> None:
-    """A new invariant needs a row in `CORRUPTIONS`."""
+    """A new invariant needs a row in `CORRUPTIONS`, or among those of holds."""
     names = [one.name for one in INVARIANTS]
 
     assert len(names) == len(set(names))
-    assert set(names) == CORRUPTIONS.keys()
+    assert set(names) == CORRUPTIONS.keys() | CORRUPTIONS_OF_HOLDS.keys()
 
 
 ANN_GOLD = f"customer_id = {ANN} AND program_id = {GOLD}"
 A_WALLET_POSTING = "account = 1 AND points < 0 AND seq = 1"
 A_TRANSFER = "(SELECT MIN(transaction_id) FROM transactions WHERE kind = 2)"
 A_REDEMPTION = "(SELECT MIN(transaction_id) FROM transactions WHERE kind = 3)"
+A_MERGE = "(SELECT transaction_id FROM transactions WHERE kind = 6)"
 AN_OPENED_LOT = "(SELECT MIN(lot_id) FROM lots WHERE parent_lot_id IS NOT NULL)"
 AN_ISSUED_LOT = "(SELECT MIN(lot_id) FROM lots WHERE parent_lot_id IS NULL)"
 
@@ -201,6 +250,13 @@ CORRUPTIONS: dict[str, tuple[str, ...]] = {
     "lot_bounds": (f"UPDATE lots SET held = remaining + 1 WHERE lot_id = {AN_OPENED_LOT}",),
     "lot_roots": (f"UPDATE lots SET root_lot_id = root_lot_id + 1 WHERE lot_id = {AN_ISSUED_LOT}",),
     "lot_inheritance": (f"UPDATE lots SET expires_at = expires_at + 1 WHERE lot_id = {AN_OPENED_LOT}",),
+    "lot_parents": (f"UPDATE lots SET points = points + 1 WHERE transaction_id = {A_MERGE}",),
+    "lot_promises": (
+        f"UPDATE lots SET available_from = available_from + 1 WHERE transaction_id = {A_MERGE} AND promised",
+    ),
+    "merged_away": (f"UPDATE customers SET merged_into = {ANN} WHERE customer_id = {CID}",),
+    "merge_survivors": (f"UPDATE customers SET merged_into = {DAN} WHERE customer_id = {EVE}",),
+    "adjustments": ("UPDATE transactions SET points = points + 1 WHERE kind = 7",),
     "stream_positions": (
         "UPDATE transactions SET position = position + 1 WHERE position = (SELECT MAX(position) FROM transactions)",
     ),
