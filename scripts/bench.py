@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from bench_journal import Journal, Rows, Totals
@@ -176,8 +175,7 @@ class World:
         self._driver = driver
         self._requests = folder / "requests.binpb"
         self._folder = folder
-        self._random = random.Random(SEED)  # noqa: S311 - the same pairs in every run, not secrets
-        self._numbers = count()
+        self._random = random.Random(SEED)  # noqa: S311 - the same pairs and ids in every run, not secrets
         self.sent = Sent()
 
     def seed(self, server: Server) -> None:
@@ -249,7 +247,7 @@ class World:
         return [(customer_id, to) for _, to in self.pairs(level)]
 
     def _transfer(self, server: Server, pairs: Sequence[Pair], level: Level, *, counted: bool = True) -> Report:
-        requests = [transfer(pair, f"{self.PREFIX}{next(self._numbers):08}") for pair in pairs]
+        requests = [transfer(pair, f"{self.PREFIX}{self._random.getrandbits(96):024x}") for pair in pairs]
         report = self._send(server, TRANSFER, requests, level)
         if counted:
             self.sent.add(report)

@@ -85,7 +85,7 @@ def answer() -> points_service_pb2.TransferPointsResponse:
         for customer_id in (1_000_001, 1_009_999)
     ]
     return points_service_pb2.TransferPointsResponse(
-        data=[transfer], request_id="bench-4f1c9a-0012345", wallets=wallets
+        data=[transfer], request_id="bench-4f1c9a0b7d2e5f8840a1c36b", wallets=wallets
     )
 
 

@@ -513,7 +513,6 @@ def test_points_that_expire_at_this_instant_and_another_command(bench: Bench) ->
     assert 0 == bench.current(CID)
 
 
-@pytest.mark.xfail(strict=True, reason="book_due forgets promised lots that were not loaded: see the report")
 def test_promised_points_are_not_forgotten_by_a_wallet_that_its_own_batch_made_due(bench: Bench) -> None:
     """Points promised for later become available on time, although points of the last instant came and went before."""
     bench.issue(ANN, 500, available_from=bench.now + timedelta(hours=1))

@@ -20,10 +20,10 @@ from points_grpc.domain.snapshot import Snapshot, due_at_of
 def book_due(snapshot: Snapshot, wallet: Wallet, next_id: Callable[[], int]) -> tuple[Event, ...]:
     """The events that bring a due wallet up to now; none for a wallet that is not due.
 
-    The lots of every wallet that was due are loaded. A wallet without them got points of the last instant in this very
-    batch: nothing of it is due yet.
+    A wallet that was not due when it was loaded got points of the last instant in this very batch: nothing of it is due
+    yet, and what would tell the next instant was not loaded.
     """
-    if wallet.due_at is None or wallet.due_at > snapshot.now or not snapshot.has_lots(wallet.key):
+    if wallet.due_at is None or wallet.due_at > snapshot.now or not snapshot.was_due(wallet.key):
         return ()
     events: list[Event] = []
     matured = tuple(

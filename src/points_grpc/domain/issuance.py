@@ -237,8 +237,9 @@ def _end_of(day: date, time_zone: str) -> datetime:
 
 def _lot(case: Case, lot_id: int, transaction_id: int) -> Lot:
     command, now = case.command, case.snapshot.now
-    promised = command.available_from is not None and command.available_from > now
     expires_at = expiry_instant(command.expiry, now, case.ruling.time_zone)
+    expired = expires_at is not None and expires_at < now
+    promised = command.available_from is not None and command.available_from > now and not expired
     return Lot(
         lot_id=lot_id,
         customer_id=case.owner.customer_id,
@@ -247,7 +248,7 @@ def _lot(case: Case, lot_id: int, transaction_id: int) -> Lot:
         source=command.source,
         category=case.category,
         points=command.points,
-        remaining=0 if expires_at is not None and expires_at < now else command.points,
+        remaining=0 if expired else command.points,
         held=0,
         awarded_at=now,
         available_from=command.available_from if promised else None,

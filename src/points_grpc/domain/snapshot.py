@@ -336,9 +336,9 @@ class Snapshot:
         if not window.complete:
             raise NeedMore(key)
 
-    def has_lots(self, key: WalletKey) -> bool:
-        """Whether the wallet's lots were loaded."""
-        return key in self._windows
+    def was_due(self, key: WalletKey) -> bool:
+        """Whether the wallet was due when it was loaded: then its promised lots, too, came along."""
+        return key in self._promised
 
     def promised_lots(self, key: WalletKey) -> Iterable[Lot]:
         """The promised lots of a due wallet."""
