@@ -19,7 +19,7 @@ from points_grpc.v1 import (
 )
 from running import Caller, RunningServer, refused
 
-IDS = itertools.count(710_000_001)
+IDS = itertools.count(720_000_001)
 PROGRAM = 973
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
 

@@ -636,7 +636,7 @@ def _create_access() -> None:
         sa.Column("expires_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("last_used_at", sa.BigInteger(), autoincrement=False, nullable=True),
-        sa.Column("request_id_required", sa.Boolean(), nullable=False),
+        sa.Column("request_id_required", sa.SmallInteger(), nullable=False),
         sa.Column("signing_key_id", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_api_keys_orgs")),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_keys")),
