@@ -9,7 +9,7 @@ from typing import Any
 
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
-from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Settled
+from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Refused, Settled
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.views import JournalRow, WalletView
 from points_grpc.rpc.call import Caller, Role
@@ -44,6 +44,7 @@ class FakeSubmitter:
         self.replayed = False
         self.wait_s = 0.0
         self.error: Exception | None = None
+        self.shed: Refused | None = None
         self.parties: tuple[Party, ...] = ()
         self.program_name = ""
         self.submitted: list[tuple[Submission, float]] = []
@@ -53,6 +54,12 @@ class FakeSubmitter:
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         self.submitted.append((submission, deadline))
         return await self._settle(submission)
+
+    async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
+        self.submitted.extend((one, deadline) for one in submissions)
+        if self.shed:
+            return self.shed
+        return [await self._settle(one) for one in submissions]
 
     async def check(self, submission: Submission, deadline: float) -> Settled:
         self.checked.append((submission, deadline))

@@ -63,3 +63,19 @@ class PointsServicer(points_service_pb2_grpc.PointsServiceServicer):
         return await self._desk.command(
             request, context, parse.reverse_redemption, render.reverse_redemption, pb.ReverseRedemptionResponse
         )
+
+    async def BatchTransferPoints(
+        self, request: pb.BatchTransferPointsRequest, context: Context
+    ) -> pb.BatchTransferPointsResponse:
+        """Carries out several transfers."""
+        return await self._desk.batch(
+            request, context, parse.transfer_points, render.transfer_points, pb.BatchTransferPointsResponse
+        )
+
+    async def BatchRedeemPoints(
+        self, request: pb.BatchRedeemPointsRequest, context: Context
+    ) -> pb.BatchRedeemPointsResponse:
+        """Carries out several redemptions."""
+        return await self._desk.batch(
+            request, context, parse.redeem_points, render.redeem_points, pb.BatchRedeemPointsResponse
+        )

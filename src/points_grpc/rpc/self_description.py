@@ -10,7 +10,7 @@ from points_grpc.domain.identifiers import VALUE_LENGTH_MAX
 from points_grpc.domain.model import POINTS_MAX
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.references import TRANSACTION_NUMBER_MAX
-from points_grpc.rpc import parse, parse_policy, shape
+from points_grpc.rpc import parse, parse_policy, serve, shape
 from points_grpc.rpc.answers import LOTS_PAGE_MAX, TRANSACTIONS_PAGE_MAX, one_page_only
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.limits import Limits
@@ -35,6 +35,7 @@ REQUEST_LIMITS = (
     LimitFact("expiry_months_max", parse.EXPIRY_MONTHS_MAX, "months"),
     LimitFact("categories_max", parse_policy.CATEGORIES_MAX, "categories"),
     LimitFact("velocity_limits_max", parse_policy.VELOCITY_LIMITS_MAX, "limits"),
+    LimitFact("items_max", serve.ITEMS_MAX, "items of a batch"),
     LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),
     LimitFact("transactions_page_max", TRANSACTIONS_PAGE_MAX, "transactions"),
 )

@@ -202,8 +202,9 @@ class Writer:
         org_id, collected = self._org_id, self._collected
         self._many(sql.UPSERT_OTP, list(collected.otps.values()))
         self._many(sql.UPSERT_OTP_COUNTER, list(collected.otp_counters.values()))
-        self._many(sql.CANCEL_MESSAGES, [(None, org_id, one, action.value) for one, action in collected.cancelled])
         self._many(sql.SETTLE_MESSAGE, collected.settled)
+        self._many(sql.CANCEL_MESSAGES, [(None, org_id, one, action.value) for one, action in collected.cancelled])
+        self._many(sql.SETTLE_MESSAGE, collected.settled_after_cancelling)
         self._many(sql.RETRY_MESSAGE, collected.retried)
         queued: Rows = []
         for one in sealed:

@@ -38,6 +38,7 @@ class Collected:
         self.messages: dict[int, Message] = {}
         self.cancelled: dict[tuple[int, OtpAction], None] = {}
         self.settled: Rows = []
+        self.settled_after_cancelling: Rows = []
         self.retried: Rows = []
         self.purchases: dict[str, tuple[Value, ...]] = {}
         self.programs: dict[int, tuple[Value, ...]] = {}
@@ -170,7 +171,8 @@ class Collected:
             self.retried.append((to_micros(event.retry_at), event.error, self._org_id, event.message_id))
             return
         state = "DELIVERED" if event.delivered else "DEAD"
-        self.settled.append((None, state, event.error, self._org_id, event.message_id))
+        settled = self.settled_after_cancelling if self.cancelled else self.settled
+        settled.append((None, state, event.error, self._org_id, event.message_id))
 
     def customer_saved(self, event: ev.CustomerSaved) -> None:
         """A customer as it is at the end of the batch."""

@@ -35,6 +35,8 @@ class IssuanceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IssuanceServiceAsyncStub: ...
     IssuePoints: _grpc.UnaryUnaryMultiCallable[_issuance_service_pb2.IssuePointsRequest, _issuance_service_pb2.IssuePointsResponse]
     """Opens one lot of points in a customer's wallet. Raises the customer's earned lifetime points."""
+    BatchIssuePoints: _grpc.UnaryUnaryMultiCallable[_issuance_service_pb2.BatchIssuePointsRequest, _issuance_service_pb2.BatchIssuePointsResponse]
+    """Carries out up to 1,000 issues, in order and each for itself, as BatchTransferPoints does transfers."""
 
 @_typing.type_check_only
 class IssuanceServiceAsyncStub(IssuanceServiceStub):
@@ -43,6 +45,8 @@ class IssuanceServiceAsyncStub(IssuanceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     IssuePoints: _aio.UnaryUnaryMultiCallable[_issuance_service_pb2.IssuePointsRequest, _issuance_service_pb2.IssuePointsResponse]  # type: ignore[assignment]
     """Opens one lot of points in a customer's wallet. Raises the customer's earned lifetime points."""
+    BatchIssuePoints: _aio.UnaryUnaryMultiCallable[_issuance_service_pb2.BatchIssuePointsRequest, _issuance_service_pb2.BatchIssuePointsResponse]  # type: ignore[assignment]
+    """Carries out up to 1,000 issues, in order and each for itself, as BatchTransferPoints does transfers."""
 
 class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Issues points to customers."""
@@ -54,5 +58,13 @@ class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_issuance_service_pb2.IssuePointsResponse, _abc.Awaitable[_issuance_service_pb2.IssuePointsResponse]]:
         """Opens one lot of points in a customer's wallet. Raises the customer's earned lifetime points."""
+
+    @_abc_1.abstractmethod
+    def BatchIssuePoints(
+        self,
+        request: _issuance_service_pb2.BatchIssuePointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_issuance_service_pb2.BatchIssuePointsResponse, _abc.Awaitable[_issuance_service_pb2.BatchIssuePointsResponse]]:
+        """Carries out up to 1,000 issues, in order and each for itself, as BatchTransferPoints does transfers."""
 
 def add_IssuanceServiceServicer_to_server(servicer: IssuanceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

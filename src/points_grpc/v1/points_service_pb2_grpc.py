@@ -75,6 +75,16 @@ class PointsServiceStub(object):
                 request_serializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionResponse.FromString,
                 _registered_method=True)
+        self.BatchTransferPoints = channel.unary_unary(
+                '/points.v1.PointsService/BatchTransferPoints',
+                request_serializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsResponse.FromString,
+                _registered_method=True)
+        self.BatchRedeemPoints = channel.unary_unary(
+                '/points.v1.PointsService/BatchRedeemPoints',
+                request_serializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsResponse.FromString,
+                _registered_method=True)
 
 
 class PointsServiceServicer(object):
@@ -142,6 +152,22 @@ class PointsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchTransferPoints(self, request, context):
+        """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+        another item. Answers what TransferPoints would have answered to each. They may be committed in several
+        transactions; the deadline covers the call, and each item is replayed under its own request id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRedeemPoints(self, request, context):
+        """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PointsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +205,16 @@ def add_PointsServiceServicer_to_server(servicer, server):
                     servicer.ReverseRedemption,
                     request_deserializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionRequest.FromString,
                     response_serializer=points_dot_v1_dot_points__service__pb2.ReverseRedemptionResponse.SerializeToString,
+            ),
+            'BatchTransferPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchTransferPoints,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsResponse.SerializeToString,
+            ),
+            'BatchRedeemPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRedeemPoints,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -376,6 +412,60 @@ class PointsService(object):
             '/points.v1.PointsService/ReverseRedemption',
             points_dot_v1_dot_points__service__pb2.ReverseRedemptionRequest.SerializeToString,
             points_dot_v1_dot_points__service__pb2.ReverseRedemptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchTransferPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/BatchTransferPoints',
+            points_dot_v1_dot_points__service__pb2.BatchTransferPointsRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.BatchTransferPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRedeemPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/BatchRedeemPoints',
+            points_dot_v1_dot_points__service__pb2.BatchRedeemPointsRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.BatchRedeemPointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,13 @@ class PointsServiceStub:
     """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
     Points of lots that expired meanwhile are reported and not credited (warning 877).
     """
+    BatchTransferPoints: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.BatchTransferPointsRequest, _points_service_pb2.BatchTransferPointsResponse]
+    """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+    another item. Answers what TransferPoints would have answered to each. They may be committed in several
+    transactions; the deadline covers the call, and each item is replayed under its own request id.
+    """
+    BatchRedeemPoints: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.BatchRedeemPointsRequest, _points_service_pb2.BatchRedeemPointsResponse]
+    """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers."""
 
 @_typing.type_check_only
 class PointsServiceAsyncStub(PointsServiceStub):
@@ -103,6 +110,13 @@ class PointsServiceAsyncStub(PointsServiceStub):
     """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
     Points of lots that expired meanwhile are reported and not credited (warning 877).
     """
+    BatchTransferPoints: _aio.UnaryUnaryMultiCallable[_points_service_pb2.BatchTransferPointsRequest, _points_service_pb2.BatchTransferPointsResponse]  # type: ignore[assignment]
+    """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+    another item. Answers what TransferPoints would have answered to each. They may be committed in several
+    transactions; the deadline covers the call, and each item is replayed under its own request id.
+    """
+    BatchRedeemPoints: _aio.UnaryUnaryMultiCallable[_points_service_pb2.BatchRedeemPointsRequest, _points_service_pb2.BatchRedeemPointsResponse]  # type: ignore[assignment]
+    """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers."""
 
 class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Transfers, redeems and gives back points.
@@ -180,5 +194,24 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
         Points of lots that expired meanwhile are reported and not credited (warning 877).
         """
+
+    @_abc_1.abstractmethod
+    def BatchTransferPoints(
+        self,
+        request: _points_service_pb2.BatchTransferPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.BatchTransferPointsResponse, _abc.Awaitable[_points_service_pb2.BatchTransferPointsResponse]]:
+        """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+        another item. Answers what TransferPoints would have answered to each. They may be committed in several
+        transactions; the deadline covers the call, and each item is replayed under its own request id.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchRedeemPoints(
+        self,
+        request: _points_service_pb2.BatchRedeemPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.BatchRedeemPointsResponse, _abc.Awaitable[_points_service_pb2.BatchRedeemPointsResponse]]:
+        """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers."""
 
 def add_PointsServiceServicer_to_server(servicer: PointsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
