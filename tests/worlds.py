@@ -49,6 +49,7 @@ from points_grpc.domain.model import (
     ProgramGroup,
     Purchase,
     Redemption,
+    Return,
     Source,
     StatusLabel,
     Wallet,
@@ -218,6 +219,7 @@ class World:
         self.velocity: dict[WalletKey, dict[tuple[Direction, date], tuple[int, int]]] = {}
         self.redemptions: dict[str, Redemption] = {}
         self.purchases: dict[str, Purchase] = {}
+        self.returns: dict[str, Return] = {}
         self.journal: list[JournalEntry] = []
         self.outbox: list[Message] = []
         self.changes = Changes()
@@ -489,6 +491,7 @@ class World:
             },
             purchases={one: self.purchases[one] for one in keys.transaction_numbers if one in self.purchases},
             recent_transfers=dict(self._recent_transfers(keys)),
+            returns=frozenset(one for one in keys.returns if one in self.returns),
         )
 
     def _rows(self, key: WalletKey, size: int) -> LotRows:
@@ -539,6 +542,8 @@ class World:
                 self.customers[saved.customer_id] = saved
             case ev.PurchaseRecorded(purchase):
                 self.purchases[purchase.transaction_number] = purchase
+            case ev.ReturnBooked(returned):
+                self.returns[returned.transaction_number] = returned
             case ev.MessageQueued(message):
                 self.outbox.append(message)
             case ev.MessagesCancelled():

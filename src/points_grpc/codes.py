@@ -316,6 +316,7 @@ INVALID_CUSTOMER_IDENTIFIER = Code(
         "RedeemPoints",
         "AuthorizeRedemption",
         "ReverseRedemption",
+        "ReturnTransaction",
         "IssuePoints",
         "AdjustPoints",
     ),

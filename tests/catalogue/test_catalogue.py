@@ -54,7 +54,6 @@ PLANNED = {
     "AuthorizeRedemption",
     "CaptureRedemption",
     "ReleaseRedemption",
-    "ReturnTransaction",
     "ReverseTransfer",
     "AdjustPoints",
     "ListTransfers",

@@ -122,6 +122,21 @@ def reverse_redemption() -> points_service_pb2.ReverseRedemptionRequest:
     )
 
 
+def return_transaction() -> points_service_pb2.ReturnTransactionRequest:
+    item = points_service_pb2.ReturnTransactionRequest.Item
+    return points_service_pb2.ReturnTransactionRequest(
+        transaction_number="BILL-1",
+        customer_identifier=MOBILE,
+        amount_minor_units=4990,
+        items=[
+            item(redemption_id="r1a2b3", points_to_be_reversed=50),
+            item(redemption_id="r1a2b4", customer_identifier=BY_ID),
+        ],
+        notes="a note",
+        request_id="return-1",
+    )
+
+
 def issue_points() -> issuance_service_pb2.IssuePointsRequest:
     return issuance_service_pb2.IssuePointsRequest(
         customer_identifier=MOBILE,
@@ -275,6 +290,7 @@ BUILDERS = (
     issue_redemption_otp,
     redeem_points,
     reverse_redemption,
+    return_transaction,
     issue_points,
     create_customer,
     enrol_customer,

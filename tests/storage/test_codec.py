@@ -74,6 +74,7 @@ RESULTS: dict[str, list[Result]] = {
     "ReverseRedemption": [
         out.ReversalResult("v1", 9, NOW, 10, (out.ReversedShare("r1", 5, 3, 2),), LOT_SHARES, 0, (BALANCE,))
     ],
+    "ReturnTransaction": [out.ReturnResult(NOW, (out.ReturnedShare("r1", 5, 3, 2, "v1", 9),), (BALANCE,))],
     "IssuePoints": [out.IssueResult(9, lot(ANN, 5, expires_at=None, available_from=NOW, promised=True), (BALANCE,))],
     "CreateCustomer": [out.CustomerResult(customer(ANN, merged_into=BEN, transfers_locked_until=NOW), (GOLD, 2))],
     "EnrolCustomer": [out.CustomerResult(customer(ANN, mobile=None), ())],

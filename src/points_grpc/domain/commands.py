@@ -88,6 +88,27 @@ class ReverseRedemption(Struct, frozen=True):
     notes: str = ""
 
 
+class ReturnedItem(Struct, frozen=True):
+    """A redemption attached to a return, as the caller wrote it: malformed parts are warnings, not refusals.
+
+    `customer` None: what was given is malformed; `points` None: all that is left.
+    """
+
+    redemption_id: str
+    points: int | None
+    customer: Identifier | None
+
+
+class ReturnTransaction(Struct, frozen=True):
+    """Book the return of a purchase, and give back the redemptions attached to it."""
+
+    customer: Identifier
+    transaction_number: str
+    amount: int | None
+    items: tuple[ReturnedItem, ...]
+    notes: str = ""
+
+
 class Expiry(Struct, frozen=True):
     """Until when issued points can be spent: at most one field is set; none: they never expire."""
 
@@ -227,6 +248,7 @@ Command = (
     | CheckRedemption
     | IssueRedemptionOtp
     | ReverseRedemption
+    | ReturnTransaction
     | IssuePoints
     | CreateCustomer
     | EnrolCustomer

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from points_grpc import codes
 from points_grpc.domain import commands as cmd
-from points_grpc.domain import customers, issuance, programs, redemption, reversal, transfer
+from points_grpc.domain import customers, issuance, programs, redemption, returns, reversal, transfer
 from points_grpc.domain.context import Context
 from points_grpc.domain.expiry import book_due
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots
@@ -62,6 +62,7 @@ OPERATIONS: Mapping[type[Any], Operation] = {
         redemption.decide_issue_otp,
     ),
     cmd.ReverseRedemption: Operation(reversal.lookups, reversal.keys, reversal.decide),
+    cmd.ReturnTransaction: Operation(returns.lookups, returns.keys, returns.decide),
     cmd.IssuePoints: Operation(issuance.lookups, issuance.keys, issuance.decide),
     cmd.CreateCustomer: Operation(customers.creation_lookups, customers.creation_keys, customers.decide_creation),
     cmd.EnrolCustomer: Operation(customers.change_lookups, customers.change_keys, customers.decide_enrolment),

@@ -370,3 +370,16 @@ class Purchase(Struct, frozen=True):
     customer_id: int
     program_id: int
     amount: int | None
+
+
+class Return(Struct, frozen=True):
+    """A purchase that was returned. `points` were reversed by it: credited and expired."""
+
+    transaction_number: str
+    customer_id: int
+    amount: int | None
+    points: int
+    returned_at: datetime
+    request_id: str
+    actor: str
+    notes: str

@@ -199,6 +199,25 @@ class ReversalResult(Struct, frozen=True):
     balances: tuple[Balance, ...]
 
 
+class ReturnedShare(Struct, frozen=True):
+    """What a return gave back of one redemption attached to it; nothing, if its ids are empty."""
+
+    redemption_id: str
+    credited: int = 0
+    expired: int = 0
+    left: int = 0
+    reversal_id: str = ""
+    transaction_id: int = 0
+
+
+class ReturnResult(Struct, frozen=True):
+    """A return that was booked: one share for each item, in order."""
+
+    returned_at: datetime
+    shares: tuple[ReturnedShare, ...]
+    balances: tuple[Balance, ...]
+
+
 class IssueResult(Struct, frozen=True):
     """Points that were issued."""
 
@@ -251,6 +270,7 @@ Result = (
     | RedemptionResult
     | CheckRedemptionResult
     | ReversalResult
+    | ReturnResult
     | IssueResult
     | CustomerResult
     | PurchaseResult
@@ -268,6 +288,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "CheckRedemption": CheckRedemptionResult,
     "IssueRedemptionOtp": IssueOtpResult,
     "ReverseRedemption": ReversalResult,
+    "ReturnTransaction": ReturnResult,
     "IssuePoints": IssueResult,
     "CreateCustomer": CustomerResult,
     "EnrolCustomer": CustomerResult,

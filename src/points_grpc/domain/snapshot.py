@@ -88,7 +88,7 @@ class Keys(Struct, frozen=True):
     """What a command needs loaded. Wallets and buckets of `customers` come along whole.
 
     `draws`: wallets whose lots may be drawn; `velocity`: wallets whose last 30 days count; `duplicates`: equal
-    transfers made since a time.
+    transfers made since a time; `returns`: bills that may have been returned.
     """
 
     customers: frozenset[int] = frozenset()
@@ -99,6 +99,7 @@ class Keys(Struct, frozen=True):
     external_references: frozenset[str] = frozenset()
     transaction_numbers: frozenset[str] = frozenset()
     duplicates: frozenset[tuple[DuplicateKey, int]] = frozenset()
+    returns: frozenset[str] = frozenset()
 
     @staticmethod
     def union(parts: Iterable[Keys]) -> Keys:
@@ -113,6 +114,7 @@ class Keys(Struct, frozen=True):
             external_references=frozenset().union(*(part.external_references for part in all_parts)),
             transaction_numbers=frozenset().union(*(part.transaction_numbers for part in all_parts)),
             duplicates=frozenset().union(*(part.duplicates for part in all_parts)),
+            returns=frozenset().union(*(part.returns for part in all_parts)),
         )
 
 
@@ -148,6 +150,7 @@ class Loaded(Struct, frozen=True):
     external_references: Mapping[str, str]
     purchases: Mapping[str, Purchase]
     recent_transfers: Mapping[DuplicateKey, datetime]
+    returns: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -211,6 +214,7 @@ class Snapshot:
         self._by_external_reference = dict(loaded.external_references)
         self._purchases = dict(loaded.purchases)
         self._recent_transfers = dict(loaded.recent_transfers)
+        self._returns = set(loaded.returns)
         self._created: set[int] = set()
         self._days: dict[str, date] = {}
 
@@ -329,6 +333,12 @@ class Snapshot:
             raise NotLoaded("purchase")
         return self._purchases.get(number)
 
+    def is_returned(self, number: str) -> bool:
+        """Whether a bill was returned."""
+        if number not in self._loaded.keys.returns:
+            raise NotLoaded("return")
+        return number in self._returns
+
     def last_equal_transfer(self, key: DuplicateKey) -> datetime | None:
         """When an equal transfer was last made inside the window that was declared."""
         return self._recent_transfers.get(key)
@@ -437,6 +447,9 @@ class Snapshot:
     def _evolve_purchase(self, event: ev.PurchaseRecorded) -> None:
         self._purchases[event.purchase.transaction_number] = event.purchase
 
+    def _evolve_return(self, event: ev.ReturnBooked) -> None:
+        self._returns.add(event.returned.transaction_number)
+
     def _evolve_redemption(self, event: ev.RedemptionMade) -> None:
         redemption = event.redemption
         self._redemptions[redemption.redemption_id] = redemption
@@ -509,6 +522,7 @@ _EVOLUTIONS: Mapping[type[Any], Callable[[Snapshot, Any], None]] = {
     ev.CustomerSaved: Snapshot._evolve_customer,
     ev.Enrolled: Snapshot._evolve_enrolled,
     ev.PurchaseRecorded: Snapshot._evolve_purchase,
+    ev.ReturnBooked: Snapshot._evolve_return,
 }
 """What each event changes; a table, because it is looked up for every event."""
 

@@ -64,6 +64,14 @@ class PointsServicer(points_service_pb2_grpc.PointsServiceServicer):
             request, context, parse.reverse_redemption, render.reverse_redemption, pb.ReverseRedemptionResponse
         )
 
+    async def ReturnTransaction(
+        self, request: pb.ReturnTransactionRequest, context: Context
+    ) -> pb.ReturnTransactionResponse:
+        """Books the return of a purchase."""
+        return await self._desk.command(
+            request, context, parse.return_transaction, render.return_transaction, pb.ReturnTransactionResponse
+        )
+
     async def BatchTransferPoints(
         self, request: pb.BatchTransferPointsRequest, context: Context
     ) -> pb.BatchTransferPointsResponse:

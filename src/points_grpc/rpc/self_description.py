@@ -35,6 +35,7 @@ REQUEST_LIMITS = (
     LimitFact("expiry_months_max", parse.EXPIRY_MONTHS_MAX, "months"),
     LimitFact("categories_max", parse_policy.CATEGORIES_MAX, "categories"),
     LimitFact("velocity_limits_max", parse_policy.VELOCITY_LIMITS_MAX, "limits"),
+    LimitFact("returned_items_max", parse.RETURNED_ITEMS_MAX, "items of a return"),
     LimitFact("items_max", serve.ITEMS_MAX, "items of a batch"),
     LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),
     LimitFact("transactions_page_max", TRANSACTIONS_PAGE_MAX, "transactions"),

@@ -47,6 +47,7 @@ class Writer:
         self._write_redemptions()
         self._write_codes(sealed)
         self._many(sql.UPSERT_PURCHASE, list(collected.purchases.values()))
+        self._many(sql.INSERT_RETURN, collected.returns)
         self._many(sql.INSERT_AUDIT, collected.audits)
         self._write_requests(records)
 

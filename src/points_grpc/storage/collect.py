@@ -41,6 +41,7 @@ class Collected:
         self.settled_after_cancelling: Rows = []
         self.retried: Rows = []
         self.purchases: dict[str, tuple[Value, ...]] = {}
+        self.returns: Rows = []
         self.programs: dict[int, tuple[Value, ...]] = {}
         self.default_program: int | None = None
         self.groups: Rows = []
@@ -186,6 +187,24 @@ class Collected:
         number = purchase.transaction_number
         self.purchases[number] = (self._org_id, number, purchase.customer_id, purchase.program_id, purchase.amount)
 
+    def return_booked(self, event: ev.ReturnBooked) -> None:
+        """A return."""
+        one = event.returned
+        at = to_micros(one.returned_at)
+        self.returns.append(
+            (
+                self._org_id,
+                one.transaction_number,
+                one.customer_id,
+                one.amount,
+                one.points,
+                at,
+                one.request_id,
+                one.actor,
+                one.notes,
+            )
+        )
+
     def program_saved(self, event: ev.ProgramSaved) -> None:
         """A program; `default` makes it the organisation's default one, and never unmakes one."""
         program = event.program
@@ -256,6 +275,7 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.MessageSettled: Collected.message_settled,
     ev.CustomerSaved: Collected.customer_saved,
     ev.PurchaseRecorded: Collected.purchase_recorded,
+    ev.ReturnBooked: Collected.return_booked,
     ev.ProgramSaved: Collected.program_saved,
     ev.GroupSaved: Collected.group_saved,
     ev.PolicySaved: Collected.policy_saved,

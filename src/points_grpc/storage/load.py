@@ -178,6 +178,7 @@ class Reader:
             external_references=self._external_references(keys.external_references, directory),
             purchases={row[0]: rows.purchase(row) for row in self._by_values(sql.PURCHASES, keys.transaction_numbers)},
             recent_transfers=self._recent_transfers(keys.duplicates, now),
+            returns=frozenset(number for (number,) in self._by_values(sql.RETURNS, keys.returns)),
         )
 
     def _wallets(self, customers: Mapping[int, Customer]) -> dict[WalletKey, Wallet]:

@@ -462,6 +462,25 @@ purchases = Table(
     sqlite_with_rowid=False,
 )
 
+returns = Table(
+    "returns",
+    metadata,
+    _id("org_id"),
+    _text("transaction_number"),
+    _id("customer_id"),
+    _points("amount", nullable=True),
+    _points("points"),
+    _micros("returned_at"),
+    _text("request_id"),
+    _text("actor"),
+    _text("notes"),
+    _key("org_id", "transaction_number"),
+    _check("amount", "amount >= 0"),
+    _check("points", "points >= 0"),
+    sqlite_with_rowid=False,
+)
+"""Purchases that were returned, each once; what was given back with them is in the journal, under their request id."""
+
 # -- one-time codes and their messages -------------------------------------------------------------------------------
 
 otps = Table(

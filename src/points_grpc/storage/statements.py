@@ -52,6 +52,7 @@ from points_grpc.storage.schema import (
     redemption_lots,
     redemptions,
     requests,
+    returns,
     transactions,
     velocity_days,
     wallets,
@@ -358,6 +359,14 @@ PURCHASES = compiled(
     "ids",
 )
 
+RETURNS = compiled(
+    select(returns.c.transaction_number).where(
+        _same_org(returns), returns.c.transaction_number.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
 STREAM_POSITION = compiled(
     select(journal_streams.c.position).where(
         _same_org(journal_streams), journal_streams.c.stream == bindparam("stream")
@@ -418,6 +427,8 @@ INSERT_REDEEMED_LOT = _insert(redemption_lots)
 UPDATE_REDEMPTION = _update(redemptions, ("reversed", "last_reversed_at"), "org_id", "redemption_id")
 UPDATE_REDEEMED_LOT = _update(redemption_lots, ("reversed",), "org_id", "redemption_id", "lot_id")
 UPSERT_PURCHASE = _upsert(purchases)
+
+INSERT_RETURN = _insert(returns)
 
 UPSERT_OTP = _upsert(otps)
 UPSERT_OTP_COUNTER = _upsert(otp_counters)

@@ -536,6 +536,20 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         """,
     ),
     Invariant(
+        "returned_points",
+        "return of {transaction_number}: points against its reversals",
+        """
+            SELECT transaction_number, SUM(reversed) AS expected, SUM(points) AS actual FROM (
+                SELECT transaction_number, 0 AS reversed, points FROM returns WHERE org_id = :org_id
+                UNION ALL
+                SELECT returns.transaction_number, transactions.points, 0 FROM returns
+                JOIN transactions ON transactions.org_id = returns.org_id AND transactions.kind = 4
+                    AND transactions.request_id = returns.request_id
+                WHERE returns.org_id = :org_id
+            ) AS sides GROUP BY transaction_number
+        """,
+    ),
+    Invariant(
         "live_codes",
         "customer {customer_id}, action {action}: live codes",
         """

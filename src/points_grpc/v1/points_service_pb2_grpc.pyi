@@ -65,6 +65,11 @@ class PointsServiceStub:
     """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
     Points of lots that expired meanwhile are reported and not credited (warning 877).
     """
+    ReturnTransaction: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.ReturnTransactionRequest, _points_service_pb2.ReturnTransactionResponse]
+    """Books the return of a purchase and gives back the redemptions attached to it, in order. An item that cannot be
+    reversed is a warning (901 to 905) that names its index, and the return is booked all the same. A purchase is
+    returned once: refused with 10013 afterwards.
+    """
     BatchTransferPoints: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.BatchTransferPointsRequest, _points_service_pb2.BatchTransferPointsResponse]
     """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
     another item. Answers what TransferPoints would have answered to each. They may be committed in several
@@ -109,6 +114,11 @@ class PointsServiceAsyncStub(PointsServiceStub):
     ReverseRedemption: _aio.UnaryUnaryMultiCallable[_points_service_pb2.ReverseRedemptionRequest, _points_service_pb2.ReverseRedemptionResponse]  # type: ignore[assignment]
     """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
     Points of lots that expired meanwhile are reported and not credited (warning 877).
+    """
+    ReturnTransaction: _aio.UnaryUnaryMultiCallable[_points_service_pb2.ReturnTransactionRequest, _points_service_pb2.ReturnTransactionResponse]  # type: ignore[assignment]
+    """Books the return of a purchase and gives back the redemptions attached to it, in order. An item that cannot be
+    reversed is a warning (901 to 905) that names its index, and the return is booked all the same. A purchase is
+    returned once: refused with 10013 afterwards.
     """
     BatchTransferPoints: _aio.UnaryUnaryMultiCallable[_points_service_pb2.BatchTransferPointsRequest, _points_service_pb2.BatchTransferPointsResponse]  # type: ignore[assignment]
     """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
@@ -193,6 +203,17 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_points_service_pb2.ReverseRedemptionResponse, _abc.Awaitable[_points_service_pb2.ReverseRedemptionResponse]]:
         """Gives redeemed points back, whole or in part, to the lots they came from, latest-expiring first.
         Points of lots that expired meanwhile are reported and not credited (warning 877).
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnTransaction(
+        self,
+        request: _points_service_pb2.ReturnTransactionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.ReturnTransactionResponse, _abc.Awaitable[_points_service_pb2.ReturnTransactionResponse]]:
+        """Books the return of a purchase and gives back the redemptions attached to it, in order. An item that cannot be
+        reversed is a warning (901 to 905) that names its index, and the return is booked all the same. A purchase is
+        returned once: refused with 10013 afterwards.
         """
 
     @_abc_1.abstractmethod

@@ -404,6 +404,22 @@ def _create_redemptions() -> None:
         sa.PrimaryKeyConstraint("org_id", "transaction_number", name=op.f("pk_purchases")),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "returns",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("transaction_number", sa.Text(), nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("amount", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("returned_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("notes", sa.Text(), nullable=False),
+        sa.CheckConstraint("amount >= 0", name=op.f("ck_returns_amount")),
+        sa.CheckConstraint("points >= 0", name=op.f("ck_returns_points")),
+        sa.PrimaryKeyConstraint("org_id", "transaction_number", name=op.f("pk_returns")),
+        sqlite_with_rowid=False,
+    )
 
 
 def _create_codes() -> None:
