@@ -52,6 +52,7 @@ from points_grpc.domain.model import (
     Return,
     Source,
     StatusLabel,
+    WaitingMessage,
     Wallet,
     WalletKey,
 )
@@ -222,6 +223,7 @@ class World:
         self.returns: dict[str, Return] = {}
         self.journal: list[JournalEntry] = []
         self.outbox: list[Message] = []
+        self.attempts: dict[int, tuple[int, str]] = {}
         self.changes = Changes()
         self.window = 32
         self.last_id = FIRST_ID
@@ -492,11 +494,24 @@ class World:
             purchases={one: self.purchases[one] for one in keys.transaction_numbers if one in self.purchases},
             recent_transfers=dict(self._recent_transfers(keys)),
             returns=frozenset(one for one in keys.returns if one in self.returns),
+            messages={one: self.waiting(one) for one in {*customers, *keys.messages} if self.has_failed(one)},
         )
 
     def _rows(self, key: WalletKey, size: int) -> LotRows:
         found = self.lots_of(*key)
         return LotRows(tuple(found[:size]), complete=len(found) <= size)
+
+    def waiting(self, customer_id: int) -> tuple[WaitingMessage, ...]:
+        """The messages of a customer that were not delivered yet, oldest first."""
+        return tuple(
+            WaitingMessage(one.message_id, one.action, *self.attempts.get(one.message_id, (0, "")))
+            for one in self.outbox
+            if one.customer_id == customer_id
+        )
+
+    def has_failed(self, customer_id: int) -> bool:
+        """Whether one of them failed."""
+        return any(one.attempts for one in self.waiting(customer_id))
 
     def _recent_transfers(self, keys: Keys) -> Iterator[tuple[DuplicateKey, datetime]]:
         for key, window_s in keys.duplicates:

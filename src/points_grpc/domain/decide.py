@@ -19,6 +19,7 @@ from points_grpc.domain.expiry import book_due
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots
 from points_grpc.domain.model import ProgramBook
 from points_grpc.domain.outcome import Decision, Outcome, Refused
+from points_grpc.domain.pending import with_pending_events
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
 
@@ -74,7 +75,7 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.SetPolicy: Operation(_nothing, _no_keys, programs.decide_policy),
     cmd.SetConfigKey: Operation(_nothing, _no_keys, programs.decide_config_key),
     cmd.SetPause: Operation(_nothing, _no_keys, programs.decide_pause),
-    cmd.AcknowledgeMessages: Operation(_nothing, _no_keys, programs.decide_acknowledgement),
+    cmd.AcknowledgeMessages: Operation(_nothing, programs.acknowledgement_keys, programs.decide_acknowledgement),
 }
 
 EXCLUSIVE = (cmd.CreateProgram, cmd.CreateProgramGroup, cmd.SetPolicy, cmd.SetConfigKey, cmd.SetPause)
@@ -113,4 +114,6 @@ def decide_one(snapshot: Snapshot, context: Context, keys: Keys) -> Outcome:
         maximum = str(LOTS_PER_COMMAND_MAX)
         return Refused(codes.TOO_MANY_LOTS, {"lots": f"more than {maximum}", "maximum": maximum})
     snapshot.evolve(decision.events)
+    if snapshot.has_failed_messages:
+        return with_pending_events(decision, command, keys, snapshot)
     return decision.outcome

@@ -132,6 +132,8 @@ class Customer(Struct, frozen=True):
     transfers_locked_until: datetime | None
     merged_into: int | None
     created_at: datetime
+    messages_failed: bool = False
+    """Whether messages to the customer wait of which one failed."""
 
 
 class Wallet(Struct, frozen=True):
@@ -361,6 +363,15 @@ class Message(Struct, frozen=True):
     def __repr__(self) -> str:
         """Shows neither target nor code."""
         return f"Message({self.message_id})"
+
+
+class WaitingMessage(Struct, frozen=True):
+    """A message in the outbox that was not delivered yet; `error` is what the last attempt failed of."""
+
+    message_id: int
+    action: OtpAction
+    attempts: int
+    error: str
 
 
 class Purchase(Struct, frozen=True):

@@ -33,6 +33,7 @@ from points_grpc.domain.model import (
     ProgramBook,
     Purchase,
     Redemption,
+    WaitingMessage,
     Wallet,
     WalletKey,
 )
@@ -88,7 +89,8 @@ class Keys(Struct, frozen=True):
     """What a command needs loaded. Wallets and buckets of `customers` come along whole.
 
     `draws`: wallets whose lots may be drawn; `velocity`: wallets whose last 30 days count; `duplicates`: equal
-    transfers made since a time; `returns`: bills that may have been returned.
+    transfers made since a time; `returns`: bills that may have been returned; `messages`: customers whose
+    undelivered messages change.
     """
 
     customers: frozenset[int] = frozenset()
@@ -100,6 +102,7 @@ class Keys(Struct, frozen=True):
     transaction_numbers: frozenset[str] = frozenset()
     duplicates: frozenset[tuple[DuplicateKey, int]] = frozenset()
     returns: frozenset[str] = frozenset()
+    messages: frozenset[int] = frozenset()
 
     @staticmethod
     def union(parts: Iterable[Keys]) -> Keys:
@@ -115,6 +118,7 @@ class Keys(Struct, frozen=True):
             transaction_numbers=frozenset().union(*(part.transaction_numbers for part in all_parts)),
             duplicates=frozenset().union(*(part.duplicates for part in all_parts)),
             returns=frozenset().union(*(part.returns for part in all_parts)),
+            messages=frozenset().union(*(part.messages for part in all_parts)),
         )
 
 
@@ -130,7 +134,8 @@ class Loaded(Struct, frozen=True):
 
     `lots` also has an entry for every wallet of a declared customer that is due (`due_at` <= now), so that a touch can
     book. `promised` holds, for those, every promised lot. `redeemed_lots` holds the lots of the declared redemptions.
-    `velocity` maps a wallet to (direction, day) -> (points, transfers) of the last 30 days.
+    `velocity` maps a wallet to (direction, day) -> (points, transfers) of the last 30 days. `messages` holds the
+    undelivered messages of customers of whom one may have failed, oldest first; of no others.
     """
 
     now: datetime
@@ -151,6 +156,7 @@ class Loaded(Struct, frozen=True):
     purchases: Mapping[str, Purchase]
     recent_transfers: Mapping[DuplicateKey, datetime]
     returns: frozenset[str] = frozenset()
+    messages: Mapping[int, tuple[WaitingMessage, ...]] = {}
 
 
 @dataclass(slots=True)
@@ -215,6 +221,7 @@ class Snapshot:
         self._purchases = dict(loaded.purchases)
         self._recent_transfers = dict(loaded.recent_transfers)
         self._returns = set(loaded.returns)
+        self._messages = dict(loaded.messages)
         self._created: set[int] = set()
         self._days: dict[str, date] = {}
 
@@ -339,6 +346,15 @@ class Snapshot:
             raise NotLoaded("return")
         return number in self._returns
 
+    @property
+    def has_failed_messages(self) -> bool:
+        """Whether there may be a customer with messages that failed: what is asked of every write."""
+        return bool(self._messages)
+
+    def waiting_messages(self, customer_id: int) -> Sequence[WaitingMessage]:
+        """The undelivered messages of a customer of whom one may have failed, oldest first; else none."""
+        return self._messages.get(customer_id, ())
+
     def last_equal_transfer(self, key: DuplicateKey) -> datetime | None:
         """When an equal transfer was last made inside the window that was declared."""
         return self._recent_transfers.get(key)
@@ -348,8 +364,8 @@ class Snapshot:
     def evolve(self, happened: Iterable[ev.Event]) -> None:
         """Applies events in order; the one place that changes the snapshot.
 
-        Events without a handler are of no concern to later decisions: outbox and audit rows are never read here, and
-        changes of configuration run in a batch of their own.
+        Events without a handler are of no concern to later decisions: audit rows are never read here, and changes of
+        configuration run in a batch of their own.
         """
         for event in happened:
             self.changes.events.append(event)
@@ -450,6 +466,31 @@ class Snapshot:
     def _evolve_return(self, event: ev.ReturnBooked) -> None:
         self._returns.add(event.returned.transaction_number)
 
+    def _evolve_queued(self, event: ev.MessageQueued) -> None:
+        message = event.message
+        if (waiting := self._messages.get(message.customer_id)) is not None:
+            new = WaitingMessage(message.message_id, message.action, 0, "")
+            self._messages[message.customer_id] = (*waiting, new)
+
+    def _evolve_cancelled(self, event: ev.MessagesCancelled) -> None:
+        if (waiting := self._messages.get(event.customer_id)) is not None:
+            self._put_messages(event.customer_id, tuple(one for one in waiting if one.action is not event.action))
+
+    def _evolve_settled(self, event: ev.MessageSettled) -> None:
+        waiting = self._messages.get(event.customer_id, ())
+        left = [one for one in waiting if one.message_id != event.message_id]
+        if event.retry_at is not None and not event.delivered:
+            tried = (one for one in waiting if one.message_id == event.message_id)
+            left += [replace(one, attempts=one.attempts + 1, error=event.error) for one in tried]
+        self._put_messages(event.customer_id, tuple(sorted(left, key=lambda one: one.message_id)))
+
+    def _put_messages(self, customer_id: int, waiting: tuple[WaitingMessage, ...]) -> None:
+        self._messages[customer_id] = waiting
+        customer = self._customers.get(customer_id)
+        if customer is not None:
+            failed = any(one.attempts for one in waiting)
+            self._customers[customer_id] = replace(customer, messages_failed=failed)
+
     def _evolve_redemption(self, event: ev.RedemptionMade) -> None:
         redemption = event.redemption
         self._redemptions[redemption.redemption_id] = redemption
@@ -523,6 +564,9 @@ _EVOLUTIONS: Mapping[type[Any], Callable[[Snapshot, Any], None]] = {
     ev.Enrolled: Snapshot._evolve_enrolled,
     ev.PurchaseRecorded: Snapshot._evolve_purchase,
     ev.ReturnBooked: Snapshot._evolve_return,
+    ev.MessageQueued: Snapshot._evolve_queued,
+    ev.MessagesCancelled: Snapshot._evolve_cancelled,
+    ev.MessageSettled: Snapshot._evolve_settled,
 }
 """What each event changes; a table, because it is looked up for every event."""
 

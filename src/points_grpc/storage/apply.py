@@ -82,6 +82,7 @@ class Writer:
                 to_micros_or_none(customer.transfers_locked_until),
                 customer.merged_into,
                 to_micros(customer.created_at),
+                customer.messages_failed,
             )
             if is_new:
                 created.append((self._org_id, customer.customer_id, *values))
@@ -207,6 +208,7 @@ class Writer:
         self._many(sql.CANCEL_MESSAGES, [(None, org_id, one, action.value) for one, action in collected.cancelled])
         self._many(sql.SETTLE_MESSAGE, collected.settled_after_cancelling)
         self._many(sql.RETRY_MESSAGE, collected.retried)
+        self._many(sql.FLAG_FAILED_MESSAGES, [(org_id, one) for one in collected.tried])
         queued: Rows = []
         for one in sealed:
             message = collected.messages.get(one.message_id)

@@ -40,6 +40,7 @@ class Collected:
         self.settled: Rows = []
         self.settled_after_cancelling: Rows = []
         self.retried: Rows = []
+        self.tried: dict[int, None] = {}
         self.purchases: dict[str, tuple[Value, ...]] = {}
         self.returns: Rows = []
         self.programs: dict[int, tuple[Value, ...]] = {}
@@ -162,12 +163,14 @@ class Collected:
         """Cancels what was queued before this event, be it in this batch (never written then) or earlier."""
         key = (event.customer_id, event.action)
         self.cancelled[key] = None
+        self.tried[event.customer_id] = None
         self.messages = {
             number: message for number, message in self.messages.items() if (message.customer_id, message.action) != key
         }
 
     def message_settled(self, event: ev.MessageSettled) -> None:
         """What became of a message."""
+        self.tried[event.customer_id] = None
         if event.retry_at is not None and not event.delivered:
             self.retried.append((to_micros(event.retry_at), event.error, self._org_id, event.message_id))
             return

@@ -24,6 +24,7 @@ from points_grpc.domain.model import (
     ProgramGroup,
     RedeemedLot,
     Redemption,
+    WaitingMessage,
     Wallet,
     WalletKey,
 )
@@ -178,6 +179,7 @@ class Reader:
             external_references=self._external_references(keys.external_references, directory),
             purchases={row[0]: rows.purchase(row) for row in self._by_values(sql.PURCHASES, keys.transaction_numbers)},
             recent_transfers=self._recent_transfers(keys.duplicates, now),
+            messages=self._messages(customers, keys.messages),
             returns=frozenset(number for (number,) in self._by_values(sql.RETURNS, keys.returns)),
         )
 
@@ -259,6 +261,17 @@ class Reader:
             customer_id, program_id, direction, day, points, transfers = row
             days = found.setdefault(WalletKey(customer_id, program_id), {})
             days[_DIRECTIONS[direction], date.fromordinal(day)] = (points, transfers)
+        return found
+
+    def _messages(
+        self, customers: Mapping[int, Customer], settled: Collection[int]
+    ) -> dict[int, tuple[WaitingMessage, ...]]:
+        """The undelivered messages of those of whom one may have failed: mostly of nobody, and nothing is read."""
+        wanted = {one for one, customer in customers.items() if customer.messages_failed}.union(settled)
+        found: dict[int, tuple[WaitingMessage, ...]] = dict.fromkeys(wanted, ())
+        for row in self._by_values(sql.WAITING_MESSAGES, wanted):
+            customer_id, message = rows.waiting_message(row)
+            found[customer_id] = (*found[customer_id], message)
         return found
 
     def _external_references(self, references: Collection[str], directory: Directory) -> dict[str, str]:

@@ -28,6 +28,7 @@ from points_grpc.domain.model import (
     Redemption,
     Source,
     StatusLabel,
+    WaitingMessage,
     Wallet,
 )
 from points_grpc.domain.outcome import Party
@@ -56,12 +57,13 @@ CUSTOMER_COLUMNS = (
     "transfers_locked_until",
     "merged_into",
     "created_at",
+    "messages_failed",
 )
 
 
 def customer(row: Row) -> Customer:
     """A customer."""
-    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created = row
+    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed = row
     return Customer(
         number,
         first,
@@ -75,6 +77,7 @@ def customer(row: Row) -> Customer:
         from_micros_or_none(locked),
         merged,
         from_micros(created),
+        bool(failed),
     )
 
 
@@ -448,3 +451,12 @@ def posting(row: Row) -> tuple[int, Posting]:
     return transaction_id, Posting(
         _ACCOUNTS[account], customer_id or 0, program_id, lot_id or 0, points, wallet_version or 0, balance_after or 0
     )
+
+
+WAITING_MESSAGE_COLUMNS = ("customer_id", "message_id", "action", "attempts", "last_error")
+
+
+def waiting_message(row: Row) -> tuple[int, WaitingMessage]:
+    """A message that was not delivered yet, and whose it is."""
+    customer_id, message_id, action, attempts, error = row
+    return customer_id, WaitingMessage(message_id, OtpAction(action), attempts, error)

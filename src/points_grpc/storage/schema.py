@@ -174,6 +174,7 @@ customers = Table(
     _micros("transfers_locked_until", nullable=True),
     _id("merged_into", nullable=True),
     _micros("created_at"),
+    _flag("messages_failed"),
     _key("org_id", "customer_id"),
     _refers(("org_id",), "orgs"),
     _check("id", "customer_id > 0"),

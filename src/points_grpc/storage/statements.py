@@ -311,6 +311,18 @@ def _velocity() -> Statement:
 
 VELOCITY = _velocity()
 
+WAITING_MESSAGES = compiled(
+    select(*columns(outbox, rows.WAITING_MESSAGE_COLUMNS))
+    .where(
+        _same_org(outbox),
+        outbox.c.customer_id.in_(sqlite.each_value("ids")),
+        outbox.c.state == literal_column("'QUEUED'"),
+    )
+    .order_by(outbox.c.customer_id, outbox.c.message_id),
+    "org_id",
+    "ids",
+)
+
 
 def _recent_transfers() -> Statement:
     """When each of some equal transfers (from, to, program, points, not before) was made last; by number of the key."""
@@ -481,6 +493,25 @@ RETRY_MESSAGE = compiled(
     "org_id",
     "of_message",
 )
+
+FLAG_FAILED_MESSAGES = compiled(
+    update(customers)
+    .where(_same_org(customers), customers.c.customer_id == bindparam("of_customer"))
+    .values(
+        messages_failed=select(outbox.c.message_id)
+        .where(
+            outbox.c.org_id == customers.c.org_id,
+            outbox.c.customer_id == customers.c.customer_id,
+            _QUEUED,
+            outbox.c.attempts > _ZERO,
+        )
+        .correlate(customers)
+        .exists()
+    ),
+    "org_id",
+    "of_customer",
+)
+"""Says of a customer whether a message that failed still waits."""
 
 INSERT_CUSTOMER = _insert(customers)
 UPDATE_CUSTOMER = _update(customers, rows.CUSTOMER_COLUMNS[1:], "org_id", "customer_id")

@@ -568,6 +568,19 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         """,
     ),
     Invariant(
+        "failed_messages",
+        "customer {customer_id}: flag of messages that failed",
+        """
+            SELECT customer_id, MAX(failed) AS expected, MAX(flagged) AS actual FROM (
+                SELECT customer_id, 0 AS failed, 1 AS flagged FROM customers
+                WHERE org_id = :org_id AND messages_failed
+                UNION ALL
+                SELECT customer_id, 1, 0 FROM outbox
+                WHERE org_id = :org_id AND state = 'QUEUED' AND attempts > 0
+            ) AS sides GROUP BY customer_id
+        """,
+    ),
+    Invariant(
         "never_negative",
         "{kind} {customer_id}/{number}: columns",
         """
