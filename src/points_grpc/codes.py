@@ -1718,7 +1718,15 @@ PAGE_TOKEN_INVALID = Code(
     retry=Retry.CHANGE_REQUEST,
     message="The page token is not valid for this query",
     metadata_keys=(),
-    operations=("ListLots", "ListTransactions", "ListTransfers", "ListPrograms", "ListConfigKeys", "ListCodes"),
+    operations=(
+        "ListLots",
+        "ListTransactions",
+        "ListTransfers",
+        "ListPrograms",
+        "ListConfigKeys",
+        "ListAuditEvents",
+        "ListCodes",
+    ),
 )
 """
 The page token is malformed, or belongs to another query, client or organisation.

@@ -11,7 +11,7 @@ from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, WalletView
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.ports import DurabilityFact, LimitFact, Metadata, ServerFacts
 from points_grpc.service.ports import RequestRecord
@@ -91,6 +91,7 @@ class FakeReads:
         self.customers: dict[Identifier, tuple[Customer, tuple[int, ...]]] = {}
         self.wallet_view: WalletView | None = None
         self.lot_list: list[Lot] = []
+        self.audit: list[AuditRow] = []
         self.journal: list[JournalRow] = []
         self.records: dict[str, RequestRecord] = {}
         self.policies: dict[tuple[int, int], tuple[Policy, datetime]] = {}
@@ -116,6 +117,18 @@ class FakeReads:
         self._note("wallet", org_id, key, barred_sources, now)
         assert self.wallet_view is not None
         return self.wallet_view
+
+    async def wallet_as_of(
+        self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime
+    ) -> WalletView:
+        self._note("wallet_as_of", org_id, key, barred_sources, at)
+        assert self.wallet_view is not None
+        return self.wallet_view
+
+    async def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        self._note("audit_events", org_id, subject, before, limit)
+        found = [row for row in self.audit if before == 0 or row.audit_id < before]
+        return found[:limit]
 
     async def lots(
         self, org_id: int, key: WalletKey, *, include_spent: bool, after: Lot | None, limit: int, now: datetime

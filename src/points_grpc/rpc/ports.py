@@ -14,7 +14,7 @@ from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, WalletView
 from points_grpc.rpc.call import Caller
 from points_grpc.service.ports import RequestRecord
 
@@ -64,6 +64,16 @@ class Reads(Protocol):
 
     async def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
         """A wallet as it stands."""
+        ...
+
+    async def wallet_as_of(
+        self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime
+    ) -> WalletView:
+        """A wallet as it stood at an instant in the past."""
+        ...
+
+    async def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        """The audit log, newest first."""
         ...
 
     async def lots(

@@ -11,7 +11,7 @@ from points_grpc.domain.model import POINTS_MAX
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.references import TRANSACTION_NUMBER_MAX
 from points_grpc.rpc import parse, parse_policy, serve, shape
-from points_grpc.rpc.answers import LOTS_PAGE_MAX, TRANSACTIONS_PAGE_MAX, one_page_only
+from points_grpc.rpc.answers import AUDIT_PAGE_MAX, LOTS_PAGE_MAX, TRANSACTIONS_PAGE_MAX, one_page_only
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import Facts, LimitFact
@@ -38,6 +38,7 @@ REQUEST_LIMITS = (
     LimitFact("returned_items_max", parse.RETURNED_ITEMS_MAX, "items of a return"),
     LimitFact("items_max", serve.ITEMS_MAX, "items of a batch"),
     LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),
+    LimitFact("audit_events_page_max", AUDIT_PAGE_MAX, "lines of the audit log"),
     LimitFact("transactions_page_max", TRANSACTIONS_PAGE_MAX, "transactions"),
 )
 """The bounds of requests and answers, which no setting changes."""

@@ -17,7 +17,7 @@ from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConf
 from points_grpc.domain.outcome import Outcome, Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
-from points_grpc.domain.views import JournalRow, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, WalletView
 
 
 class StorageUnavailable(Exception):
@@ -155,6 +155,14 @@ class Queries(Protocol):
 
     def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
         """A wallet as it stands; all zero, version 0, if the customer has none."""
+        ...
+
+    def wallet_as_of(self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime) -> WalletView:
+        """A wallet as it stood at an instant in the past, by the journal."""
+        ...
+
+    def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        """The audit log, newest first. `subject` empty: of all; `before` 0: from the newest on."""
         ...
 
     def lots(

@@ -32,6 +32,7 @@ from points_grpc.domain.model import (
     Wallet,
 )
 from points_grpc.domain.outcome import Party
+from points_grpc.domain.views import AuditRow
 from points_grpc.service.ports import RequestRecord, SealedMessage
 from points_grpc.storage.codec import decode_fingerprint, decode_outcome
 from points_grpc.storage.driver import Row
@@ -460,3 +461,12 @@ def waiting_message(row: Row) -> tuple[int, WaitingMessage]:
     """A message that was not delivered yet, and whose it is."""
     customer_id, message_id, action, attempts, error = row
     return customer_id, WaitingMessage(message_id, OtpAction(action), attempts, error)
+
+
+AUDIT_COLUMNS = ("audit_id", "at", "actor", "action", "subject", "before", "after", "reason")
+
+
+def audit(row: Row) -> AuditRow:
+    """A line of the audit log."""
+    audit_id, at, actor, action, subject, before, after, reason = row
+    return AuditRow(audit_id, from_micros(at), actor, action, subject, before, after, reason)

@@ -570,6 +570,7 @@ audit_events = Table(
     _key("org_id", "audit_id"),
 )
 """Who changed what; appended, never changed."""
+Index("ix_audit_events_subject", audit_events.c.org_id, audit_events.c.subject, audit_events.c.audit_id)
 
 api_keys = Table(
     "api_keys",

@@ -27,7 +27,7 @@ from points_grpc.v1 import common_pb2 as points_dot_v1_dot_common__pb2
 from points_grpc.v1 import options_pb2 as points_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoints/v1/wallet_service.proto\x12\tpoints.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16points/v1/common.proto\x1a\x17points/v1/options.proto\"b\n\x10GetWalletRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\"\xbd\x02\n\x11GetWalletResponse\x12(\n\x06wallet\x18\x01 \x01(\x0b\x32\x18.points.v1.WalletBalance\x12\x17\n\x0flifetime_earned\x18\x02 \x01(\x03\x12\x19\n\x11lifetime_received\x18\x03 \x01(\x03\x12\x35\n\x08\x65xpiries\x18\x04 \x03(\x0b\x32#.points.v1.GetWalletResponse.Expiry\x12-\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12lifetime_purchases\x18\x06 \x01(\x03\x1aH\n\x06\x45xpiry\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06points\x18\x02 \x01(\x03\"\x9f\x01\n\x0fListLotsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x15\n\rinclude_spent\x18\x05 \x01(\x08\"I\n\x10ListLotsResponse\x12\x1c\n\x04lots\x18\x01 \x03(\x0b\x32\x0e.points.v1.Lot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa1\x02\n\x07Posting\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1a.points.v1.Posting.Account\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x12\x12\n\nprogram_id\x18\x03 \x01(\x03\x12\x0e\n\x06lot_id\x18\x04 \x01(\x03\x12\x0e\n\x06points\x18\x05 \x01(\x03\x12\x16\n\x0ewallet_version\x18\x06 \x01(\x03\x12\x15\n\rbalance_after\x18\x07 \x01(\x03\"q\n\x07\x41\x63\x63ount\x12\x17\n\x13\x41\x43\x43OUNT_UNSPECIFIED\x10\x00\x12\n\n\x06WALLET\x10\x01\x12\n\n\x06ISSUED\x10\x02\x12\x0c\n\x08REDEEMED\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0c\n\x08\x41\x44JUSTED\x10\x05\x12\x0c\n\x08\x43LEARING\x10\x06\"\xd4\x03\n\x12JournalTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".points.v1.JournalTransaction.Kind\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\x03\x12\x17\n\x0f\x63ounterparty_id\x18\x05 \x01(\x03\x12\x12\n\nprogram_id\x18\x06 \x01(\x03\x12\x0e\n\x06points\x18\x07 \x01(\x03\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12\r\n\x05notes\x18\n \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x0b \x01(\x03\x12\x0e\n\x06stream\x18\x0c \x01(\x05\x12\x10\n\x08position\x18\r \x01(\x03\x12$\n\x08postings\x18\x0e \x03(\x0b\x32\x12.points.v1.Posting\"_\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05ISSUE\x10\x01\x12\x0c\n\x08TRANSFER\x10\x02\x12\x0e\n\nREDEMPTION\x10\x03\x12\x0c\n\x08REVERSAL\x10\x04\x12\n\n\x06\x45XPIRY\x10\x05\"\x90\x01\n\x17ListTransactionsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x18ListTransactionsResponse\x12\x33\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x1d.points.v1.JournalTransaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x15GetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x8c\x02\n\x16GetTransactionResponse\x12\x36\n\x05state\x18\x01 \x01(\x0e\x32\'.points.v1.GetTransactionResponse.State\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction\x12&\n\x07refusal\x18\x03 \x01(\x0b\x32\x15.points.v1.StatusItem\x12\x11\n\toperation\x18\x04 \x01(\t\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\x10\n\x0cNOT_RECORDED\x10\x03\x32\xf4\x02\n\rWalletService\x12O\n\tGetWallet\x12\x1b.points.v1.GetWalletRequest\x1a\x1c.points.v1.GetWalletResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12L\n\x08ListLots\x12\x1a.points.v1.ListLotsRequest\x1a\x1b.points.v1.ListLotsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12\x64\n\x10ListTransactions\x12\".points.v1.ListTransactionsRequest\x1a#.points.v1.ListTransactionsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12^\n\x0eGetTransaction\x12 .points.v1.GetTransactionRequest\x1a!.points.v1.GetTransactionResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoints/v1/wallet_service.proto\x12\tpoints.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16points/v1/common.proto\x1a\x17points/v1/options.proto\"\x91\x01\n\x10GetWalletRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12-\n\tread_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbd\x02\n\x11GetWalletResponse\x12(\n\x06wallet\x18\x01 \x01(\x0b\x32\x18.points.v1.WalletBalance\x12\x17\n\x0flifetime_earned\x18\x02 \x01(\x03\x12\x19\n\x11lifetime_received\x18\x03 \x01(\x03\x12\x35\n\x08\x65xpiries\x18\x04 \x03(\x0b\x32#.points.v1.GetWalletResponse.Expiry\x12-\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12lifetime_purchases\x18\x06 \x01(\x03\x1aH\n\x06\x45xpiry\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06points\x18\x02 \x01(\x03\"\x9f\x01\n\x0fListLotsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x15\n\rinclude_spent\x18\x05 \x01(\x08\"I\n\x10ListLotsResponse\x12\x1c\n\x04lots\x18\x01 \x03(\x0b\x32\x0e.points.v1.Lot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa1\x02\n\x07Posting\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1a.points.v1.Posting.Account\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x12\x12\n\nprogram_id\x18\x03 \x01(\x03\x12\x0e\n\x06lot_id\x18\x04 \x01(\x03\x12\x0e\n\x06points\x18\x05 \x01(\x03\x12\x16\n\x0ewallet_version\x18\x06 \x01(\x03\x12\x15\n\rbalance_after\x18\x07 \x01(\x03\"q\n\x07\x41\x63\x63ount\x12\x17\n\x13\x41\x43\x43OUNT_UNSPECIFIED\x10\x00\x12\n\n\x06WALLET\x10\x01\x12\n\n\x06ISSUED\x10\x02\x12\x0c\n\x08REDEEMED\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0c\n\x08\x41\x44JUSTED\x10\x05\x12\x0c\n\x08\x43LEARING\x10\x06\"\xd4\x03\n\x12JournalTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".points.v1.JournalTransaction.Kind\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\x03\x12\x17\n\x0f\x63ounterparty_id\x18\x05 \x01(\x03\x12\x12\n\nprogram_id\x18\x06 \x01(\x03\x12\x0e\n\x06points\x18\x07 \x01(\x03\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12\r\n\x05notes\x18\n \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x0b \x01(\x03\x12\x0e\n\x06stream\x18\x0c \x01(\x05\x12\x10\n\x08position\x18\r \x01(\x03\x12$\n\x08postings\x18\x0e \x03(\x0b\x32\x12.points.v1.Posting\"_\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05ISSUE\x10\x01\x12\x0c\n\x08TRANSFER\x10\x02\x12\x0e\n\nREDEMPTION\x10\x03\x12\x0c\n\x08REVERSAL\x10\x04\x12\n\n\x06\x45XPIRY\x10\x05\"\x90\x01\n\x17ListTransactionsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x18ListTransactionsResponse\x12\x33\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x1d.points.v1.JournalTransaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x15GetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x8c\x02\n\x16GetTransactionResponse\x12\x36\n\x05state\x18\x01 \x01(\x0e\x32\'.points.v1.GetTransactionResponse.State\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction\x12&\n\x07refusal\x18\x03 \x01(\x0b\x32\x15.points.v1.StatusItem\x12\x11\n\toperation\x18\x04 \x01(\t\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\x10\n\x0cNOT_RECORDED\x10\x03\x32\xf4\x02\n\rWalletService\x12O\n\tGetWallet\x12\x1b.points.v1.GetWalletRequest\x1a\x1c.points.v1.GetWalletResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12L\n\x08ListLots\x12\x1a.points.v1.ListLotsRequest\x1a\x1b.points.v1.ListLotsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12\x64\n\x10ListTransactions\x12\".points.v1.ListTransactionsRequest\x1a#.points.v1.ListTransactionsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12^\n\x0eGetTransaction\x12 .points.v1.GetTransactionRequest\x1a!.points.v1.GetTransactionResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,34 +42,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WALLETSERVICE'].methods_by_name['ListTransactions']._serialized_options = b'\220\002\001\300\245\031\001'
   _globals['_WALLETSERVICE'].methods_by_name['GetTransaction']._loaded_options = None
   _globals['_WALLETSERVICE'].methods_by_name['GetTransaction']._serialized_options = b'\220\002\001\300\245\031\001'
-  _globals['_GETWALLETREQUEST']._serialized_start=127
-  _globals['_GETWALLETREQUEST']._serialized_end=225
-  _globals['_GETWALLETRESPONSE']._serialized_start=228
-  _globals['_GETWALLETRESPONSE']._serialized_end=545
-  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_start=473
-  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_end=545
-  _globals['_LISTLOTSREQUEST']._serialized_start=548
-  _globals['_LISTLOTSREQUEST']._serialized_end=707
-  _globals['_LISTLOTSRESPONSE']._serialized_start=709
-  _globals['_LISTLOTSRESPONSE']._serialized_end=782
-  _globals['_POSTING']._serialized_start=785
-  _globals['_POSTING']._serialized_end=1074
-  _globals['_POSTING_ACCOUNT']._serialized_start=961
-  _globals['_POSTING_ACCOUNT']._serialized_end=1074
-  _globals['_JOURNALTRANSACTION']._serialized_start=1077
-  _globals['_JOURNALTRANSACTION']._serialized_end=1545
-  _globals['_JOURNALTRANSACTION_KIND']._serialized_start=1450
-  _globals['_JOURNALTRANSACTION_KIND']._serialized_end=1545
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=1548
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1692
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1694
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1798
-  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1800
-  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1867
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=1870
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=2138
-  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_start=2063
-  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_end=2138
-  _globals['_WALLETSERVICE']._serialized_start=2141
-  _globals['_WALLETSERVICE']._serialized_end=2513
+  _globals['_GETWALLETREQUEST']._serialized_start=128
+  _globals['_GETWALLETREQUEST']._serialized_end=273
+  _globals['_GETWALLETRESPONSE']._serialized_start=276
+  _globals['_GETWALLETRESPONSE']._serialized_end=593
+  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_start=521
+  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_end=593
+  _globals['_LISTLOTSREQUEST']._serialized_start=596
+  _globals['_LISTLOTSREQUEST']._serialized_end=755
+  _globals['_LISTLOTSRESPONSE']._serialized_start=757
+  _globals['_LISTLOTSRESPONSE']._serialized_end=830
+  _globals['_POSTING']._serialized_start=833
+  _globals['_POSTING']._serialized_end=1122
+  _globals['_POSTING_ACCOUNT']._serialized_start=1009
+  _globals['_POSTING_ACCOUNT']._serialized_end=1122
+  _globals['_JOURNALTRANSACTION']._serialized_start=1125
+  _globals['_JOURNALTRANSACTION']._serialized_end=1593
+  _globals['_JOURNALTRANSACTION_KIND']._serialized_start=1498
+  _globals['_JOURNALTRANSACTION_KIND']._serialized_end=1593
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=1596
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1740
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1742
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1846
+  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1848
+  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1915
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=1918
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=2186
+  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_start=2111
+  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_end=2186
+  _globals['_WALLETSERVICE']._serialized_start=2189
+  _globals['_WALLETSERVICE']._serialized_end=2561
 # @@protoc_insertion_point(module_scope)

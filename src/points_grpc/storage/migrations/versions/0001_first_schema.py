@@ -521,6 +521,7 @@ def _create_access() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "audit_id", name=op.f("pk_audit_events")),
     )
+    op.create_index("ix_audit_events_subject", "audit_events", ["org_id", "subject", "audit_id"], unique=False)
     op.create_table(
         "api_keys",
         sa.Column("key_id", sa.Text(), nullable=False),
