@@ -87,6 +87,7 @@ RESULTS: dict[str, list[Result]] = {
     "SetConfigKey": [out.DoneResult()],
     "SetPause": [out.DoneResult()],
     "AcknowledgeMessages": [out.DoneResult()],
+    "BookDue": [out.DoneResult()],
 }
 WARNINGS = (
     Warning(codes.REDEEMABLE_BUT_OTP_NOT_ISSUED, {"cause": "ISSUE_LIMIT"}),

@@ -240,6 +240,12 @@ class AcknowledgeMessages(Struct, frozen=True):
     results: tuple[MessageResult, ...]
 
 
+class BookDue(Struct, frozen=True):
+    """Book what is due on the wallets of customers; comes from the sweep, never from a caller."""
+
+    customer_ids: tuple[int, ...]
+
+
 Command = (
     TransferPoints
     | CheckTransfer
@@ -261,6 +267,7 @@ Command = (
     | SetConfigKey
     | SetPause
     | AcknowledgeMessages
+    | BookDue
 )
 
 

@@ -15,7 +15,7 @@ from points_grpc import codes
 from points_grpc.domain import commands as cmd
 from points_grpc.domain import customers, issuance, programs, redemption, returns, reversal, transfer
 from points_grpc.domain.context import Context
-from points_grpc.domain.expiry import book_due
+from points_grpc.domain.expiry import book_due, decide_sweep, sweep_keys
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots
 from points_grpc.domain.model import ProgramBook
 from points_grpc.domain.outcome import Decision, Outcome, Refused
@@ -76,12 +76,13 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.SetConfigKey: Operation(_nothing, _no_keys, programs.decide_config_key),
     cmd.SetPause: Operation(_nothing, _no_keys, programs.decide_pause),
     cmd.AcknowledgeMessages: Operation(_nothing, programs.acknowledgement_keys, programs.decide_acknowledgement),
+    cmd.BookDue: Operation(_nothing, sweep_keys, decide_sweep),
 }
 
 EXCLUSIVE = (cmd.CreateProgram, cmd.CreateProgramGroup, cmd.SetPolicy, cmd.SetConfigKey, cmd.SetPause)
 """Commands that change what others are judged by: each runs in a batch of its own."""
 
-UNRECORDED = (cmd.AcknowledgeMessages,)
+UNRECORDED = (cmd.AcknowledgeMessages, cmd.BookDue)
 """Commands of the server itself, which nobody repeats under a request id."""
 
 

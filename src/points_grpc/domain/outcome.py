@@ -301,6 +301,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "SetConfigKey": DoneResult,
     "SetPause": DoneResult,
     "AcknowledgeMessages": DoneResult,
+    "BookDue": DoneResult,
 }
 """The result of each operation, by its name: how a recorded answer is read back."""
 

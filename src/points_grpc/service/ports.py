@@ -142,6 +142,23 @@ class Repository(Protocol):
         ...
 
 
+class DueWallet(Struct, frozen=True):
+    """A wallet of some organisation on the sweep's way, and whether something of it is due."""
+
+    org_id: int
+    customer_id: int
+    program_id: int
+    due: bool
+
+
+class DueWallets(Protocol):
+    """What the sweep walks through."""
+
+    def wallets_after(self, last: DueWallet | None, now: datetime, limit: int) -> Sequence[DueWallet]:
+        """The next wallets of all organisations after the last one seen; none at the end."""
+        ...
+
+
 class Queries(Protocol):
     """Reads for answers: each opens its own read-only snapshot. Safe from any thread."""
 

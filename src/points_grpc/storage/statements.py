@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal_column,
     select,
     true,
+    tuple_,
     update,
 )
 
@@ -560,3 +561,18 @@ def _due_messages() -> Statement:
 
 
 DUE_MESSAGES = _due_messages()
+
+# -- the sweep -------------------------------------------------------------------------------------------------------
+
+_wallet_key = (wallets.c.org_id, wallets.c.customer_id, wallets.c.program_id)
+_WALLET_KEY_NAMES = ("after_org", "after_customer", "after_program")
+
+WALLETS_AFTER = compiled(
+    select(*_wallet_key, wallets.c.due_at)
+    .where(tuple_(*_wallet_key) > tuple_(*(bindparam(name) for name in _WALLET_KEY_NAMES)))
+    .order_by(*_wallet_key)
+    .limit(bindparam("limit"))
+    .offset(_ZERO),
+    *_WALLET_KEY_NAMES,
+    "limit",
+)
