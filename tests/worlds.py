@@ -57,8 +57,10 @@ from points_grpc.domain.model import (
     ProgramGroup,
     Purchase,
     Redemption,
+    Return,
     Source,
     StatusLabel,
+    WaitingMessage,
     Wallet,
     WalletKey,
 )
@@ -257,8 +259,10 @@ class World:
         self.purchases: dict[str, Purchase] = {}
         self.holds: dict[str, Hold] = {}
         self.missed_calls: dict[int, MissedCall] = {}
+        self.returns: dict[str, Return] = {}
         self.journal: list[JournalEntry] = []
         self.outbox: list[Message] = []
+        self.attempts: dict[int, tuple[int, str]] = {}
         self.changes = Changes()
         self.window = 32
         self.last_id = FIRST_ID
@@ -579,6 +583,8 @@ class World:
                 )
                 for customer_id in keys.missed_calls
             },
+            returns=frozenset(one for one in keys.returns if one in self.returns),
+            messages={one: self.waiting(one) for one in {*customers, *keys.messages} if self.has_failed(one)},
         )
 
     def _transfer_lots(
@@ -605,6 +611,18 @@ class World:
     def _rows(self, key: WalletKey, size: int) -> LotRows:
         found = self.lots_of(*key)
         return LotRows(tuple(found[:size]), complete=len(found) <= size)
+
+    def waiting(self, customer_id: int) -> tuple[WaitingMessage, ...]:
+        """The messages of a customer that were not delivered yet, oldest first."""
+        return tuple(
+            WaitingMessage(one.message_id, one.action, *self.attempts.get(one.message_id, (0, "")))
+            for one in self.outbox
+            if one.customer_id == customer_id
+        )
+
+    def has_failed(self, customer_id: int) -> bool:
+        """Whether one of them failed."""
+        return any(one.attempts for one in self.waiting(customer_id))
 
     def _recent_transfers(self, keys: Keys) -> Iterator[tuple[DuplicateKey, datetime]]:
         for key, window_s in keys.duplicates:
@@ -656,14 +674,16 @@ class World:
                 gone = (event.customer_id, event.action)
                 self.outbox = [one for one in self.outbox if (one.customer_id, one.action) != gone]
             case _:
-                self._write_hold(event)
+                self._write_later(event)
 
-    def _write_hold(self, event: ev.Event) -> None:
+    def _write_later(self, event: ev.Event) -> None:
         match event:
             case ev.HoldOpened(hold) | ev.HoldClosed(hold):
                 self.holds[hold.hold_id] = hold
             case ev.MissedCallRecorded(call) | ev.MissedCallUsed(call):
                 self.missed_calls[call.call_id] = call
+            case ev.ReturnBooked(returned):
+                self.returns[returned.transaction_number] = returned
             case _:
                 pass
 

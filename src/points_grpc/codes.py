@@ -323,6 +323,7 @@ INVALID_CUSTOMER_IDENTIFIER = Code(
         "RedeemPoints",
         "AuthorizeRedemption",
         "ReverseRedemption",
+        "ReturnTransaction",
         "IssuePoints",
         "AdjustPoints",
     ),
@@ -1742,7 +1743,15 @@ PAGE_TOKEN_INVALID = Code(
     retry=Retry.CHANGE_REQUEST,
     message="The page token is not valid for this query",
     metadata_keys=(),
-    operations=("ListLots", "ListTransactions", "ListTransfers", "ListPrograms", "ListConfigKeys", "ListCodes"),
+    operations=(
+        "ListLots",
+        "ListTransactions",
+        "ListTransfers",
+        "ListPrograms",
+        "ListConfigKeys",
+        "ListAuditEvents",
+        "ListCodes",
+    ),
 )
 """
 The page token is malformed, or belongs to another query, client or organisation.

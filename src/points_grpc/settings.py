@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     waiting_max: int = Field(8192, ge=1, description="Commands that may wait; more are shed with RetryInfo.")
     queue_age_max_s: float = Field(5.0, gt=0, description="Age of the queue from which on callers are shed.")
     readers: int = Field(4, ge=1, le=64, description="Reads and checks that run at once.")
+    sweep_interval_s: float = Field(
+        60.0, ge=0, description="Pause between the runs that book what is due on untouched wallets; 0 for none."
+    )
+    sweep_wallets_max: int = Field(20_000, ge=1, description="Wallets that one such run looks at.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of the Prometheus endpoint on loopback; 0 for none.")
     log_calls: bool = Field(True, description="One structured line per call on standard error.")
 

@@ -50,9 +50,7 @@ SERVICES = (
 )
 
 # RPCs that the catalogue speaks of and the services may not have yet.
-PLANNED = {
-    "ReturnTransaction",
-}
+PLANNED: set[str] = set()
 
 # Where a message is not the documented text to the letter: what stands there, and what we made of it.
 ADAPTED = {

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 
 PENDING: Mapping[str, str] = {
     "PENDING_EVENTS": "warnings about undelivered messages",
-    "RETURN_INVALID_POINTS_OR_REDEMPTION_ID": "RPC ReturnTransaction",
-    "RETURN_REDEMPTION_NOT_FOUND": "RPC ReturnTransaction",
-    "RETURN_NOT_POSSIBLE": "RPC ReturnTransaction",
-    "RETURN_INVALID_CUSTOMER_DETAILS": "RPC ReturnTransaction",
     "RATE_LIMITED": "quotas of calls",
     "WATCH_POSITION_LOST": "an RPC that watches",
 }

@@ -740,4 +740,44 @@ ACCEPTED = (
     ),
 )
 
-ROWS = (*SHAPE, *PROGRAMS, *CUSTOMERS, *AMOUNTS, *PROOFS, *REVERSALS, *ACCEPTED)
+RETURNS = tuple(
+    Row(
+        case,
+        f"{number} OK {reason}",
+        "ReturnTransaction",
+        {"customer_identifier": customer(1), "transaction_number": "BILL-1", "items": [item]},
+        (*REDEEMED, *setup),
+        metadata={"index": "0", **metadata},
+        field="items[0]",
+    )
+    for case, number, reason, item, setup, metadata in (
+        (
+            "points",
+            901,
+            "RETURN_INVALID_POINTS_OR_REDEMPTION_ID",
+            {"redemption_id": "$redemption", "points_to_be_reversed": 0},
+            (),
+            {"cause": "POINTS"},
+        ),
+        ("id", 901, "RETURN_INVALID_POINTS_OR_REDEMPTION_ID", {"redemption_id": "-"}, (), {"cause": "REDEMPTION_ID"}),
+        ("unknown", 902, "RETURN_REDEMPTION_NOT_FOUND", {"redemption_id": "r0"}, (), {}),
+        (
+            "nothing left",
+            903,
+            "RETURN_NOT_POSSIBLE",
+            {"redemption_id": "$redemption"},
+            (ALL_BACK,),
+            {"cause": "REDEMPTION_ALREADY_REVERSED"},
+        ),
+        (
+            "another customer",
+            904,
+            "RETURN_INVALID_CUSTOMER_DETAILS",
+            {"redemption_id": "$redemption", "customer_identifier": customer(2)},
+            (),
+            {},
+        ),
+    )
+)
+
+ROWS = (*RETURNS, *SHAPE, *PROGRAMS, *CUSTOMERS, *AMOUNTS, *PROOFS, *REVERSALS, *ACCEPTED)

@@ -33,7 +33,7 @@ from points_grpc.codes import CATALOGUE, Code
 from points_grpc.domain import model as m
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, LotTrace, TracedLot, TransferView, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TracedLot, TransferView, WalletView
 from points_grpc.rpc.answers import Answers
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.limits import Limits
@@ -278,6 +278,47 @@ def test_trace() -> None:
     assert 3 == answer.omitted
 
 
+AUDIT = [AuditRow(number, AT, "till", "SetPause", "org", "false", "true", "night") for number in (9, 7, 4)]
+
+
+def test_audit_events_in_pages() -> None:
+    """The audit log comes newest first, in pages that go on after the last line shown."""
+    world = World()
+    world.reads.audit = AUDIT
+    request = program_service_pb2.ListAuditEventsRequest(subject="org", page_size=2)
+
+    first = world.ask("list_audit_events", request)
+    request.page_token = first.next_page_token
+    second = world.ask("list_audit_events", request)
+
+    assert [9, 7, 4] == [one.audit_id for one in (*first.audit_events, *second.audit_events)]
+    assert "" == second.next_page_token
+    assert [("audit_events", 1, "org", 0, 3), ("audit_events", 1, "org", 7, 3)] == world.reads.asked
+    assert {
+        "audit_id": "9",
+        "changed_at": AT_JSON,
+        "actor": "till",
+        "action": "SetPause",
+        "subject": "org",
+        "before": "false",
+        "after": "true",
+        "reason": "night",
+    } == MessageToDict(first.audit_events[0], preserving_proto_field_name=True)
+
+
+@pytest.mark.parametrize(("at", "asked"), [(NOW - timedelta(seconds=1), "wallet_as_of"), (NOW, "wallet")])
+def test_wallet_at_a_read_time(at: datetime, asked: str) -> None:
+    """The past is asked of the journal, the present and the future of what stands."""
+    world = World()
+    world.reads.wallet_view = WalletView(BALANCES[0], 0, 0, 0, (), at)
+    request = wallet_service_pb2.GetWalletRequest(customer_identifier=MOBILE)
+    request.read_time.FromDatetime(at)
+
+    world.ask("get_wallet", request)
+
+    assert (asked, at) == (world.reads.asked[-1][0], world.reads.asked[-1][-1])
+
+
 @pytest.mark.parametrize(("size", "limit"), [(0, 101), (1000, 1001)])
 def test_page_sizes(size: int, limit: int) -> None:
     """A page has 100 lots where no size is given, and at most 1000."""
@@ -386,6 +427,7 @@ def test_config_keys() -> None:
 
 GetWallet = wallet_service_pb2.GetWalletRequest
 ListLots = wallet_service_pb2.ListLotsRequest
+ListAuditEvents = program_service_pb2.ListAuditEventsRequest
 ListTransactions = wallet_service_pb2.ListTransactionsRequest
 GetTransaction = wallet_service_pb2.GetTransactionRequest
 GetCustomer = customer_service_pb2.GetCustomerRequest
@@ -410,6 +452,15 @@ REFUSALS: tuple[tuple[str, Message, Code, str], ...] = (
     ),
     ("get_wallet", GetWallet(customer_identifier=MOBILE, program_id=5), codes.PROGRAM_NOT_CONFIGURED, "program_id"),
     ("get_wallet", GetWallet(customer_identifier=MOBILE, program_id=-5), codes.PROGRAM_NOT_CONFIGURED, "program_id"),
+    (
+        "get_wallet",
+        GetWallet(customer_identifier=MOBILE, read_time={"seconds": 10**15}),
+        codes.FIELD_INVALID,
+        "read_time",
+    ),
+    ("list_audit_events", ListAuditEvents(page_size=201), codes.FIELD_INVALID, "page_size"),
+    ("list_audit_events", ListAuditEvents(subject="x" * 201), codes.FIELD_INVALID, "subject"),
+    ("list_audit_events", ListAuditEvents(page_token="x"), codes.PAGE_TOKEN_INVALID, "page_token"),
     ("list_lots", ListLots(customer_identifier=MOBILE, program_id=5), codes.PROGRAM_NOT_CONFIGURED, "program_id"),
     ("list_lots", ListLots(customer_identifier=MOBILE, page_size=-1), codes.FIELD_INVALID, "page_size"),
     ("list_lots", ListLots(customer_identifier=MOBILE, page_size=1001), codes.FIELD_INVALID, "page_size"),

@@ -106,6 +106,16 @@ COMMANDS: dict[str, c.Command] = {
     "reverse_transfer": c.ReverseTransfer(1_037_890, partial=True, reason="a reason"),
     "adjust_points": c.AdjustPoints(MOBILE_READ, 973, 100, "a reason", "Main"),
     "merge_customers": c.MergeCustomers(MOBILE_READ, Identifier(IdentifierType.ID, "565039506"), "a reason"),
+    "return_transaction": c.ReturnTransaction(
+        customer=MOBILE_READ,
+        transaction_number="BILL-1",
+        amount=4990,
+        items=(
+            c.ReturnedItem("r1a2b3", 50, MOBILE_READ),
+            c.ReturnedItem("r1a2b4", None, Identifier(IdentifierType.ID, "565039506")),
+        ),
+        notes="a note",
+    ),
     "issue_points": c.IssuePoints(
         customer=MOBILE_READ,
         program_id=973,
@@ -418,6 +428,20 @@ ROWS: list[Row] = [
     ),
     *reason_rows("merge_customers"),
     *request_id_rows("merge_customers"),
+    *identifier_rows("return_transaction", IDENTIFIER_802),
+    *text_rows("return_transaction", "notes", 500),
+    *request_id_rows("return_transaction"),
+    ("return_transaction", setting(transaction_number=""), OTHER_10004, "transaction_number"),
+    ("return_transaction", setting(transaction_number="x" * 65), OTHER_10004, "transaction_number"),
+    ("return_transaction", setting(transaction_number="a b"), OTHER_10004, "transaction_number"),
+    ("return_transaction", setting(amount_minor_units=-1), OTHER_10004, "amount_minor_units"),
+    ("return_transaction", setting(amount_minor_units=10**12 + 1), OTHER_10004, "amount_minor_units"),
+    (
+        "return_transaction",
+        setting(items=[points_service_pb2.ReturnTransactionRequest.Item()] * 101),
+        OTHER_10004,
+        "items",
+    ),
     *identifier_rows("issue_points", IDENTIFIER_802),
     *points_rows("issue_points"),
     *text_rows("issue_points", "category", 64),
@@ -917,3 +941,35 @@ def test_missed_call_just_now() -> None:
     wants = parse.record_missed_call(message, ASKING).wants
 
     assert wants == c.RecordMissedCall(MOBILE_READ, None)
+
+
+def test_malformed_items_of_a_return_are_left_to_the_rules() -> None:
+    """What is malformed in an item is a warning, not a refusal; the customer of the return is the default."""
+    item = points_service_pb2.ReturnTransactionRequest.Item
+    message = request("return_transaction")
+    message.ClearField("items")
+    message.items.extend(
+        [item(redemption_id=NUL * 100, points_to_be_reversed=-1), item(customer_identifier={"value": "x"})]
+    )
+
+    wants = parse.return_transaction(message, ASKING).wants
+
+    assert isinstance(wants, c.ReturnTransaction)
+    assert wants.items == (c.ReturnedItem(NUL * 100, -1, MOBILE_READ), c.ReturnedItem("", None, None))
+
+
+def test_all_fields_of_a_return() -> None:
+    """All malformed fields are reported in order: 802, 10004."""
+    item = points_service_pb2.ReturnTransactionRequest.Item
+    message = points_service_pb2.ReturnTransactionRequest(items=[item()] * 101, amount_minor_units=-1, notes=LONG)
+
+    wants = parse.return_transaction(message, ASKING).wants
+
+    assert isinstance(wants, Refused)
+    assert [(error.code.number, error.field) for error in wants.errors] == [
+        (802, "customer_identifier"),
+        (10004, "transaction_number"),
+        (10004, "items"),
+        (10004, "amount_minor_units"),
+        (10004, "notes"),
+    ]

@@ -344,6 +344,35 @@ ROWS: tuple[tuple[Callable[[o.Settled], Message], o.Result, dict[str, Any]], ...
         },
     ),
     (
+        render.return_transaction,
+        o.ReturnResult(
+            AT,
+            (
+                o.ReturnedShare("r1", credited=50, expired=10, left=5, reversal_id="v1a", transaction_id=99),
+                o.ReturnedShare("r2"),
+            ),
+            BALANCES,
+        ),
+        {
+            "results": [
+                {
+                    "redemption_id": "r1",
+                    "points_reversed": "60",
+                    "credited": "50",
+                    "expired": "10",
+                    "points_left": "5",
+                    "reversal_id": "v1a",
+                    "transaction_id": "99",
+                },
+                {"redemption_id": "r2"},
+            ],
+            "points_reversed": "60",
+            "wallets": BALANCES_JSON,
+            "warnings": WARNINGS_JSON,
+            "returned_at": AT_JSON,
+        },
+    ),
+    (
         render.issue_points,
         o.IssueResult(99, LOT, BALANCES),
         {

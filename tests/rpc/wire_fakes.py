@@ -9,9 +9,9 @@ from typing import Any
 
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
-from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Settled
+from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.ports import DurabilityFact, LimitFact, Metadata, ServerFacts
 from points_grpc.service.ports import RequestRecord
@@ -44,6 +44,7 @@ class FakeSubmitter:
         self.replayed = False
         self.wait_s = 0.0
         self.error: Exception | None = None
+        self.shed: Refused | None = None
         self.parties: tuple[Party, ...] = ()
         self.program_name = ""
         self.submitted: list[tuple[Submission, float]] = []
@@ -53,6 +54,12 @@ class FakeSubmitter:
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         self.submitted.append((submission, deadline))
         return await self._settle(submission)
+
+    async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
+        self.submitted.extend((one, deadline) for one in submissions)
+        if self.shed:
+            return self.shed
+        return [await self._settle(one) for one in submissions]
 
     async def check(self, submission: Submission, deadline: float) -> Settled:
         self.checked.append((submission, deadline))
@@ -84,6 +91,7 @@ class FakeReads:
         self.customers: dict[Identifier, tuple[Customer, tuple[int, ...]]] = {}
         self.wallet_view: WalletView | None = None
         self.lot_list: list[Lot] = []
+        self.audit: list[AuditRow] = []
         self.journal: list[JournalRow] = []
         self.transfer_list: list[TransferView] = []
         self.traces: dict[int, LotTrace] = {}
@@ -112,6 +120,18 @@ class FakeReads:
         self._note("wallet", org_id, key, barred_sources, now)
         assert self.wallet_view is not None
         return self.wallet_view
+
+    async def wallet_as_of(
+        self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime
+    ) -> WalletView:
+        self._note("wallet_as_of", org_id, key, barred_sources, at)
+        assert self.wallet_view is not None
+        return self.wallet_view
+
+    async def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        self._note("audit_events", org_id, subject, before, limit)
+        found = [row for row in self.audit if before == 0 or row.audit_id < before]
+        return found[:limit]
 
     async def lots(
         self, org_id: int, key: WalletKey, *, include_spent: bool, after: Lot | None, limit: int, now: datetime

@@ -158,6 +158,21 @@ def reverse_transfer() -> points_service_pb2.ReverseTransferRequest:
     )
 
 
+def return_transaction() -> points_service_pb2.ReturnTransactionRequest:
+    item = points_service_pb2.ReturnTransactionRequest.Item
+    return points_service_pb2.ReturnTransactionRequest(
+        transaction_number="BILL-1",
+        customer_identifier=MOBILE,
+        amount_minor_units=4990,
+        items=[
+            item(redemption_id="r1a2b3", points_to_be_reversed=50),
+            item(redemption_id="r1a2b4", customer_identifier=BY_ID),
+        ],
+        notes="a note",
+        request_id="return-1",
+    )
+
+
 def adjust_points() -> issuance_service_pb2.AdjustPointsRequest:
     return issuance_service_pb2.AdjustPointsRequest(
         customer_identifier=MOBILE,
@@ -342,6 +357,7 @@ BUILDERS = (
     release_redemption,
     reverse_redemption,
     reverse_transfer,
+    return_transaction,
     issue_points,
     adjust_points,
     create_customer,

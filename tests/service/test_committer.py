@@ -344,3 +344,87 @@ def test_a_conflict_that_lasts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert codes.CONFLICT is settled.outcome.code
     assert 1 == len(runner.batches)
+
+
+def items(*names: str) -> list[Submission]:
+    """The items of one call."""
+    return [submission(name) for name in names]
+
+
+def test_items_of_a_call_keep_together_and_in_order() -> None:
+    """The items of one call share commits as far as they fit, in order, and are answered together and in order."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> Any:
+        gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        first = asyncio.ensure_future(committer.submit_many(items("a", "b", "c"), time.monotonic() + 10))
+        second = asyncio.ensure_future(committer.submit(submission("d"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        runner.gate.set()
+        await asyncio.gather(gate, second)
+        return await first
+
+    answers = play(runner, scene, limits=QueueLimits(batch_max=2))
+
+    assert [["a", "b"], ["c", "d"]] == [names for _, names in runner.batches[1:]]
+    assert ["a", "b", "c"] == [one.request_id for one in answers]
+
+
+def test_call_that_does_not_fit_is_shed_whole() -> None:
+    """Admission counts items: a call with one item too many is refused as a whole and nothing of it runs."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> Any:
+        fits = asyncio.ensure_future(committer.submit_many(items("gate", "b"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        shed = await committer.submit_many(items("c", "d"), time.monotonic() + 10)
+        runner.gate.set()
+        return shed, await fits, await committer.submit_many(items("e", "f", "g"), time.monotonic() + 10)
+
+    shed, fits, again = play(runner, scene, limits=QueueLimits(waiting_max=3))
+
+    assert isinstance(shed, Refused)
+    assert codes.OVERLOADED is shed.code
+    assert (2, 3) == (len(fits), len(again))
+    assert ["gate", "b", "e", "f", "g"] == [name for _, names in runner.batches for name in names]
+
+
+def test_expired_items_are_dropped_one_by_one() -> None:
+    """Where the deadline passes between two commits of a call, the items not taken yet say that nothing was written."""
+
+    def slow(_: int, batch: Sequence[Submission]) -> list[Answer]:
+        time.sleep(0.05)
+        return [accepted(one) for one in batch]
+
+    runner = Runner(slow)
+    answers = play(
+        runner,
+        lambda committer: committer.submit_many(items("a", "b", "c"), time.monotonic() + 0.03),
+        limits=QueueLimits(batch_max=2),
+    )
+
+    assert [True, True, False] == [isinstance(one.outcome, Accepted) for one in answers]
+    assert (codes.DEADLINE_EXCEEDED, {"outcome": "NOT_WRITTEN"}) == (
+        answers[2].outcome.code,
+        answers[2].outcome.metadata,
+    )
+
+
+def test_caller_of_several_items_who_goes_away_upsets_nobody() -> None:
+    """A call that is cancelled while its items wait leaves the others of the batch alone; its items are carried out."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> Settled:
+        gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        gone = asyncio.ensure_future(committer.submit_many(items("a", "b"), time.monotonic() + 10))
+        stays = asyncio.ensure_future(committer.submit(submission("c"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        runner.gate.set()
+        await gate
+        return await stays
+
+    assert "c" == play(runner, scene).request_id
+    assert ["gate", "a", "b", "c"] == [name for _, names in runner.batches for name in names]

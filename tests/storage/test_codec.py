@@ -82,6 +82,7 @@ RESULTS: dict[str, list[Result]] = {
     "ReverseRedemption": [
         out.ReversalResult("v1", 9, NOW, 10, (out.ReversedShare("r1", 5, 3, 2),), LOT_SHARES, 0, (BALANCE,))
     ],
+    "ReturnTransaction": [out.ReturnResult(NOW, (out.ReturnedShare("r1", 5, 3, 2, "v1", 9),), (BALANCE,))],
     "IssuePoints": [out.IssueResult(9, lot(ANN, 5, expires_at=None, available_from=NOW, promised=True), (BALANCE,))],
     "ReverseTransfer": [out.TransferReversalResult(7, 9, NOW, 10, 6, LOT_SHARES, 1, (BALANCE, BALANCE))],
     "AdjustPoints": [out.AdjustmentResult(9, 10, (SHARE,), LOT_SHARES, 0, (BALANCE,))],
@@ -101,6 +102,7 @@ RESULTS: dict[str, list[Result]] = {
     "SetConfigKey": [out.DoneResult()],
     "SetPause": [out.DoneResult()],
     "AcknowledgeMessages": [out.DoneResult()],
+    "BookDue": [out.DoneResult()],
 }
 WARNINGS = (
     Warning(codes.REDEEMABLE_BUT_OTP_NOT_ISSUED, {"cause": "ISSUE_LIMIT"}),

@@ -213,7 +213,11 @@ def test_a_sound_database_has_no_differences(database: Database) -> None:
 
     assert report.differences == []
     assert report.sound
-    assert [name for name, number in report.checked.items() if not number] == []
+    assert [name for name, number in report.checked.items() if not number and name not in ELSEWHERE] == []
+
+
+ELSEWHERE = {"returned_points", "failed_messages"}
+"""Invariants whose corruptions stand in tests/service, test_return_rows.py and test_failed_messages.py."""
 
 
 def test_names_are_unique_and_each_has_a_corruption() -> None:
@@ -221,7 +225,7 @@ def test_names_are_unique_and_each_has_a_corruption() -> None:
     names = [one.name for one in INVARIANTS]
 
     assert len(names) == len(set(names))
-    assert set(names) == CORRUPTIONS.keys() | CORRUPTIONS_OF_HOLDS.keys()
+    assert set(names) == CORRUPTIONS.keys() | CORRUPTIONS_OF_HOLDS.keys() | ELSEWHERE
 
 
 ANN_GOLD = f"customer_id = {ANN} AND program_id = {GOLD}"

@@ -40,6 +40,7 @@ from points_grpc.service.ids import IdSource
 from points_grpc.service.keyring import Keyring
 from points_grpc.service.outbox import Dispatcher, Sender
 from points_grpc.service.reads import Checker, PooledQueries, ReadPool
+from points_grpc.service.sweep import Sweep
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.accounts import KeyRow as StoredKey
@@ -56,6 +57,8 @@ GC_NEW_OBJECTS = 50_000
 
 DEV_SETUP_S = 10.0
 OUTBOX_STOP_S = 5.0
+SWEEP_STOP_S = 5.0
+SWEEP_COMMAND_S = 30.0
 
 
 async def serve(settings: Settings, *, dev: bool) -> None:
@@ -105,6 +108,9 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     port = server.bind(f"{settings.host}:{settings.port}")
     dispatcher = _dispatcher(repository, keyring, senders, committer, loop, log)
     dispatcher.start()
+    sweep = _sweep(repository, settings, committer, loop, log)
+    if settings.sweep_interval_s:
+        sweep.start()
     metrics_server = (
         start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
     )
@@ -119,6 +125,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     log.info("draining")
     await server.drain(settings.drain_s)
     await loop.run_in_executor(None, dispatcher.stop, OUTBOX_STOP_S)
+    await loop.run_in_executor(None, sweep.stop, SWEEP_STOP_S)
     await committer.drain()
     await identity.stop()
     pool.close()
@@ -209,6 +216,22 @@ class _OutboxLog:
         self._log.error("outbox_unreachable", error=error)
 
 
+class _SweepLog:
+    """Logs what the sweep reports."""
+
+    def __init__(self, log: CallLog) -> None:
+        self._log = log
+
+    def swept(self, wallets: int, due: int) -> None:
+        """A run that found nothing leaves no line."""
+        if due:
+            self._log.info("swept", wallets=wallets, due=due)
+
+    def failed(self, error: str) -> None:
+        """A run could not be finished."""
+        self._log.error("sweep_failed", error=error)
+
+
 class _Facts:
     """What GetServerInfo tells; the durability was read from the writer's connection before anything was written."""
 
@@ -270,6 +293,23 @@ def _dispatcher(
         submit=submit,
         now=lambda: datetime.now(UTC),
         failures=_OutboxLog(log),
+    )
+
+
+def _sweep(
+    repository: SqlRepository, settings: Settings, committer: Committer, loop: asyncio.AbstractEventLoop, log: CallLog
+) -> Sweep:
+    def submit(submission: Submission) -> None:
+        waiting = committer.submit(submission, time.monotonic() + SWEEP_COMMAND_S)
+        asyncio.run_coroutine_threadsafe(waiting, loop).result()
+
+    return Sweep(
+        repository,
+        submit=submit,
+        now=lambda: datetime.now(UTC),
+        observer=_SweepLog(log),
+        interval_s=settings.sweep_interval_s,
+        wallets_max=settings.sweep_wallets_max,
     )
 
 

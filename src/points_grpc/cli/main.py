@@ -1,4 +1,4 @@
-"""The commands: serve, migrate, orgs, keys, verify, healthcheck. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+"""The commands: serve, migrate, orgs, keys, verify, report, healthcheck. Exit codes: 0 done, 1 failed, 2 misused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc import __version__
+from points_grpc.cli.report import report
 
 if TYPE_CHECKING:
     from points_grpc.service.keyring import Keyring
@@ -208,6 +209,9 @@ def healthcheck(address: str, timeout_s: float) -> None:
     if not is_serving(address, timeout_s):
         raise click.ClickException(f"{address} does not serve")
     click.echo("SERVING")
+
+
+main.add_command(report)
 
 
 def _migrate(database: str) -> str:

@@ -118,6 +118,27 @@ class ReverseTransfer(Struct, frozen=True):
     reason: str
 
 
+class ReturnedItem(Struct, frozen=True):
+    """A redemption attached to a return, as the caller wrote it: malformed parts are warnings, not refusals.
+
+    `customer` None: what was given is malformed; `points` None: all that is left.
+    """
+
+    redemption_id: str
+    points: int | None
+    customer: Identifier | None
+
+
+class ReturnTransaction(Struct, frozen=True):
+    """Book the return of a purchase, and give back the redemptions attached to it."""
+
+    customer: Identifier
+    transaction_number: str
+    amount: int | None
+    items: tuple[ReturnedItem, ...]
+    notes: str = ""
+
+
 class Expiry(Struct, frozen=True):
     """Until when issued points can be spent: at most one field is set; none: they never expire."""
 
@@ -278,6 +299,12 @@ class AcknowledgeMessages(Struct, frozen=True):
     results: tuple[MessageResult, ...]
 
 
+class BookDue(Struct, frozen=True):
+    """Book what is due on the wallets of customers; comes from the sweep, never from a caller."""
+
+    customer_ids: tuple[int, ...]
+
+
 Command = (
     TransferPoints
     | CheckTransfer
@@ -290,6 +317,7 @@ Command = (
     | ReleaseRedemption
     | ReverseRedemption
     | ReverseTransfer
+    | ReturnTransaction
     | IssuePoints
     | AdjustPoints
     | CreateCustomer
@@ -305,6 +333,7 @@ Command = (
     | SetConfigKey
     | SetPause
     | AcknowledgeMessages
+    | BookDue
 )
 
 

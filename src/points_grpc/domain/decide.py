@@ -20,16 +20,18 @@ from points_grpc.domain import (
     merging,
     programs,
     redemption,
+    returns,
     reversal,
     transfer,
     transfer_reversal,
 )
 from points_grpc.domain import commands as cmd
 from points_grpc.domain.context import Context
-from points_grpc.domain.expiry import book_due, overdue_holds
+from points_grpc.domain.expiry import book_due, decide_sweep, overdue_holds, sweep_keys
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots
 from points_grpc.domain.model import ProgramBook
 from points_grpc.domain.outcome import Decision, Outcome, Refused
+from points_grpc.domain.pending import with_pending_events
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
 
@@ -81,6 +83,7 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.ReleaseRedemption: Operation(holds.lookups, holds.keys, holds.decide_release),
     cmd.ReverseRedemption: Operation(reversal.lookups, reversal.keys, reversal.decide),
     cmd.ReverseTransfer: Operation(transfer_reversal.lookups, transfer_reversal.keys, transfer_reversal.decide),
+    cmd.ReturnTransaction: Operation(returns.lookups, returns.keys, returns.decide),
     cmd.IssuePoints: Operation(issuance.lookups, issuance.keys, issuance.decide),
     cmd.AdjustPoints: Operation(adjustment.lookups, adjustment.keys, adjustment.decide),
     cmd.CreateCustomer: Operation(customers.creation_lookups, customers.creation_keys, customers.decide_creation),
@@ -95,13 +98,14 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.SetPolicy: Operation(_nothing, _no_keys, programs.decide_policy),
     cmd.SetConfigKey: Operation(_nothing, _no_keys, programs.decide_config_key),
     cmd.SetPause: Operation(_nothing, _no_keys, programs.decide_pause),
-    cmd.AcknowledgeMessages: Operation(_nothing, _no_keys, programs.decide_acknowledgement),
+    cmd.AcknowledgeMessages: Operation(_nothing, programs.acknowledgement_keys, programs.decide_acknowledgement),
+    cmd.BookDue: Operation(_nothing, sweep_keys, decide_sweep),
 }
 
 EXCLUSIVE = (cmd.CreateProgram, cmd.CreateProgramGroup, cmd.SetPolicy, cmd.SetConfigKey, cmd.SetPause)
 """Commands that change what others are judged by: each runs in a batch of its own."""
 
-UNRECORDED = (cmd.AcknowledgeMessages,)
+UNRECORDED = (cmd.AcknowledgeMessages, cmd.BookDue)
 """Commands of the server itself, which nobody repeats under a request id."""
 
 
@@ -136,4 +140,6 @@ def decide_one(snapshot: Snapshot, context: Context, keys: Keys) -> Outcome:
         maximum = str(LOTS_PER_COMMAND_MAX)
         return Refused(codes.TOO_MANY_LOTS, {"lots": f"more than {maximum}", "maximum": maximum})
     snapshot.evolve(decision.events)
+    if snapshot.has_failed_messages:
+        return with_pending_events(decision, command, keys, snapshot)
     return decision.outcome

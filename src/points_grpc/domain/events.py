@@ -22,6 +22,7 @@ from points_grpc.domain.model import (
     ProgramGroup,
     Purchase,
     Redemption,
+    Return,
     WalletKey,
 )
 from points_grpc.domain.policy import Direction, Policy
@@ -157,6 +158,12 @@ class PurchaseRecorded(Struct, frozen=True):
     purchase: Purchase
 
 
+class ReturnBooked(Struct, frozen=True):
+    """A purchase was returned."""
+
+    returned: Return
+
+
 class ProgramSaved(Struct, frozen=True):
     """A program was created or changed, its policy apart: replaces the row."""
 
@@ -226,6 +233,7 @@ Event = (
     | CustomerSaved
     | Enrolled
     | PurchaseRecorded
+    | ReturnBooked
     | ProgramSaved
     | GroupSaved
     | PolicySaved

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from points_grpc.domain.commands import BookDue
+from points_grpc.domain.context import Context
 from points_grpc.domain.events import Booked, DueMoved, Event, LotsMatured
 from points_grpc.domain.journal import EntryBuilder
-from points_grpc.domain.model import Account, Hold, Kind, Lot, Wallet
-from points_grpc.domain.snapshot import Snapshot, due_at_of
+from points_grpc.domain.model import Account, Hold, Kind, Lot, ProgramBook, Wallet
+from points_grpc.domain.outcome import Accepted, Decision, DoneResult
+from points_grpc.domain.snapshot import Directory, Keys, Snapshot, due_at_of
 
 
 def book_due(snapshot: Snapshot, wallet: Wallet, next_id: Callable[[], int]) -> tuple[Event, ...]:
@@ -62,6 +65,16 @@ def overdue_holds(snapshot: Snapshot, customer_id: int) -> list[Hold]:
     """The open holds of a customer whose deadline has passed: to be released before anything else is booked."""
     found = [hold for hold in snapshot.open_holds(customer_id) if hold.expires_at < snapshot.now]
     return sorted(found, key=lambda hold: (hold.expires_at, hold.transaction_id))
+
+
+def sweep_keys(command: BookDue, directory: Directory, book: ProgramBook) -> Keys:  # noqa: ARG001 - one signature
+    """What a sweep needs loaded: the customers' wallets, of which those that are due come with their lots."""
+    return Keys(customers=frozenset(command.customer_ids))
+
+
+def decide_sweep(command: BookDue, context: Context, snapshot: Snapshot) -> Decision:  # noqa: ARG001 - one signature
+    """Nothing more: what is due on a command's customers is booked before any command is decided."""
+    return Decision(Accepted(DoneResult()))
 
 
 def is_expired(lot: Lot, now: datetime) -> bool:

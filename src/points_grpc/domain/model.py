@@ -137,6 +137,8 @@ class Customer(Struct, frozen=True):
     transfers_locked_until: datetime | None
     merged_into: int | None
     created_at: datetime
+    messages_failed: bool = False
+    """Whether messages to the customer wait of which one failed."""
 
 
 class Wallet(Struct, frozen=True):
@@ -442,6 +444,15 @@ class Message(Struct, frozen=True):
         return f"Message({self.message_id})"
 
 
+class WaitingMessage(Struct, frozen=True):
+    """A message in the outbox that was not delivered yet; `error` is what the last attempt failed of."""
+
+    message_id: int
+    action: OtpAction
+    attempts: int
+    error: str
+
+
 class Purchase(Struct, frozen=True):
     """A bill that the organisation knows. `amount` is None if only an issue named it."""
 
@@ -449,3 +460,16 @@ class Purchase(Struct, frozen=True):
     customer_id: int
     program_id: int
     amount: int | None
+
+
+class Return(Struct, frozen=True):
+    """A purchase that was returned. `points` were reversed by it: credited and expired."""
+
+    transaction_number: str
+    customer_id: int
+    amount: int | None
+    points: int
+    returned_at: datetime
+    request_id: str
+    actor: str
+    notes: str

@@ -241,6 +241,25 @@ class TransferReversalResult(Struct, frozen=True):
     balances: tuple[Balance, ...]
 
 
+class ReturnedShare(Struct, frozen=True):
+    """What a return gave back of one redemption attached to it; nothing, if its ids are empty."""
+
+    redemption_id: str
+    credited: int = 0
+    expired: int = 0
+    left: int = 0
+    reversal_id: str = ""
+    transaction_id: int = 0
+
+
+class ReturnResult(Struct, frozen=True):
+    """A return that was booked: one share for each item, in order."""
+
+    returned_at: datetime
+    shares: tuple[ReturnedShare, ...]
+    balances: tuple[Balance, ...]
+
+
 class IssueResult(Struct, frozen=True):
     """Points that were issued."""
 
@@ -327,6 +346,7 @@ Result = (
     | ReleaseResult
     | ReversalResult
     | TransferReversalResult
+    | ReturnResult
     | IssueResult
     | AdjustmentResult
     | CustomerResult
@@ -351,6 +371,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "ReleaseRedemption": ReleaseResult,
     "ReverseRedemption": ReversalResult,
     "ReverseTransfer": TransferReversalResult,
+    "ReturnTransaction": ReturnResult,
     "IssuePoints": IssueResult,
     "AdjustPoints": AdjustmentResult,
     "CreateCustomer": CustomerResult,
@@ -366,6 +387,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "SetConfigKey": DoneResult,
     "SetPause": DoneResult,
     "AcknowledgeMessages": DoneResult,
+    "BookDue": DoneResult,
 }
 """The result of each operation, by its name: how a recorded answer is read back."""
 

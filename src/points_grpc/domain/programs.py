@@ -30,7 +30,7 @@ from points_grpc.domain.events import (
     PolicySaved,
     ProgramSaved,
 )
-from points_grpc.domain.model import Program, ProgramGroup
+from points_grpc.domain.model import Program, ProgramBook, ProgramGroup
 from points_grpc.domain.outcome import (
     Accepted,
     Decision,
@@ -41,7 +41,7 @@ from points_grpc.domain.outcome import (
     Refused,
 )
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.snapshot import Snapshot
+from points_grpc.domain.snapshot import Directory, Keys, Snapshot
 
 PROGRAMS_MAX = 1_000
 """The most programs of an organisation: they are read whole."""
@@ -161,6 +161,11 @@ def decide_pause(command: SetPause, context: Context, snapshot: Snapshot) -> Dec
     )
     saved = ProgramSaved(replace(program, paused=command.paused), default=program.program_id == book.default_program_id)
     return Decision(Accepted(DoneResult()), (saved, audited))
+
+
+def acknowledgement_keys(command: AcknowledgeMessages, directory: Directory, book: ProgramBook) -> Keys:  # noqa: ARG001
+    """What an acknowledgement needs loaded: the other messages of the customers, for who comes after it."""
+    return Keys(messages=frozenset(one.customer_id for one in command.results))
 
 
 def decide_acknowledgement(command: AcknowledgeMessages, context: Context, snapshot: Snapshot) -> Decision:  # noqa: ARG001

@@ -38,6 +38,7 @@ from points_grpc.domain.model import (
     ProgramBook,
     Purchase,
     Redemption,
+    WaitingMessage,
     Wallet,
     WalletKey,
 )
@@ -116,7 +117,8 @@ class Keys(Struct, frozen=True):
 
     `draws`: wallets whose lots may be drawn; `velocity`: wallets whose last 30 days count; `duplicates`: equal
     transfers made since a time; `missed_calls`: customers whose unused calls may be used. Open holds of `customers`
-    come along whole, `holds` names others.
+    come along whole, `holds` names others. `returns`: bills that may have been returned; `messages`: customers whose
+    undelivered messages change.
     """
 
     customers: frozenset[int] = frozenset()
@@ -130,6 +132,8 @@ class Keys(Struct, frozen=True):
     transfers: frozenset[int] = frozenset()
     holds: frozenset[str] = frozenset()
     missed_calls: frozenset[int] = frozenset()
+    returns: frozenset[str] = frozenset()
+    messages: frozenset[int] = frozenset()
 
     @staticmethod
     def union(parts: Iterable[Keys]) -> Keys:
@@ -147,6 +151,8 @@ class Keys(Struct, frozen=True):
             transfers=frozenset().union(*(part.transfers for part in all_parts)),
             holds=frozenset().union(*(part.holds for part in all_parts)),
             missed_calls=frozenset().union(*(part.missed_calls for part in all_parts)),
+            returns=frozenset().union(*(part.returns for part in all_parts)),
+            messages=frozenset().union(*(part.messages for part in all_parts)),
         )
 
 
@@ -165,7 +171,8 @@ class Loaded(Struct, frozen=True):
     of the declared holds, and of open holds that are past their deadline. `velocity` maps a wallet to (direction, day)
     -> (points, transfers) of the last 30 days. `held_references` holds the references of open holds.
     `transfer_lots` holds the lots that the declared transfers drew and opened, and what `OFFSPRING` made of the latter;
-    `offspring` says of a lot which of those were drawn from it, and by what.
+    `offspring` says of a lot which of those were drawn from it, and by what. `messages` holds the undelivered messages
+    of customers of whom one may have failed, oldest first; of no others.
     """
 
     now: datetime
@@ -190,6 +197,8 @@ class Loaded(Struct, frozen=True):
     holds: Mapping[str, Hold] = {}
     held_references: Mapping[str, str] = {}
     missed_calls: Mapping[int, tuple[MissedCall, ...]] = {}
+    returns: frozenset[str] = frozenset()
+    messages: Mapping[int, tuple[WaitingMessage, ...]] = {}
 
 
 @dataclass(slots=True)
@@ -257,6 +266,8 @@ class Snapshot:
         self._holds = dict(loaded.holds)
         self._held_references = dict(loaded.held_references)
         self._missed_calls = {key: {call.call_id: call for call in calls} for key, calls in loaded.missed_calls.items()}
+        self._returns = set(loaded.returns)
+        self._messages = dict(loaded.messages)
         self._created: set[int] = set()
         self._days: dict[str, date] = {}
 
@@ -430,6 +441,21 @@ class Snapshot:
             raise NotLoaded("purchase")
         return self._purchases.get(number)
 
+    def is_returned(self, number: str) -> bool:
+        """Whether a bill was returned."""
+        if number not in self._loaded.keys.returns:
+            raise NotLoaded("return")
+        return number in self._returns
+
+    @property
+    def has_failed_messages(self) -> bool:
+        """Whether there may be a customer with messages that failed: what is asked of every write."""
+        return bool(self._messages)
+
+    def waiting_messages(self, customer_id: int) -> Sequence[WaitingMessage]:
+        """The undelivered messages of a customer of whom one may have failed, oldest first; else none."""
+        return self._messages.get(customer_id, ())
+
     def last_equal_transfer(self, key: DuplicateKey) -> datetime | None:
         """When an equal transfer was last made inside the window that was declared."""
         return self._recent_transfers.get(key)
@@ -439,8 +465,8 @@ class Snapshot:
     def evolve(self, happened: Iterable[ev.Event]) -> None:
         """Applies events in order; the one place that changes the snapshot.
 
-        Events without a handler are of no concern to later decisions: outbox and audit rows are never read here, and
-        changes of configuration run in a batch of their own.
+        Events without a handler are of no concern to later decisions: audit rows are never read here, and changes of
+        configuration run in a batch of their own.
         """
         for event in happened:
             self.changes.events.append(event)
@@ -539,6 +565,34 @@ class Snapshot:
     def _evolve_purchase(self, event: ev.PurchaseRecorded) -> None:
         self._purchases[event.purchase.transaction_number] = event.purchase
 
+    def _evolve_return(self, event: ev.ReturnBooked) -> None:
+        self._returns.add(event.returned.transaction_number)
+
+    def _evolve_queued(self, event: ev.MessageQueued) -> None:
+        message = event.message
+        if (waiting := self._messages.get(message.customer_id)) is not None:
+            new = WaitingMessage(message.message_id, message.action, 0, "")
+            self._messages[message.customer_id] = (*waiting, new)
+
+    def _evolve_cancelled(self, event: ev.MessagesCancelled) -> None:
+        if (waiting := self._messages.get(event.customer_id)) is not None:
+            self._put_messages(event.customer_id, tuple(one for one in waiting if one.action is not event.action))
+
+    def _evolve_settled(self, event: ev.MessageSettled) -> None:
+        waiting = self._messages.get(event.customer_id, ())
+        left = [one for one in waiting if one.message_id != event.message_id]
+        if event.retry_at is not None and not event.delivered:
+            tried = (one for one in waiting if one.message_id == event.message_id)
+            left += [replace(one, attempts=one.attempts + 1, error=event.error) for one in tried]
+        self._put_messages(event.customer_id, tuple(sorted(left, key=lambda one: one.message_id)))
+
+    def _put_messages(self, customer_id: int, waiting: tuple[WaitingMessage, ...]) -> None:
+        self._messages[customer_id] = waiting
+        customer = self._customers.get(customer_id)
+        if customer is not None:
+            failed = any(one.attempts for one in waiting)
+            self._customers[customer_id] = replace(customer, messages_failed=failed)
+
     def _evolve_redemption(self, event: ev.RedemptionMade) -> None:
         redemption = event.redemption
         self._redemptions[redemption.redemption_id] = redemption
@@ -633,6 +687,10 @@ _EVOLUTIONS: Mapping[type[Any], Callable[[Snapshot, Any], None]] = {
     ev.CustomerSaved: Snapshot._evolve_customer,
     ev.Enrolled: Snapshot._evolve_enrolled,
     ev.PurchaseRecorded: Snapshot._evolve_purchase,
+    ev.ReturnBooked: Snapshot._evolve_return,
+    ev.MessageQueued: Snapshot._evolve_queued,
+    ev.MessagesCancelled: Snapshot._evolve_cancelled,
+    ev.MessageSettled: Snapshot._evolve_settled,
 }
 """What each event changes; a table, because it is looked up for every event."""
 

@@ -24,6 +24,19 @@ class WalletView(Struct, frozen=True):
     read_at: datetime
 
 
+class AuditRow(Struct, frozen=True):
+    """A line of the audit log. `before` and `after` are JSON texts."""
+
+    audit_id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    before: str
+    after: str
+    reason: str
+
+
 class JournalRow(Struct, frozen=True):
     """A journal transaction as it was written, with its place in the journal. `entry.opened` is left empty."""
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from points_grpc import codes
 from points_grpc.domain.model import Customer, Lot, Program, ProgramBook, Source, WalletKey
 from points_grpc.domain.outcome import Refused
-from points_grpc.domain.views import JournalRow
+from points_grpc.domain.views import AuditRow, JournalRow
 from points_grpc.rpc import render
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.pages import PageRequest, Pages
@@ -28,6 +28,9 @@ LOTS_PAGE_MAX = 1000
 TRANSACTIONS_PAGE = 50
 TRANSACTIONS_PAGE_MAX = 200
 TRACED_LOTS_MAX = 1000
+AUDIT_PAGE = 50
+AUDIT_PAGE_MAX = 200
+SUBJECT_LENGTH_MAX = 200
 WHOLE_LIST_PAGE_MAX = 1000
 """For lists that come in one page."""
 
@@ -35,6 +38,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEVER = INT64_MAX
 _LOT_POSITION = struct.Struct(">qqq")
 _TRANSACTION_POSITION = struct.Struct(">q")
+_AUDIT_POSITION = struct.Struct(">q")
 _PAGE_TOKEN_INVALID = Refused(codes.PAGE_TOKEN_INVALID, field="page_token")
 
 Item = TypeVar("Item")
@@ -54,13 +58,19 @@ class Answers:
     async def get_wallet(
         self, request: wallet_service_pb2.GetWalletRequest, caller: Caller
     ) -> wallet_service_pb2.GetWalletResponse | Refused:
-        """GetWallet."""
-        named = await self._customer_in_program(request, self._shape(caller), caller)
+        """GetWallet: now, in the past by the journal, in the future by what is known now."""
+        shape = self._shape(caller)
+        at = shape.instant("read_time", request.read_time)
+        named = await self._customer_in_program(request, shape, caller)
         if isinstance(named, Refused):
             return named
         customer, program, _ = named
         key = WalletKey(customer.customer_id, program.program_id)
-        view = await self._reads.wallet(caller.org_id, key, program.policy.transfer.barred_sources, self._clock())
+        now, barred = self._clock(), program.policy.transfer.barred_sources
+        if request.HasField("read_time") and at < now:
+            view = await self._reads.wallet_as_of(caller.org_id, key, barred, at)
+        else:
+            view = await self._reads.wallet(caller.org_id, key, barred, at if request.HasField("read_time") else now)
         return wallet_service_pb2.GetWalletResponse(
             wallet=render.balance(view.balance),
             lifetime_earned=view.lifetime_earned,
@@ -274,6 +284,29 @@ class Answers:
         values = await self._reads.config_values(caller.org_id)
         return program_service_pb2.ListConfigKeysResponse(config_keys=values)
 
+    async def list_audit_events(
+        self, request: program_service_pb2.ListAuditEventsRequest, caller: Caller
+    ) -> program_service_pb2.ListAuditEventsResponse | Refused:
+        """ListAuditEvents."""
+        shape = self._shape(caller)
+        size = _page_size(request, shape, default=AUDIT_PAGE, size_max=AUDIT_PAGE_MAX)
+        shape.text("subject", request.subject, SUBJECT_LENGTH_MAX)
+        if refused := shape.refusal():
+            return refused
+        before = 0
+        if request.page_token:
+            position = self._pages.position(caller, request, request.page_token)
+            if position is None or len(position) != _AUDIT_POSITION.size:
+                return _PAGE_TOKEN_INVALID
+            (before,) = _AUDIT_POSITION.unpack(position)
+        found = await self._reads.audit_events(caller.org_id, subject=request.subject, before=before, limit=size + 1)
+        page, last = _page(found, size)
+        position = _AUDIT_POSITION.pack(last.audit_id) if last else b""
+        return program_service_pb2.ListAuditEventsResponse(
+            audit_events=[_audit_event(one) for one in page],
+            next_page_token=self._pages.token(caller, request, position) if last else "",
+        )
+
     # -- what several of them ask
 
     def _shape(self, caller: Caller) -> Shape:
@@ -376,6 +409,20 @@ def _lot_at(position: bytes) -> Lot:
 def _microseconds(at: datetime) -> int:
     """A time as whole microseconds since 1970."""
     return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _audit_event(row: AuditRow) -> program_service_pb2.AuditEvent:
+    """A line of the audit log."""
+    return program_service_pb2.AuditEvent(
+        audit_id=row.audit_id,
+        changed_at=render.timestamp(row.at),
+        actor=row.actor,
+        action=row.action,
+        subject=row.subject,
+        before=row.before,
+        after=row.after,
+        reason=row.reason,
+    )
 
 
 def _journal_transaction(row: JournalRow) -> wallet_service_pb2.JournalTransaction:

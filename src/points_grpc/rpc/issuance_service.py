@@ -27,3 +27,11 @@ class IssuanceServicer(issuance_service_pb2_grpc.IssuanceServiceServicer):
         return await self._desk.command(
             request, context, parse.adjust_points, render.adjust_points, pb.AdjustPointsResponse
         )
+
+    async def BatchIssuePoints(
+        self, request: pb.BatchIssuePointsRequest, context: Context
+    ) -> pb.BatchIssuePointsResponse:
+        """Carries out several issues."""
+        return await self._desk.batch(
+            request, context, parse.issue_points, render.issue_points, pb.BatchIssuePointsResponse
+        )

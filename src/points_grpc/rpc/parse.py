@@ -55,6 +55,7 @@ CONFIG_VALUE_LENGTH_MAX = 1000
 IDENTIFIERS_MAX = 10
 ENROLMENTS_MAX = 100
 GROUP_PROGRAMS_MAX = 1000
+RETURNED_ITEMS_MAX = 100
 EXPIRY_DAYS_MAX = 36_500
 EXPIRY_MONTHS_MAX = 1200
 
@@ -243,6 +244,26 @@ def reverse_transfer(request: points_service_pb2.ReverseTransferRequest, shape: 
         transfer_id=shape.whole("transfer_id", request.transfer_id, 1, INT64_MAX),
         partial=shortfall == types.UP_TO_AVAILABLE,
         reason=shape.text("reason", request.reason, NOTES_LENGTH_MAX, required=True),
+    )
+
+
+@reads(REVERSAL)
+def return_transaction(request: points_service_pb2.ReturnTransactionRequest, shape: Shape) -> c.ReturnTransaction:
+    """ReturnTransaction: what is malformed in an item is a warning, and the domain's to give."""
+    if not is_transaction_number(request.transaction_number):
+        shape.wrong("transaction_number", f"1 to {TRANSACTION_NUMBER_MAX} characters: letters, digits and -_./#")
+    if len(request.items) > RETURNED_ITEMS_MAX:
+        shape.wrong("items", f"at most {RETURNED_ITEMS_MAX} items")
+    customer = shape.identifier(request, "customer_identifier", request.customer_identifier)
+    amount = None
+    if request.HasField("amount_minor_units"):
+        amount = shape.whole("amount_minor_units", request.amount_minor_units, 0, POINTS_MAX)
+    return c.ReturnTransaction(
+        customer=customer,
+        transaction_number=request.transaction_number,
+        amount=amount,
+        items=tuple(_returned_item(one, customer, shape) for one in request.items[:RETURNED_ITEMS_MAX]),
+        notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
     )
 
 
@@ -493,6 +514,19 @@ def _redemption(
         pooled=request.group_redemption,
         notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
     )
+
+
+def _returned_item(
+    item: points_service_pb2.ReturnTransactionRequest.Item, customer: Identifier, shape: Shape
+) -> c.ReturnedItem:
+    """A redemption attached to a return; its customer is that of the return unless another is named."""
+    named: Identifier | None = customer
+    if item.HasField("customer_identifier"):
+        own_shape = Shape(shape.family, shape.default_region, shape.now)
+        named = own_shape.identifier(item, "customer_identifier", item.customer_identifier)
+        named = None if own_shape.errors else named
+    points = item.points_to_be_reversed if item.HasField("points_to_be_reversed") else None
+    return c.ReturnedItem(item.redemption_id, points, named)
 
 
 def _redemption_time(

@@ -93,3 +93,27 @@ class PointsServicer(points_service_pb2_grpc.PointsServiceServicer):
         return await self._desk.command(
             request, context, parse.release_redemption, render.release_redemption, pb.ReleaseRedemptionResponse
         )
+
+    async def ReturnTransaction(
+        self, request: pb.ReturnTransactionRequest, context: Context
+    ) -> pb.ReturnTransactionResponse:
+        """Books the return of a purchase."""
+        return await self._desk.command(
+            request, context, parse.return_transaction, render.return_transaction, pb.ReturnTransactionResponse
+        )
+
+    async def BatchTransferPoints(
+        self, request: pb.BatchTransferPointsRequest, context: Context
+    ) -> pb.BatchTransferPointsResponse:
+        """Carries out several transfers."""
+        return await self._desk.batch(
+            request, context, parse.transfer_points, render.transfer_points, pb.BatchTransferPointsResponse
+        )
+
+    async def BatchRedeemPoints(
+        self, request: pb.BatchRedeemPointsRequest, context: Context
+    ) -> pb.BatchRedeemPointsResponse:
+        """Carries out several redemptions."""
+        return await self._desk.batch(
+            request, context, parse.redeem_points, render.redeem_points, pb.BatchRedeemPointsResponse
+        )

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
-from points_grpc.domain.outcome import Party, Settled
+from points_grpc.domain.outcome import Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
 from points_grpc.rpc.call import Caller
 from points_grpc.service.ports import RequestRecord
 
@@ -31,6 +31,14 @@ class Submitter(Protocol):
 
         May be cancelled while it waits (the client went away, or the deadline passed): the command may still be
         carried out, and a future that was cancelled must not upset the others of its batch.
+        """
+        ...
+
+    async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
+        """
+        The answers to the items of one call, in their order, once all are durable; or why none was taken.
+
+        Items are decided in order, each for itself. May be cancelled like `submit`.
         """
         ...
 
@@ -56,6 +64,16 @@ class Reads(Protocol):
 
     async def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
         """A wallet as it stands."""
+        ...
+
+    async def wallet_as_of(
+        self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime
+    ) -> WalletView:
+        """A wallet as it stood at an instant in the past."""
+        ...
+
+    async def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        """The audit log, newest first."""
         ...
 
     async def lots(

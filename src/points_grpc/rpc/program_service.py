@@ -58,6 +58,10 @@ class ProgramServicer(program_service_pb2_grpc.ProgramServiceServicer):
         """Lists the configuration keys."""
         return await self._desk.question(request, context, self._answers.list_config_keys, pb.ListConfigKeysResponse)
 
+    async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Context) -> pb.ListAuditEventsResponse:
+        """Lists who changed what."""
+        return await self._desk.question(request, context, self._answers.list_audit_events, pb.ListAuditEventsResponse)
+
     async def SetPause(self, request: pb.SetPauseRequest, context: Context) -> pb.SetPauseResponse:
         """Pauses or resumes."""
         return await self._desk.command(request, context, parse.set_pause, render.set_pause, pb.SetPauseResponse)

@@ -242,6 +242,31 @@ def reverse_transfer(settled: o.Settled) -> points_service_pb2.ReverseTransferRe
     )
 
 
+def return_transaction(settled: o.Settled) -> points_service_pb2.ReturnTransactionResponse:
+    """ReturnTransaction."""
+    accepted, result = _result(settled, o.ReturnResult)
+    return points_service_pb2.ReturnTransactionResponse(
+        results=[
+            points_service_pb2.ReturnTransactionResponse.Result(
+                redemption_id=one.redemption_id,
+                points_reversed=one.credited + one.expired,
+                credited=one.credited,
+                expired=one.expired,
+                points_left=one.left,
+                reversal_id=one.reversal_id,
+                transaction_id=one.transaction_id,
+            )
+            for one in result.shares
+        ],
+        points_reversed=sum(one.credited + one.expired for one in result.shares),
+        wallets=balances(result.balances),
+        warnings=warning_items(accepted.warnings),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+        returned_at=timestamp(result.returned_at),
+    )
+
+
 # -- IssuanceService
 
 

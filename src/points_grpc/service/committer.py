@@ -17,7 +17,7 @@ from typing import Protocol
 from points_grpc.domain.commands import RedeemPoints, Submission, operation_of
 from points_grpc.domain.decide import EXCLUSIVE
 from points_grpc.domain.failures import Failure, refusal_of
-from points_grpc.domain.outcome import Settled
+from points_grpc.domain.outcome import Refused, Settled
 from points_grpc.service.executor import Answer, Deferred
 from points_grpc.service.ports import (
     NotTaken,
@@ -53,6 +53,18 @@ class QueueLimits:
     age_max_s: float = 5.0
 
 
+class _Caller(Protocol):
+    """Whom to tell: the future of a single submission, or the place of an item in its call."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        ...
+
+    def set_result(self, result: Settled, /) -> None:
+        """Tells the answer."""
+        ...
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A submission in the queue and whom to tell."""
@@ -60,9 +72,42 @@ class _Waiting:
     submission: Submission
     deadline: float
     enqueued_at: float
-    future: asyncio.Future[Settled]
+    caller: _Caller
     alone: bool = False
     taken: bool = False
+
+
+class _Items:
+    """The answers of one call with several items: one future for all of them."""
+
+    __slots__ = ("answers", "future", "missing")
+
+    def __init__(self, future: asyncio.Future[None], size: int) -> None:
+        self.future = future
+        self.missing = size
+        self.answers: list[Settled | None] = [None] * size
+
+
+class _Item:
+    """The place of one item in its call."""
+
+    __slots__ = ("_items", "_place")
+
+    def __init__(self, items: _Items, place: int) -> None:
+        self._items = items
+        self._place = place
+
+    def done(self) -> bool:
+        """Whether the caller went away."""
+        return self._items.future.done()
+
+    def set_result(self, result: Settled, /) -> None:
+        """Keeps the answer; the last one answers the call."""
+        items = self._items
+        items.answers[self._place] = result
+        items.missing -= 1
+        if not items.missing:
+            items.future.set_result(None)
 
 
 class Observer(Protocol):
@@ -95,7 +140,7 @@ class Committer:
         self._observer = observer
         self._pause = pause
         self._limits = limits or QueueLimits()
-        self._inbox: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Sequence[_Waiting] | None] = SimpleQueue()
         self._queues: dict[int, deque[_Waiting]] = {}
         self._turns: deque[int] = deque()
         self._waiting = 0
@@ -111,15 +156,13 @@ class Committer:
 
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         """Queues a submission and waits for its answer. `deadline` is an instant of the monotonic clock."""
-        if self._draining:
-            return self._refused(submission, Failure.SHUTTING_DOWN)
-        if self._waiting >= self._limits.waiting_max or self._oldest_wait_s > self._limits.age_max_s:
-            return self._refused(submission, Failure.OVERLOADED)
+        if shed := self._sheds(1):
+            return self._refused(submission, shed)
         assert self._loop is not None, "started"
         future: asyncio.Future[Settled] = self._loop.create_future()
         self._waiting += 1
         waiting = _Waiting(submission, deadline, self._monotonic(), future)
-        self._inbox.put(waiting)
+        self._inbox.put((waiting,))
         try:
             return await future
         except asyncio.CancelledError:
@@ -128,12 +171,38 @@ class Committer:
                 raise NotTaken from None
             raise
 
+    async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
+        """Queues the items of one call in one go, next to each other; an answer for each, in order.
+
+        Items count like single submissions: a call that does not fit the queue is shed whole, and nothing was written.
+        """
+        if not submissions:
+            return ()
+        if shed := self._sheds(len(submissions)):
+            return refusal_of(shed, operation_of(submissions[0].command))
+        assert self._loop is not None, "started"
+        future: asyncio.Future[None] = self._loop.create_future()
+        items = _Items(future, len(submissions))
+        now = self._monotonic()
+        self._waiting += len(submissions)
+        self._inbox.put([_Waiting(one, deadline, now, _Item(items, place)) for place, one in enumerate(submissions)])
+        await future
+        return [answer for answer in items.answers if answer is not None]
+
     async def drain(self) -> None:
         """Takes no more submissions, answers all that wait, and ends the writer thread."""
         self._draining = True
         self._inbox.put(None)
         while self._thread.is_alive():
             await asyncio.sleep(0.005)
+
+    def _sheds(self, more: int) -> Failure | None:
+        """Why so many more submissions are not taken."""
+        if self._draining:
+            return Failure.SHUTTING_DOWN
+        if self._waiting + more > self._limits.waiting_max or self._oldest_wait_s > self._limits.age_max_s:
+            return Failure.OVERLOADED
+        return None
 
     # -- on the writer thread ----------------------------------------------------------------------------------------
 
@@ -147,22 +216,23 @@ class Committer:
     def _gather(self, *, block: bool) -> bool:
         """Moves what arrived into the queues of the organisations; False once the end was reached."""
         try:
-            one = self._inbox.get(block=block)
+            arrived = self._inbox.get(block=block)
             while True:
-                if one is None:
+                if arrived is None:
                     return False
-                self._enqueue(one)
-                one = self._inbox.get_nowait()
+                self._enqueue(arrived)
+                arrived = self._inbox.get_nowait()
         except Empty:
             return True
 
-    def _enqueue(self, one: _Waiting) -> None:
-        org_id = one.submission.org_id
+    def _enqueue(self, arrived: Sequence[_Waiting]) -> None:
+        """Queues what arrived in one go; a call is of one organisation."""
+        org_id = arrived[0].submission.org_id
         queue = self._queues.get(org_id)
         if queue is None:
             queue = self._queues[org_id] = deque()
             self._turns.append(org_id)
-        queue.append(one)
+        queue.extend(arrived)
 
     def _serve(self, org_id: int) -> None:
         queue = self._queues[org_id]
@@ -245,5 +315,5 @@ class Committer:
     def _settle(self, answered: list[tuple[_Waiting, Settled]]) -> None:
         self._waiting -= len(answered)
         for one, settled in answered:
-            if not one.future.done():
-                one.future.set_result(settled)
+            if not one.caller.done():
+                one.caller.set_result(settled)

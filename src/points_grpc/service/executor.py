@@ -133,13 +133,15 @@ class Executor:
         records: list[RequestRecord] = []
         sizes = dict(work.windows)
         too_short = False
+        deferred = False
         for index, submission in enumerate(work.batch):
             record = known.get(submission.request_id)
             if record is not None:
                 answers.append(self._replay(submission, record, snapshot))
                 continue
-            if index in work.alone:
-                answers.append(Deferred(alone=True))
+            if index in work.alone or deferred:
+                deferred = True  # What came later is decided later: commands keep their order.
+                answers.append(Deferred(alone=index in work.alone))
                 continue
             try:
                 outcome = decide_one(snapshot, self._context(submission, self._next_id), keys[id(submission)])

@@ -18,7 +18,7 @@ from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConf
 from points_grpc.domain.outcome import Outcome, Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
-from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
 
 
 class StorageUnavailable(Exception):
@@ -147,6 +147,23 @@ class Repository(Protocol):
         ...
 
 
+class DueWallet(Struct, frozen=True):
+    """A wallet of some organisation on the sweep's way, and whether something of it is due."""
+
+    org_id: int
+    customer_id: int
+    program_id: int
+    due: bool
+
+
+class DueWallets(Protocol):
+    """What the sweep walks through."""
+
+    def wallets_after(self, last: DueWallet | None, now: datetime, limit: int) -> Sequence[DueWallet]:
+        """The next wallets of all organisations after the last one seen; none at the end."""
+        ...
+
+
 class Queries(Protocol):
     """Reads for answers: each opens its own read-only snapshot. Safe from any thread."""
 
@@ -160,6 +177,14 @@ class Queries(Protocol):
 
     def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
         """A wallet as it stands; all zero, version 0, if the customer has none."""
+        ...
+
+    def wallet_as_of(self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime) -> WalletView:
+        """A wallet as it stood at an instant in the past, by the journal."""
+        ...
+
+    def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        """The audit log, newest first. `subject` empty: of all; `before` 0: from the newest on."""
         ...
 
     def lots(

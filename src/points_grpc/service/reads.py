@@ -16,7 +16,7 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
 from points_grpc.service.ports import Queries, RequestRecord, StorageUnavailable
 
 _P = ParamSpec("_P")
@@ -90,6 +90,16 @@ class PooledQueries:
     async def wallet(self, org_id: int, key: WalletKey, barred_sources: Collection[int], now: datetime) -> WalletView:
         """A wallet as it stands."""
         return await self._run(self._queries.wallet, org_id, key, barred_sources, now)
+
+    async def wallet_as_of(
+        self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime
+    ) -> WalletView:
+        """A wallet as it stood at an instant in the past."""
+        return await self._run(self._queries.wallet_as_of, org_id, key, barred_sources, at)
+
+    async def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        """The audit log, newest first."""
+        return await self._run(self._queries.audit_events, org_id, subject=subject, before=before, limit=limit)
 
     async def lots(
         self, org_id: int, key: WalletKey, *, include_spent: bool, after: Lot | None, limit: int, now: datetime

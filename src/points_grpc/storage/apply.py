@@ -49,6 +49,7 @@ class Writer:
         self._write_missed_calls()
         self._write_codes(sealed)
         self._many(sql.UPSERT_PURCHASE, list(collected.purchases.values()))
+        self._many(sql.INSERT_RETURN, collected.returns)
         self._many(sql.INSERT_AUDIT, collected.audits)
         self._write_requests(records)
 
@@ -83,6 +84,7 @@ class Writer:
                 to_micros_or_none(customer.transfers_locked_until),
                 customer.merged_into,
                 to_micros(customer.created_at),
+                customer.messages_failed,
             )
             if is_new:
                 created.append((self._org_id, customer.customer_id, *values))
@@ -248,6 +250,7 @@ class Writer:
             self._many(sql.RETRY_MESSAGE, step.retried)
             self._many(sql.CANCEL_MESSAGES, step.cancelled)
             self._many(sql.INSERT_MESSAGE, [_message_row(org_id, one, by_id[one.message_id]) for one in step.queued])
+        self._many(sql.FLAG_FAILED_MESSAGES, [(org_id, one) for one in collected.tried])
 
     def _write_requests(self, records: Sequence[RequestRecord]) -> None:
         written: Rows = []

@@ -51,7 +51,9 @@ class Collected:
         self.otp_counters: dict[tuple[int, OtpAction], tuple[Value, ...]] = {}
         self.outbox_steps: list[OutboxStep] = []
         self._last_step: dict[int, tuple[int, str]] = {}
+        self.tried: dict[int, None] = {}
         self.purchases: dict[str, tuple[Value, ...]] = {}
+        self.returns: Rows = []
         self.programs: dict[int, tuple[Value, ...]] = {}
         self.default_program: int | None = None
         self.groups: Rows = []
@@ -195,11 +197,13 @@ class Collected:
 
     def messages_cancelled(self, event: ev.MessagesCancelled) -> None:
         """Cancels what waits at this point of the batch."""
+        self.tried[event.customer_id] = None
         row = (None, self._org_id, event.customer_id, event.action.value)
         self._step(event.customer_id, "cancel").cancelled.append(row)
 
     def message_settled(self, event: ev.MessageSettled) -> None:
         """What became of a message."""
+        self.tried[event.customer_id] = None
         step = self._step(event.customer_id, "settle")
         if event.retry_at is not None and not event.delivered:
             step.retried.append((to_micros(event.retry_at), event.error, self._org_id, event.message_id))
@@ -231,6 +235,24 @@ class Collected:
         purchase = event.purchase
         number = purchase.transaction_number
         self.purchases[number] = (self._org_id, number, purchase.customer_id, purchase.program_id, purchase.amount)
+
+    def return_booked(self, event: ev.ReturnBooked) -> None:
+        """A return."""
+        one = event.returned
+        at = to_micros(one.returned_at)
+        self.returns.append(
+            (
+                self._org_id,
+                one.transaction_number,
+                one.customer_id,
+                one.amount,
+                one.points,
+                at,
+                one.request_id,
+                one.actor,
+                one.notes,
+            )
+        )
 
     def program_saved(self, event: ev.ProgramSaved) -> None:
         """A program; `default` makes it the organisation's default one, and never unmakes one."""
@@ -307,6 +329,7 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.MessageSettled: Collected.message_settled,
     ev.CustomerSaved: Collected.customer_saved,
     ev.PurchaseRecorded: Collected.purchase_recorded,
+    ev.ReturnBooked: Collected.return_booked,
     ev.ProgramSaved: Collected.program_saved,
     ev.GroupSaved: Collected.group_saved,
     ev.PolicySaved: Collected.policy_saved,

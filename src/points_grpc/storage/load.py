@@ -30,6 +30,7 @@ from points_grpc.domain.model import (
     ProgramGroup,
     RedeemedLot,
     Redemption,
+    WaitingMessage,
     Wallet,
     WalletKey,
 )
@@ -214,6 +215,8 @@ class Reader:
             holds=holds,
             held_references=self._held_references(keys.external_references, now),
             missed_calls=self._missed_calls(keys.missed_calls, now),
+            messages=self._messages(customers, keys.messages),
+            returns=frozenset(number for (number,) in self._by_values(sql.RETURNS, keys.returns)),
         )
 
     def _wallets(self, customers: Mapping[int, Customer]) -> dict[WalletKey, Wallet]:
@@ -343,6 +346,17 @@ class Reader:
             customer_id, program_id, direction, day, points, transfers = row
             days = found.setdefault(WalletKey(customer_id, program_id), {})
             days[_DIRECTIONS[direction], date.fromordinal(day)] = (points, transfers)
+        return found
+
+    def _messages(
+        self, customers: Mapping[int, Customer], settled: Collection[int]
+    ) -> dict[int, tuple[WaitingMessage, ...]]:
+        """The undelivered messages of those of whom one may have failed: mostly of nobody, and nothing is read."""
+        wanted = {one for one, customer in customers.items() if customer.messages_failed}.union(settled)
+        found: dict[int, tuple[WaitingMessage, ...]] = dict.fromkeys(wanted, ())
+        for row in self._by_values(sql.WAITING_MESSAGES, wanted):
+            customer_id, message = rows.waiting_message(row)
+            found[customer_id] = (*found[customer_id], message)
         return found
 
     def _external_references(self, references: Collection[str], directory: Directory) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, literal_column, or_, select, tuple_
 
 from points_grpc.domain.model import (
     Customer,
@@ -26,7 +26,7 @@ from points_grpc.domain.model import (
 from points_grpc.domain.outcome import Accepted, Balance, Party, ProgramShare, TransferResult
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Lookups
-from points_grpc.domain.views import JournalRow, LotTrace, TracedLot, TransferView, WalletView
+from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TracedLot, TransferView, WalletView
 from points_grpc.service.ports import RequestRecord
 from points_grpc.storage import rows, sqlite
 from points_grpc.storage import statements as sql
@@ -36,6 +36,7 @@ from points_grpc.storage.engine import Database
 from points_grpc.storage.load import Books, Reader
 from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import (
+    audit_events,
     balances,
     customers,
     hold_lots,
@@ -89,6 +90,21 @@ class SqlQueries:
         """A wallet as it stands; all zero, version 0, if the customer has none."""
         with reading(self._database) as driver:
             return _wallet_view(driver, org_id, key, frozenset(barred_sources), now)
+
+    def wallet_as_of(self, org_id: int, key: WalletKey, barred_sources: Collection[int], at: datetime) -> WalletView:
+        """A wallet as it stood at an instant in the past, by the journal."""
+        with reading(self._database) as driver:
+            return _wallet_as_of(driver, org_id, key, frozenset(barred_sources), at)
+
+    def audit_events(self, org_id: int, *, subject: str, before: int, limit: int) -> Sequence[AuditRow]:
+        """The audit log, newest first."""
+        upper = before or _HIGHEST
+        with reading(self._database) as driver:
+            if subject:
+                found = driver.query(_AUDIT_OF_SUBJECT, (org_id, upper, subject, limit))
+            else:
+                found = driver.query(_AUDIT, (org_id, upper, limit))
+        return [rows.audit(row) for row in found]
 
     def lots(
         self, org_id: int, key: WalletKey, *, include_spent: bool, after: Lot | None, limit: int, now: datetime
@@ -306,6 +322,44 @@ def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[
     )
 
 
+def _wallet_as_of(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[int], at: datetime) -> WalletView:
+    """From postings up to then. Whether a lot had expired or was promised is read off its times, which never change."""
+    at_micros = to_micros(at)
+    [(version, earned, received)] = driver.query(_FIGURES_AS_OF, (org_id, *key, at_micros))
+    found = driver.query(_LOTS_AS_OF, (org_id, *key, at_micros, at_micros))
+    overdue: dict[int, int] = {}
+    if any(kept for *_, kept in found):
+        overdue = dict(driver.query(_OVERDUE_AS_OF, (org_id, *key, at_micros, at_micros, at_micros)))
+    current = promised = held = immovable = 0
+    expiring: dict[int, int] = {}
+    for lot_id, source, expires_at, available_from, points, kept in found:
+        ahead = points if available_from is not None and available_from > at_micros else 0
+        kept_then = kept - overdue.get(lot_id, 0)
+        current += points
+        promised += ahead
+        held += kept_then
+        immovable += points - ahead - kept_then if source in barred else 0
+        if expires_at < NEVER:
+            expiring[expires_at] = expiring.get(expires_at, 0) + points
+    return WalletView(
+        balance=Balance(
+            customer_id=key.customer_id,
+            program_id=key.program_id,
+            version=version or 0,
+            current=current,
+            redeemable=current - promised - held,
+            transferable=current - promised - held - immovable,
+            promised=promised,
+            held=held,
+        ),
+        lifetime_earned=earned or 0,
+        lifetime_received=received or 0,
+        lifetime_purchases=0,
+        expiries=tuple((from_micros(one), expiring[one]) for one in sorted(expiring)[:EXPIRIES_MAX]),
+        read_at=at,
+    )
+
+
 def _as_of(lot: Lot, now: datetime, overdue: int) -> Lot:
     """The lot as if everything due on it were booked; `overdue` of what is held of it are past their deadline."""
     expired = lot.expires_at is not None and lot.expires_at < now
@@ -422,6 +476,102 @@ _EXPIRIES = compiled(
     "now",
     "limit",
 )
+
+_POSTED_BY_THEN = and_(
+    _of_wallet(postings),
+    transactions.c.org_id == postings.c.org_id,
+    transactions.c.transaction_id == postings.c.transaction_id,
+    transactions.c.created_at <= bindparam("at"),
+)
+
+
+def _figures_as_of() -> Statement:
+    issued = case((transactions.c.kind == literal_column(str(int(Kind.ISSUE))), postings.c.points))
+    given = and_(
+        transactions.c.kind == literal_column(str(int(Kind.TRANSFER))), postings.c.points > literal_column("0")
+    )
+    return compiled(
+        select(func.max(postings.c.wallet_version), func.sum(issued), func.sum(case((given, postings.c.points)))).where(
+            _POSTED_BY_THEN
+        ),
+        *_WALLET_KEY,
+        "at",
+    )
+
+
+_FIGURES_AS_OF = _figures_as_of()
+"""Version, and lifetime points earned and received: points that had expired on arrival come and go in one issue."""
+
+
+def _lots_as_of() -> Statement:
+    left = func.sum(postings.c.points)
+    return compiled(
+        select(
+            postings.c.lot_id,
+            lots.c.source,
+            lots.c.expires_at,
+            lots.c.available_from,
+            left,
+            func.sum(postings.c.held),
+        )
+        .where(
+            _POSTED_BY_THEN,
+            lots.c.org_id == postings.c.org_id,
+            lots.c.lot_id == postings.c.lot_id,
+            lots.c.expires_at >= bindparam("alive_at"),
+        )
+        .group_by(postings.c.lot_id, lots.c.source, lots.c.expires_at, lots.c.available_from)
+        .having(left > literal_column("0")),
+        *_WALLET_KEY,
+        "at",
+        "alive_at",
+    )
+
+
+_LOTS_AS_OF = _lots_as_of()
+"""What remained in each lot of a wallet, and what was held of it, of those that had not expired."""
+
+
+_OVERDUE_AS_OF = compiled(
+    select(hold_lots.c.lot_id, func.sum(hold_lots.c.points))
+    .select_from(holds)
+    .join(hold_lots, and_(hold_lots.c.org_id == holds.c.org_id, hold_lots.c.hold_id == holds.c.hold_id))
+    .where(
+        holds.c.org_id == bindparam("org_id"),
+        holds.c.customer_id == bindparam("of_customer"),
+        hold_lots.c.program_id == bindparam("of_program"),
+        holds.c.held_at <= bindparam("at"),
+        holds.c.expires_at < bindparam("at_again"),
+        or_(holds.c.closed_at.is_(None), holds.c.closed_at > bindparam("at_last")),
+    )
+    .group_by(hold_lots.c.lot_id),
+    *_WALLET_KEY,
+    "at",
+    "at_again",
+    "at_last",
+)
+"""What holds kept of lots whose deadline had passed by then, and whose release was not booked yet."""
+
+
+def _audit(*, of_subject: bool) -> Statement:
+    condition = [audit_events.c.org_id == bindparam("org_id"), audit_events.c.audit_id < bindparam("before")]
+    if of_subject:
+        condition.append(audit_events.c.subject == bindparam("of_subject"))
+    return compiled(
+        select(*columns(audit_events, rows.AUDIT_COLUMNS))
+        .where(*condition)
+        .order_by(audit_events.c.audit_id.desc())
+        .limit(bindparam("limit"))
+        .offset(literal_column("0")),
+        "org_id",
+        "before",
+        *(("of_subject",) if of_subject else ()),
+        "limit",
+    )
+
+
+_AUDIT = _audit(of_subject=False)
+_AUDIT_OF_SUBJECT = _audit(of_subject=True)
 
 _SPENDING_ORDER = (lots.c.expires_at, lots.c.awarded_at, lots.c.lot_id)
 _START = ("after_expiry", "after_award", "after_lot")

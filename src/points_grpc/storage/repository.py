@@ -18,6 +18,7 @@ from points_grpc.domain.model import OrgConfig, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
 from points_grpc.service.ports import (
+    DueWallet,
     OutcomeUnknown,
     RequestRecord,
     SealedMessage,
@@ -212,6 +213,16 @@ class SqlRepository:
         with reading(self._database, self._probe) as driver:
             now_micros = to_micros(now)
             return [rows.message(row) for row in driver.query(sql.DUE_MESSAGES, (now_micros, now_micros, limit))]
+
+    def wallets_after(self, last: DueWallet | None, now: datetime, limit: int) -> Sequence[DueWallet]:
+        """The next wallets of all organisations, in the order of their keys."""
+        after = (0, 0, 0) if last is None else (last.org_id, last.customer_id, last.program_id)
+        due_before = to_micros(now)
+        with reading(self._database, self._probe) as driver:
+            return [
+                DueWallet(org_id, customer_id, program_id, due_at is not None and due_at <= due_before)
+                for org_id, customer_id, program_id, due_at in driver.query(sql.WALLETS_AFTER, (*after, limit))
+            ]
 
     # -- what the write session asks back ------------------------------------------------------------------------------
 

@@ -33,9 +33,11 @@ from points_grpc.domain.model import (
     Redemption,
     Source,
     StatusLabel,
+    WaitingMessage,
     Wallet,
 )
 from points_grpc.domain.outcome import Party
+from points_grpc.domain.views import AuditRow
 from points_grpc.service.ports import RequestRecord, SealedMessage
 from points_grpc.storage.codec import decode_fingerprint, decode_outcome, decode_point_value
 from points_grpc.storage.driver import Row
@@ -61,12 +63,13 @@ CUSTOMER_COLUMNS = (
     "transfers_locked_until",
     "merged_into",
     "created_at",
+    "messages_failed",
 )
 
 
 def customer(row: Row) -> Customer:
     """A customer."""
-    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created = row
+    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed = row
     return Customer(
         number,
         first,
@@ -80,6 +83,7 @@ def customer(row: Row) -> Customer:
         from_micros_or_none(locked),
         merged,
         from_micros(created),
+        bool(failed),
     )
 
 
@@ -533,3 +537,21 @@ def posting(row: Row) -> tuple[int, Posting]:
         balance_after or 0,
         held,
     )
+
+
+WAITING_MESSAGE_COLUMNS = ("customer_id", "message_id", "action", "attempts", "last_error")
+
+
+def waiting_message(row: Row) -> tuple[int, WaitingMessage]:
+    """A message that was not delivered yet, and whose it is."""
+    customer_id, message_id, action, attempts, error = row
+    return customer_id, WaitingMessage(message_id, OtpAction(action), attempts, error)
+
+
+AUDIT_COLUMNS = ("audit_id", "at", "actor", "action", "subject", "before", "after", "reason")
+
+
+def audit(row: Row) -> AuditRow:
+    """A line of the audit log."""
+    audit_id, at, actor, action, subject, before, after, reason = row
+    return AuditRow(audit_id, from_micros(at), actor, action, subject, before, after, reason)

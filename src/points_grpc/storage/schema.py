@@ -174,6 +174,7 @@ customers = Table(
     _micros("transfers_locked_until", nullable=True),
     _id("merged_into", nullable=True),
     _micros("created_at"),
+    _flag("messages_failed"),
     _key("org_id", "customer_id"),
     _refers(("org_id",), "orgs"),
     _check("id", "customer_id > 0"),
@@ -500,6 +501,7 @@ holds = Table(
 """Points kept for a redemption. What the capture needs of the authorisation stands here."""
 _open_hold = holds.c.state == "OPEN"
 Index("ix_holds_open", holds.c.org_id, holds.c.customer_id, sqlite_where=_open_hold, postgresql_where=_open_hold)
+Index("ix_holds_customer", holds.c.org_id, holds.c.customer_id, holds.c.held_at)
 _held_reference = and_(holds.c.state == "OPEN", holds.c.external_reference.is_not(None))
 Index(
     "ix_holds_external_reference",
@@ -563,6 +565,25 @@ Index(
     sqlite_where=_unused,
     postgresql_where=_unused,
 )
+
+returns = Table(
+    "returns",
+    metadata,
+    _id("org_id"),
+    _text("transaction_number"),
+    _id("customer_id"),
+    _points("amount", nullable=True),
+    _points("points"),
+    _micros("returned_at"),
+    _text("request_id"),
+    _text("actor"),
+    _text("notes"),
+    _key("org_id", "transaction_number"),
+    _check("amount", "amount >= 0"),
+    _check("points", "points >= 0"),
+    sqlite_with_rowid=False,
+)
+"""Purchases that were returned, each once; what was given back with them is in the journal, under their request id."""
 
 # -- one-time codes and their messages -------------------------------------------------------------------------------
 
@@ -652,6 +673,7 @@ audit_events = Table(
     _key("org_id", "audit_id"),
 )
 """Who changed what; appended, never changed."""
+Index("ix_audit_events_subject", audit_events.c.org_id, audit_events.c.subject, audit_events.c.audit_id)
 
 api_keys = Table(
     "api_keys",

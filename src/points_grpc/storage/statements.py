@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    tuple_,
     update,
 )
 
@@ -56,6 +57,7 @@ from points_grpc.storage.schema import (
     redemption_lots,
     redemptions,
     requests,
+    returns,
     transactions,
     velocity_days,
     wallets,
@@ -376,6 +378,18 @@ def _velocity() -> Statement:
 
 VELOCITY = _velocity()
 
+WAITING_MESSAGES = compiled(
+    select(*columns(outbox, rows.WAITING_MESSAGE_COLUMNS))
+    .where(
+        _same_org(outbox),
+        outbox.c.customer_id.in_(sqlite.each_value("ids")),
+        outbox.c.state == literal_column("'QUEUED'"),
+    )
+    .order_by(outbox.c.customer_id, outbox.c.message_id),
+    "org_id",
+    "ids",
+)
+
 
 def _recent_transfers() -> Statement:
     """When each of some equal transfers (from, to, program, points, not before) was made last; by number of the key."""
@@ -473,6 +487,14 @@ PURCHASES = compiled(
     "ids",
 )
 
+RETURNS = compiled(
+    select(returns.c.transaction_number).where(
+        _same_org(returns), returns.c.transaction_number.in_(sqlite.each_value("ids"))
+    ),
+    "org_id",
+    "ids",
+)
+
 STREAM_POSITION = compiled(
     select(journal_streams.c.position).where(
         _same_org(journal_streams), journal_streams.c.stream == bindparam("stream")
@@ -543,6 +565,8 @@ INSERT_MISSED_CALL = _insert(missed_calls)
 USE_MISSED_CALL = _update(missed_calls, ("used_by",), "org_id", "call_id")
 UPSERT_PURCHASE = _upsert(purchases)
 
+INSERT_RETURN = _insert(returns)
+
 UPSERT_OTP = _upsert(otps)
 UPSERT_OTP_COUNTER = _upsert(otp_counters)
 INSERT_MESSAGE = _insert(outbox)
@@ -595,6 +619,25 @@ RETRY_MESSAGE = compiled(
     "of_message",
 )
 
+FLAG_FAILED_MESSAGES = compiled(
+    update(customers)
+    .where(_same_org(customers), customers.c.customer_id == bindparam("of_customer"))
+    .values(
+        messages_failed=select(outbox.c.message_id)
+        .where(
+            outbox.c.org_id == customers.c.org_id,
+            outbox.c.customer_id == customers.c.customer_id,
+            _QUEUED,
+            outbox.c.attempts > _ZERO,
+        )
+        .correlate(customers)
+        .exists()
+    ),
+    "org_id",
+    "of_customer",
+)
+"""Says of a customer whether a message that failed still waits."""
+
 INSERT_CUSTOMER = _insert(customers)
 UPDATE_CUSTOMER = _update(customers, rows.CUSTOMER_COLUMNS[1:], "org_id", "customer_id")
 UPSERT_PROGRAM = _upsert(programs)
@@ -642,3 +685,18 @@ def _due_messages() -> Statement:
 
 
 DUE_MESSAGES = _due_messages()
+
+# -- the sweep -------------------------------------------------------------------------------------------------------
+
+_wallet_key = (wallets.c.org_id, wallets.c.customer_id, wallets.c.program_id)
+_WALLET_KEY_NAMES = ("after_org", "after_customer", "after_program")
+
+WALLETS_AFTER = compiled(
+    select(*_wallet_key, wallets.c.due_at)
+    .where(tuple_(*_wallet_key) > tuple_(*(bindparam(name) for name in _WALLET_KEY_NAMES)))
+    .order_by(*_wallet_key)
+    .limit(bindparam("limit"))
+    .offset(_ZERO),
+    *_WALLET_KEY_NAMES,
+    "limit",
+)

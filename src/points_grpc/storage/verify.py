@@ -727,6 +727,20 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         """,
     ),
     Invariant(
+        "returned_points",
+        "return of {transaction_number}: points against its reversals",
+        """
+            SELECT transaction_number, SUM(reversed) AS expected, SUM(points) AS actual FROM (
+                SELECT transaction_number, 0 AS reversed, points FROM returns WHERE org_id = :org_id
+                UNION ALL
+                SELECT returns.transaction_number, transactions.points, 0 FROM returns
+                JOIN transactions ON transactions.org_id = returns.org_id AND transactions.kind = 4
+                    AND transactions.request_id = returns.request_id
+                WHERE returns.org_id = :org_id
+            ) AS sides GROUP BY transaction_number
+        """,
+    ),
+    Invariant(
         "live_codes",
         "customer {customer_id}, action {action}: live codes",
         """
@@ -742,6 +756,19 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                 CASE WHEN state = 'QUEUED' THEN 'kept' ELSE 'erased' END AS expected,
                 CASE WHEN sealed IS NULL THEN 'erased' ELSE 'kept' END AS actual
             FROM outbox WHERE org_id = :org_id
+        """,
+    ),
+    Invariant(
+        "failed_messages",
+        "customer {customer_id}: flag of messages that failed",
+        """
+            SELECT customer_id, MAX(failed) AS expected, MAX(flagged) AS actual FROM (
+                SELECT customer_id, 0 AS failed, 1 AS flagged FROM customers
+                WHERE org_id = :org_id AND messages_failed
+                UNION ALL
+                SELECT customer_id, 1, 0 FROM outbox
+                WHERE org_id = :org_id AND state = 'QUEUED' AND attempts > 0
+            ) AS sides GROUP BY customer_id
         """,
     ),
     Invariant(

@@ -45,6 +45,11 @@ class IssuanceServiceStub(object):
                 request_serializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsResponse.FromString,
                 _registered_method=True)
+        self.BatchIssuePoints = channel.unary_unary(
+                '/points.v1.IssuanceService/BatchIssuePoints',
+                request_serializer=points_dot_v1_dot_issuance__service__pb2.BatchIssuePointsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_issuance__service__pb2.BatchIssuePointsResponse.FromString,
+                _registered_method=True)
 
 
 class IssuanceServiceServicer(object):
@@ -65,6 +70,13 @@ class IssuanceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchIssuePoints(self, request, context):
+        """Carries out up to 1,000 issues, in order and each for itself, as BatchTransferPoints does transfers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IssuanceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_IssuanceServiceServicer_to_server(servicer, server):
                     servicer.AdjustPoints,
                     request_deserializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsRequest.FromString,
                     response_serializer=points_dot_v1_dot_issuance__service__pb2.AdjustPointsResponse.SerializeToString,
+            ),
+            'BatchIssuePoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchIssuePoints,
+                    request_deserializer=points_dot_v1_dot_issuance__service__pb2.BatchIssuePointsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_issuance__service__pb2.BatchIssuePointsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class IssuanceService(object):
             '/points.v1.IssuanceService/AdjustPoints',
             points_dot_v1_dot_issuance__service__pb2.AdjustPointsRequest.SerializeToString,
             points_dot_v1_dot_issuance__service__pb2.AdjustPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchIssuePoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.IssuanceService/BatchIssuePoints',
+            points_dot_v1_dot_issuance__service__pb2.BatchIssuePointsRequest.SerializeToString,
+            points_dot_v1_dot_issuance__service__pb2.BatchIssuePointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

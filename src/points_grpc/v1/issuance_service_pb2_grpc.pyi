@@ -37,6 +37,8 @@ class IssuanceServiceStub:
     """Opens one lot of points in a customer's wallet. Raises the customer's earned lifetime points."""
     AdjustPoints: _grpc.UnaryUnaryMultiCallable[_issuance_service_pb2.AdjustPointsRequest, _issuance_service_pb2.AdjustPointsResponse]
     """Takes points away for a reason, earliest-expiring lots first. Lowers no lifetime figure."""
+    BatchIssuePoints: _grpc.UnaryUnaryMultiCallable[_issuance_service_pb2.BatchIssuePointsRequest, _issuance_service_pb2.BatchIssuePointsResponse]
+    """Carries out up to 1,000 issues, in order and each for itself, as BatchTransferPoints does transfers."""
 
 @_typing.type_check_only
 class IssuanceServiceAsyncStub(IssuanceServiceStub):
@@ -47,6 +49,8 @@ class IssuanceServiceAsyncStub(IssuanceServiceStub):
     """Opens one lot of points in a customer's wallet. Raises the customer's earned lifetime points."""
     AdjustPoints: _aio.UnaryUnaryMultiCallable[_issuance_service_pb2.AdjustPointsRequest, _issuance_service_pb2.AdjustPointsResponse]  # type: ignore[assignment]
     """Takes points away for a reason, earliest-expiring lots first. Lowers no lifetime figure."""
+    BatchIssuePoints: _aio.UnaryUnaryMultiCallable[_issuance_service_pb2.BatchIssuePointsRequest, _issuance_service_pb2.BatchIssuePointsResponse]  # type: ignore[assignment]
+    """Carries out up to 1,000 issues, in order and each for itself, as BatchTransferPoints does transfers."""
 
 class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Issues points to customers, and corrects what they have."""
@@ -66,5 +70,13 @@ class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_issuance_service_pb2.AdjustPointsResponse, _abc.Awaitable[_issuance_service_pb2.AdjustPointsResponse]]:
         """Takes points away for a reason, earliest-expiring lots first. Lowers no lifetime figure."""
+
+    @_abc_1.abstractmethod
+    def BatchIssuePoints(
+        self,
+        request: _issuance_service_pb2.BatchIssuePointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_issuance_service_pb2.BatchIssuePointsResponse, _abc.Awaitable[_issuance_service_pb2.BatchIssuePointsResponse]]:
+        """Carries out up to 1,000 issues, in order and each for itself, as BatchTransferPoints does transfers."""
 
 def add_IssuanceServiceServicer_to_server(servicer: IssuanceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from points_grpc.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -1591,3 +1592,345 @@ class ReleaseRedemptionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseRedemptionResponse: _TypeAlias = ReleaseRedemptionResponse  # noqa: Y015
+
+@_typing.final
+class BatchTransferPointsRequest(_message.Message):
+    """Asks for several transfers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferPointsRequest]:
+        """The transfers: 1 to 1,000, each with a request id of its own. The call is refused with 887 otherwise; a malformed
+        item is refused alone.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___TransferPointsRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchTransferPointsRequest: _TypeAlias = BatchTransferPointsRequest  # noqa: Y015
+
+@_typing.final
+class BatchTransferPointsResponse(_message.Message):
+    """What became of the transfers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Outcome(_message.Message):
+        """What became of one item."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RESPONSE_FIELD_NUMBER: _builtins.int
+        STATUS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def response(self) -> Global___TransferPointsResponse:
+            """It was carried out."""
+
+        @_builtins.property
+        def status(self) -> _status_pb2.Status:
+            """It was refused: the status of the single call, with its details."""
+
+        def __init__(
+            self,
+            *,
+            response: Global___TransferPointsResponse | None = ...,
+            status: _status_pb2.Status | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "status"]  # noqa: Y015
+        _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchTransferPointsResponse.Outcome]:
+        """One for each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___BatchTransferPointsResponse.Outcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchTransferPointsResponse: _TypeAlias = BatchTransferPointsResponse  # noqa: Y015
+
+@_typing.final
+class BatchRedeemPointsRequest(_message.Message):
+    """Asks for several redemptions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___RedeemPointsRequest]:
+        """The redemptions: 1 to 1,000, each with a request id of its own. The call is refused with 10004 otherwise; a malformed
+        item is refused alone.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___RedeemPointsRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRedeemPointsRequest: _TypeAlias = BatchRedeemPointsRequest  # noqa: Y015
+
+@_typing.final
+class BatchRedeemPointsResponse(_message.Message):
+    """What became of the redemptions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Outcome(_message.Message):
+        """What became of one item."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RESPONSE_FIELD_NUMBER: _builtins.int
+        STATUS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def response(self) -> Global___RedeemPointsResponse:
+            """It was carried out."""
+
+        @_builtins.property
+        def status(self) -> _status_pb2.Status:
+            """It was refused: the status of the single call, with its details."""
+
+        def __init__(
+            self,
+            *,
+            response: Global___RedeemPointsResponse | None = ...,
+            status: _status_pb2.Status | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "status"]  # noqa: Y015
+        _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRedeemPointsResponse.Outcome]:
+        """One for each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___BatchRedeemPointsResponse.Outcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRedeemPointsResponse: _TypeAlias = BatchRedeemPointsResponse  # noqa: Y015
+
+@_typing.final
+class ReturnTransactionRequest(_message.Message):
+    """Asks to book the return of a purchase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Item(_message.Message):
+        """A redemption to give back."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REDEMPTION_ID_FIELD_NUMBER: _builtins.int
+        POINTS_TO_BE_REVERSED_FIELD_NUMBER: _builtins.int
+        CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+        redemption_id: _builtins.str
+        """The redemption, at most 32 characters; unknown is warning 902, malformed or absent 901."""
+        points_to_be_reversed: _builtins.int
+        """Points to give back, in the smallest unit; unset for all that is left. Below 1 is warning 901, more than is left
+        903.
+        """
+        @_builtins.property
+        def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+            """The customer who redeemed; unset for the customer of the return. Warning 904 if it is another."""
+
+        def __init__(
+            self,
+            *,
+            redemption_id: _builtins.str = ...,
+            points_to_be_reversed: _builtins.int | None = ...,
+            customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_points_to_be_reversed", b"_points_to_be_reversed", "customer_identifier", b"customer_identifier", "points_to_be_reversed", b"points_to_be_reversed"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_points_to_be_reversed", b"_points_to_be_reversed", "customer_identifier", b"customer_identifier", "points_to_be_reversed", b"points_to_be_reversed", "redemption_id", b"redemption_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__points_to_be_reversed: _TypeAlias = _typing.Literal["points_to_be_reversed"]  # noqa: Y015
+        _WhichOneofArgType__points_to_be_reversed: _TypeAlias = _typing.Literal["_points_to_be_reversed", b"_points_to_be_reversed"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__points_to_be_reversed) -> _WhichOneofReturnType__points_to_be_reversed | None: ...
+
+    TRANSACTION_NUMBER_FIELD_NUMBER: _builtins.int
+    CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_UNITS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    transaction_number: _builtins.str
+    """The bill that is returned, 1 to 64 letters, digits and `-_./#`; it need not be known. Refused with 10013 if it was
+    returned before, 10012 if it is another customer's.
+    """
+    amount_minor_units: _builtins.int
+    """What is paid back, in minor units of money, at most 10^12; kept with the return. Lifetime purchases stay."""
+    notes: _builtins.str
+    """A note kept with the return and its reversals, at most 500 characters."""
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    @_builtins.property
+    def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """Who returns the purchase; required. Refused with 8015 if unknown."""
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReturnTransactionRequest.Item]:
+        """The redemptions to give back, at most 100 (10004)."""
+
+    def __init__(
+        self,
+        *,
+        transaction_number: _builtins.str = ...,
+        customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        amount_minor_units: _builtins.int | None = ...,
+        items: _abc.Iterable[Global___ReturnTransactionRequest.Item] | None = ...,
+        notes: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units", "amount_minor_units", b"amount_minor_units", "customer_identifier", b"customer_identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units", "amount_minor_units", b"amount_minor_units", "customer_identifier", b"customer_identifier", "items", b"items", "notes", b"notes", "request_id", b"request_id", "transaction_number", b"transaction_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__amount_minor_units: _TypeAlias = _typing.Literal["amount_minor_units"]  # noqa: Y015
+    _WhichOneofArgType__amount_minor_units: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount_minor_units) -> _WhichOneofReturnType__amount_minor_units | None: ...
+
+Global___ReturnTransactionRequest: _TypeAlias = ReturnTransactionRequest  # noqa: Y015
+
+@_typing.final
+class ReturnTransactionResponse(_message.Message):
+    """A return that was booked, durably."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Result(_message.Message):
+        """What became of one item. Nothing was given back where a warning names its index."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REDEMPTION_ID_FIELD_NUMBER: _builtins.int
+        POINTS_REVERSED_FIELD_NUMBER: _builtins.int
+        CREDITED_FIELD_NUMBER: _builtins.int
+        EXPIRED_FIELD_NUMBER: _builtins.int
+        POINTS_LEFT_FIELD_NUMBER: _builtins.int
+        REVERSAL_ID_FIELD_NUMBER: _builtins.int
+        TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+        redemption_id: _builtins.str
+        """The redemption, as named in the request."""
+        points_reversed: _builtins.int
+        """Points reversed: credited and expired."""
+        credited: _builtins.int
+        """What of them was credited."""
+        expired: _builtins.int
+        """What of them belonged to lots that expired meanwhile, and was not credited (warning 877)."""
+        points_left: _builtins.int
+        """What could still be reversed of this redemption; 0 if nothing was given back."""
+        reversal_id: _builtins.str
+        """The id of the reversal; empty if there is none."""
+        transaction_id: _builtins.int
+        """The journal transaction of the reversal; 0 if there is none."""
+        def __init__(
+            self,
+            *,
+            redemption_id: _builtins.str = ...,
+            points_reversed: _builtins.int = ...,
+            credited: _builtins.int = ...,
+            expired: _builtins.int = ...,
+            points_left: _builtins.int = ...,
+            reversal_id: _builtins.str = ...,
+            transaction_id: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["credited", b"credited", "expired", b"expired", "points_left", b"points_left", "points_reversed", b"points_reversed", "redemption_id", b"redemption_id", "reversal_id", b"reversal_id", "transaction_id", b"transaction_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    POINTS_REVERSED_FIELD_NUMBER: _builtins.int
+    WALLETS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    RETURNED_AT_FIELD_NUMBER: _builtins.int
+    points_reversed: _builtins.int
+    """Points reversed in all: credited and expired."""
+    request_id: _builtins.str
+    """The request id, given or made: what settles an open outcome."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReturnTransactionResponse.Result]:
+        """One for each item, in the order of the request."""
+
+    @_builtins.property
+    def wallets(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WalletBalance]:
+        """The wallets as the return left them."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StatusItem]:
+        """What could not be given back (901 to 905, each with the index of its item), and other side actions that failed."""
+
+    @_builtins.property
+    def returned_at(self) -> _timestamp_pb2.Timestamp:
+        """When the return was booked."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ReturnTransactionResponse.Result] | None = ...,
+        points_reversed: _builtins.int = ...,
+        wallets: _abc.Iterable[_common_pb2.WalletBalance] | None = ...,
+        warnings: _abc.Iterable[_common_pb2.StatusItem] | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+        returned_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["returned_at", b"returned_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points_reversed", b"points_reversed", "replayed", b"replayed", "request_id", b"request_id", "results", b"results", "returned_at", b"returned_at", "wallets", b"wallets", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnTransactionResponse: _TypeAlias = ReturnTransactionResponse  # noqa: Y015

@@ -95,6 +95,21 @@ class PointsServiceStub(object):
                 request_serializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionResponse.FromString,
                 _registered_method=True)
+        self.ReturnTransaction = channel.unary_unary(
+                '/points.v1.PointsService/ReturnTransaction',
+                request_serializer=points_dot_v1_dot_points__service__pb2.ReturnTransactionRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.ReturnTransactionResponse.FromString,
+                _registered_method=True)
+        self.BatchTransferPoints = channel.unary_unary(
+                '/points.v1.PointsService/BatchTransferPoints',
+                request_serializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsResponse.FromString,
+                _registered_method=True)
+        self.BatchRedeemPoints = channel.unary_unary(
+                '/points.v1.PointsService/BatchRedeemPoints',
+                request_serializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsResponse.FromString,
+                _registered_method=True)
 
 
 class PointsServiceServicer(object):
@@ -194,6 +209,31 @@ class PointsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReturnTransaction(self, request, context):
+        """Books the return of a purchase and gives back the redemptions attached to it, in order. An item that cannot be
+        reversed is a warning (901 to 905) that names its index, and the return is booked all the same. A purchase is
+        returned once: refused with 10013 afterwards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchTransferPoints(self, request, context):
+        """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+        another item. Answers what TransferPoints would have answered to each. They may be committed in several
+        transactions; the deadline covers the call, and each item is replayed under its own request id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRedeemPoints(self, request, context):
+        """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PointsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -251,6 +291,21 @@ def add_PointsServiceServicer_to_server(servicer, server):
                     servicer.ReleaseRedemption,
                     request_deserializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionRequest.FromString,
                     response_serializer=points_dot_v1_dot_points__service__pb2.ReleaseRedemptionResponse.SerializeToString,
+            ),
+            'ReturnTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnTransaction,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.ReturnTransactionRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.ReturnTransactionResponse.SerializeToString,
+            ),
+            'BatchTransferPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchTransferPoints,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.BatchTransferPointsResponse.SerializeToString,
+            ),
+            'BatchRedeemPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRedeemPoints,
+                    request_deserializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_points__service__pb2.BatchRedeemPointsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -556,6 +611,87 @@ class PointsService(object):
             '/points.v1.PointsService/ReleaseRedemption',
             points_dot_v1_dot_points__service__pb2.ReleaseRedemptionRequest.SerializeToString,
             points_dot_v1_dot_points__service__pb2.ReleaseRedemptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/ReturnTransaction',
+            points_dot_v1_dot_points__service__pb2.ReturnTransactionRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.ReturnTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchTransferPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/BatchTransferPoints',
+            points_dot_v1_dot_points__service__pb2.BatchTransferPointsRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.BatchTransferPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRedeemPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.PointsService/BatchRedeemPoints',
+            points_dot_v1_dot_points__service__pb2.BatchRedeemPointsRequest.SerializeToString,
+            points_dot_v1_dot_points__service__pb2.BatchRedeemPointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

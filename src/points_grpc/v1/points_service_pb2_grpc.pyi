@@ -80,6 +80,18 @@ class PointsServiceStub:
     """
     ReleaseRedemption: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.ReleaseRedemptionRequest, _points_service_pb2.ReleaseRedemptionResponse]
     """Gives back everything that is held."""
+    ReturnTransaction: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.ReturnTransactionRequest, _points_service_pb2.ReturnTransactionResponse]
+    """Books the return of a purchase and gives back the redemptions attached to it, in order. An item that cannot be
+    reversed is a warning (901 to 905) that names its index, and the return is booked all the same. A purchase is
+    returned once: refused with 10013 afterwards.
+    """
+    BatchTransferPoints: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.BatchTransferPointsRequest, _points_service_pb2.BatchTransferPointsResponse]
+    """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+    another item. Answers what TransferPoints would have answered to each. They may be committed in several
+    transactions; the deadline covers the call, and each item is replayed under its own request id.
+    """
+    BatchRedeemPoints: _grpc.UnaryUnaryMultiCallable[_points_service_pb2.BatchRedeemPointsRequest, _points_service_pb2.BatchRedeemPointsResponse]
+    """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers."""
 
 @_typing.type_check_only
 class PointsServiceAsyncStub(PointsServiceStub):
@@ -133,6 +145,18 @@ class PointsServiceAsyncStub(PointsServiceStub):
     """
     ReleaseRedemption: _aio.UnaryUnaryMultiCallable[_points_service_pb2.ReleaseRedemptionRequest, _points_service_pb2.ReleaseRedemptionResponse]  # type: ignore[assignment]
     """Gives back everything that is held."""
+    ReturnTransaction: _aio.UnaryUnaryMultiCallable[_points_service_pb2.ReturnTransactionRequest, _points_service_pb2.ReturnTransactionResponse]  # type: ignore[assignment]
+    """Books the return of a purchase and gives back the redemptions attached to it, in order. An item that cannot be
+    reversed is a warning (901 to 905) that names its index, and the return is booked all the same. A purchase is
+    returned once: refused with 10013 afterwards.
+    """
+    BatchTransferPoints: _aio.UnaryUnaryMultiCallable[_points_service_pb2.BatchTransferPointsRequest, _points_service_pb2.BatchTransferPointsResponse]  # type: ignore[assignment]
+    """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+    another item. Answers what TransferPoints would have answered to each. They may be committed in several
+    transactions; the deadline covers the call, and each item is replayed under its own request id.
+    """
+    BatchRedeemPoints: _aio.UnaryUnaryMultiCallable[_points_service_pb2.BatchRedeemPointsRequest, _points_service_pb2.BatchRedeemPointsResponse]  # type: ignore[assignment]
+    """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers."""
 
 class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Transfers, redeems and gives back points.
@@ -249,5 +273,35 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_points_service_pb2.ReleaseRedemptionResponse, _abc.Awaitable[_points_service_pb2.ReleaseRedemptionResponse]]:
         """Gives back everything that is held."""
+
+    @_abc_1.abstractmethod
+    def ReturnTransaction(
+        self,
+        request: _points_service_pb2.ReturnTransactionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.ReturnTransactionResponse, _abc.Awaitable[_points_service_pb2.ReturnTransactionResponse]]:
+        """Books the return of a purchase and gives back the redemptions attached to it, in order. An item that cannot be
+        reversed is a warning (901 to 905) that names its index, and the return is booked all the same. A purchase is
+        returned once: refused with 10013 afterwards.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchTransferPoints(
+        self,
+        request: _points_service_pb2.BatchTransferPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.BatchTransferPointsResponse, _abc.Awaitable[_points_service_pb2.BatchTransferPointsResponse]]:
+        """Carries out up to 1,000 transfers, in order, each seeing its predecessors and each for itself: no refusal affects
+        another item. Answers what TransferPoints would have answered to each. They may be committed in several
+        transactions; the deadline covers the call, and each item is replayed under its own request id.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchRedeemPoints(
+        self,
+        request: _points_service_pb2.BatchRedeemPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_points_service_pb2.BatchRedeemPointsResponse, _abc.Awaitable[_points_service_pb2.BatchRedeemPointsResponse]]:
+        """Carries out up to 1,000 redemptions, as BatchTransferPoints does transfers."""
 
 def add_PointsServiceServicer_to_server(servicer: PointsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

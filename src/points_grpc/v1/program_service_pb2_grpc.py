@@ -75,6 +75,11 @@ class ProgramServiceStub(object):
                 request_serializer=points_dot_v1_dot_program__service__pb2.ListConfigKeysRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_program__service__pb2.ListConfigKeysResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/points.v1.ProgramService/ListAuditEvents',
+                request_serializer=points_dot_v1_dot_program__service__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_program__service__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
         self.SetPause = channel.unary_unary(
                 '/points.v1.ProgramService/SetPause',
                 request_serializer=points_dot_v1_dot_program__service__pb2.SetPauseRequest.SerializeToString,
@@ -143,6 +148,13 @@ class ProgramServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEvents(self, request, context):
+        """Lists who changed what, newest first: keys, policies, configuration, locks, statuses, pauses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetPause(self, request, context):
         """Pauses or resumes the points operations of the organisation or of one program (898).
         """
@@ -192,6 +204,11 @@ def add_ProgramServiceServicer_to_server(servicer, server):
                     servicer.ListConfigKeys,
                     request_deserializer=points_dot_v1_dot_program__service__pb2.ListConfigKeysRequest.FromString,
                     response_serializer=points_dot_v1_dot_program__service__pb2.ListConfigKeysResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=points_dot_v1_dot_program__service__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_program__service__pb2.ListAuditEventsResponse.SerializeToString,
             ),
             'SetPause': grpc.unary_unary_rpc_method_handler(
                     servicer.SetPause,
@@ -416,6 +433,33 @@ class ProgramService(object):
             '/points.v1.ProgramService/ListConfigKeys',
             points_dot_v1_dot_program__service__pb2.ListConfigKeysRequest.SerializeToString,
             points_dot_v1_dot_program__service__pb2.ListConfigKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.ProgramService/ListAuditEvents',
+            points_dot_v1_dot_program__service__pb2.ListAuditEventsRequest.SerializeToString,
+            points_dot_v1_dot_program__service__pb2.ListAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class ProgramServiceStub:
     """Sets or removes one configuration key of the organisation. Values are raw text, judged at use (412, 888)."""
     ListConfigKeys: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.ListConfigKeysRequest, _program_service_pb2.ListConfigKeysResponse]
     """Lists the organisation's configuration keys."""
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.ListAuditEventsRequest, _program_service_pb2.ListAuditEventsResponse]
+    """Lists who changed what, newest first: keys, policies, configuration, locks, statuses, pauses."""
     SetPause: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.SetPauseRequest, _program_service_pb2.SetPauseResponse]
     """Pauses or resumes the points operations of the organisation or of one program (898)."""
 
@@ -77,6 +79,8 @@ class ProgramServiceAsyncStub(ProgramServiceStub):
     """Sets or removes one configuration key of the organisation. Values are raw text, judged at use (412, 888)."""
     ListConfigKeys: _aio.UnaryUnaryMultiCallable[_program_service_pb2.ListConfigKeysRequest, _program_service_pb2.ListConfigKeysResponse]  # type: ignore[assignment]
     """Lists the organisation's configuration keys."""
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_program_service_pb2.ListAuditEventsRequest, _program_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists who changed what, newest first: keys, policies, configuration, locks, statuses, pauses."""
     SetPause: _aio.UnaryUnaryMultiCallable[_program_service_pb2.SetPauseRequest, _program_service_pb2.SetPauseResponse]  # type: ignore[assignment]
     """Pauses or resumes the points operations of the organisation or of one program (898)."""
 
@@ -148,6 +152,14 @@ class ProgramServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_program_service_pb2.ListConfigKeysResponse, _abc.Awaitable[_program_service_pb2.ListConfigKeysResponse]]:
         """Lists the organisation's configuration keys."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _program_service_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_program_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_program_service_pb2.ListAuditEventsResponse]]:
+        """Lists who changed what, newest first: keys, policies, configuration, locks, statuses, pauses."""
 
     @_abc_1.abstractmethod
     def SetPause(

@@ -30,21 +30,29 @@ class GetWalletRequest(_message.Message):
 
     CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
     PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     program_id: _builtins.int
     """The program; 0 for the organisation's default program. Refused with 895 if unknown."""
     @_builtins.property
     def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
         """Whose wallet; required. Refused with 8015 if unknown."""
 
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant to judge the balances at; unset for now. One in the past is answered from the journal, with expiries and
+        promises as they were true then; one in the future by the expiries and promises known now.
+        """
+
     def __init__(
         self,
         *,
         customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
         program_id: _builtins.int = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier", "program_id", b"program_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier", "program_id", b"program_id", "read_time", b"read_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -52,7 +60,7 @@ Global___GetWalletRequest: _TypeAlias = GetWalletRequest  # noqa: Y015
 
 @_typing.final
 class GetWalletResponse(_message.Message):
-    """A wallet as it stands."""
+    """A wallet as it stands, stood or will stand."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -93,7 +101,9 @@ class GetWalletResponse(_message.Message):
     lifetime_received: _builtins.int
     """Points ever received by transfer; nothing lowers it."""
     lifetime_purchases: _builtins.int
-    """The customer's lifetime purchases in the program, in minor units of money."""
+    """The customer's lifetime purchases in the program, in minor units of money; 0 for a past instant, since purchases are
+    not in the journal. Nor are reservations: `held` is 0 for a past instant.
+    """
     @_builtins.property
     def wallet(self) -> _common_pb2.WalletBalance:
         """The balances. A customer who is enrolled and never had points has version 0 and nothing."""
@@ -104,7 +114,7 @@ class GetWalletResponse(_message.Message):
 
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
-        """When the balances were judged."""
+        """The instant at which the balances were judged."""
 
     def __init__(
         self,

@@ -111,6 +111,7 @@ def _create_customers() -> None:
         sa.Column("transfers_locked_until", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("merged_into", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("messages_failed", sa.SmallInteger(), nullable=False),
         sa.CheckConstraint("customer_id > 0", name=op.f("ck_customers_id")),
         sa.CheckConstraint("merged_into <> customer_id", name=op.f("ck_customers_merged_into")),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_customers_orgs")),
@@ -430,6 +431,22 @@ def _create_redemptions() -> None:
         sa.PrimaryKeyConstraint("org_id", "transaction_number", name=op.f("pk_purchases")),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "returns",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("transaction_number", sa.Text(), nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("amount", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("returned_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("notes", sa.Text(), nullable=False),
+        sa.CheckConstraint("amount >= 0", name=op.f("ck_returns_amount")),
+        sa.CheckConstraint("points >= 0", name=op.f("ck_returns_points")),
+        sa.PrimaryKeyConstraint("org_id", "transaction_number", name=op.f("pk_returns")),
+        sqlite_with_rowid=False,
+    )
 
 
 def _create_holds() -> None:
@@ -465,6 +482,7 @@ def _create_holds() -> None:
         sa.PrimaryKeyConstraint("org_id", "hold_id", name=op.f("pk_holds")),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_holds_customer", "holds", ["org_id", "customer_id", "held_at"], unique=False)
     op.create_index(
         "ix_holds_external_reference",
         "holds",
@@ -625,6 +643,7 @@ def _create_access() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "audit_id", name=op.f("pk_audit_events")),
     )
+    op.create_index("ix_audit_events_subject", "audit_events", ["org_id", "subject", "audit_id"], unique=False)
     op.create_table(
         "api_keys",
         sa.Column("key_id", sa.Text(), nullable=False),

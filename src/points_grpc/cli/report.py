@@ -1,0 +1,129 @@
+"""The reports on the command line: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from points_grpc.storage.engine import Database
+
+DATABASE = click.option(
+    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
+)
+ORG = click.option("--org", "org_id", type=click.IntRange(1), help="Only this organisation.")
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+
+
+DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.group()
+def report() -> None:
+    """Figures for finance, from the journal alone; also beside a serving process."""
+
+
+@report.command()
+@DATABASE
+@ORG
+@JSON
+@click.option("--as-of", "day", type=DAY, help="The day at whose end it is counted.  [default: today in UTC]")
+def liability(database: str, org_id: int | None, *, as_json: bool, day: datetime | None) -> None:
+    """What is outstanding, promised, held, expiring and broken, by program and source."""
+    from points_grpc.storage import reports  # noqa: PLC0415 - SQLAlchemy takes a while to import
+
+    now = datetime.now(UTC)
+    as_of = (day or now).date()
+    found = reports.liability(_open(database), as_of, now=now, org_id=org_id or 0)
+    if as_json:
+        _print_json({"as_of": as_of, "programs": found})
+        return
+    names = ("org", "program", "source", "outstanding", "promised", "held", "breakage", "expiring")
+    _print_table(
+        names,
+        [
+            (
+                one.org_id,
+                one.program_id,
+                one.source or "-",
+                one.outstanding,
+                one.promised,
+                one.held,
+                one.breakage,
+                ", ".join(f"{month}: {points}" for month, points in one.expiring.items()),
+            )
+            for one in found
+        ],
+    )
+
+
+@report.command()
+@DATABASE
+@ORG
+@JSON
+@click.option("--from", "first", type=DAY, help="The first day.  [default: --to]")
+@click.option("--to", "last", type=DAY, help="The last day.  [default: today in UTC]")
+def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime | None, last: datetime | None) -> None:
+    """What moved on each day, by program; closing is what was outstanding in its wallets at the end."""
+    from points_grpc.storage import reports  # noqa: PLC0415 - SQLAlchemy takes a while to import
+
+    last_day = (last or datetime.now(UTC)).date()
+    first_day = first.date() if first else last_day
+    if first_day > last_day:
+        raise click.UsageError("--from is after --to")
+    found = reports.daily(_open(database), first_day, last_day, org_id=org_id or 0)
+    if as_json:
+        _print_json({"from": first_day, "to": last_day, "days": found})
+        return
+    names = ("day", "org", "program", "issued", "redeemed", "expired", "adjusted", "clearing", "closing")
+    _print_table(
+        names,
+        [
+            (
+                one.day,
+                one.org_id,
+                one.program_id,
+                one.issued,
+                one.redeemed,
+                one.expired,
+                one.adjusted,
+                one.clearing,
+                one.closing,
+            )
+            for one in found
+        ],
+    )
+
+
+def _open(database: str) -> Database:
+    from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
+    from points_grpc.storage.engine import Database, SchemaMismatch, require_schema  # noqa: PLC0415
+
+    try:
+        opened = Database(database)
+        require_schema(opened)
+    except (SchemaMismatch, StorageUnavailable, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    return opened
+
+
+def _print_json(document: object) -> None:
+    import msgspec  # noqa: PLC0415
+
+    click.echo(msgspec.json.encode(document).decode())
+
+
+def _print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns as wide as they need; numbers to the right."""
+    cells = [tuple(names), *(tuple(str(one) for one in row) for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
+    numeric = [all(row[place].lstrip("-").isdigit() for row in cells[1:]) for place in range(len(names))]
+    for row in cells:
+        padded = (
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, numeric, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())

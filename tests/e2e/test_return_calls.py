@@ -1,0 +1,38 @@
+"""A return over a loopback port: what can be given back is, and the rest is warnings of an OK answer."""
+
+from __future__ import annotations
+
+import grpc
+from test_documented_transfer import current, customer
+
+from points_grpc.v1 import points_service_pb2
+from running import Caller, refused
+
+
+def test_return_gives_back_what_it_can(caller: Caller) -> None:
+    """Each item has its result in order; the unknown one is warning 902 with its index; a second return is 10013."""
+    ann = customer(caller, 100)
+    identifier = {"type": "ID", "value": ann}
+    redeemed = caller.ask(
+        caller.points.RedeemPoints,
+        points_service_pb2.RedeemPointsRequest(),
+        {"customerIdentifier": identifier, "points": 60},
+    )
+    fields = {
+        "transactionNumber": f"B-{ann}",
+        "customerIdentifier": identifier,
+        "amountMinorUnits": 4990,
+        "items": [{"redemptionId": "r0"}, {"redemptionId": redeemed.redemption_id, "pointsToBeReversed": 40}],
+        "requestId": f"return-{ann}",
+    }
+    request = points_service_pb2.ReturnTransactionRequest
+    answer = caller.ask(caller.points.ReturnTransaction, request(), fields)
+    again = caller.ask(caller.points.ReturnTransaction, request(), fields)
+    with refused() as found:
+        caller.ask(caller.points.ReturnTransaction, request(), {**fields, "requestId": f"another-{ann}"})
+
+    assert [(0, 0), (40, 20)] == [(one.points_reversed, one.points_left) for one in answer.results]
+    assert [(902, "0")] == [(one.code, one.metadata["index"]) for one in answer.warnings]
+    assert (True, answer.results) == (again.replayed, again.results)
+    assert (10013, grpc.StatusCode.ALREADY_EXISTS) == (found[0].number, found[0].code)
+    assert 80 == current(caller, ann)

@@ -1,0 +1,56 @@
+"""Returns in a real database: written once, read back, and compared with the journal by verify."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from executing import ANN, GOLD, Bench, by_id, template
+
+from points_grpc import codes
+from points_grpc.domain.commands import RedeemPoints, ReturnedItem, ReturnTransaction
+from points_grpc.storage.verify import verify
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Ann with 100 points, of which she redeemed 60."""
+    made = Bench(template(tmp_path))
+    made.make_program()
+    made.make_customer(ANN, points=100)
+    yield made
+    made.close()
+
+
+def bring_back(bench: Bench, number: str = "B-1") -> ReturnTransaction:
+    """A return of all that Ann redeemed, and of something unknown."""
+    made = bench.accept(RedeemPoints(customer=by_id(ANN), program_id=GOLD, points=60))
+    items = (ReturnedItem(made.redemption_id, 25, by_id(ANN)), ReturnedItem("r0", None, by_id(ANN)))
+    return ReturnTransaction(by_id(ANN), number, 990, items, "broken")
+
+
+def test_return_is_booked_once(bench: Bench) -> None:
+    """A return is a row of its own; its request id replays it, another one on the same bill is refused."""
+    command = bring_back(bench)
+    first, again = bench.do(command, "return-1"), bench.do(command, "return-1")
+
+    assert (False, True) == (first.replayed, again.replayed)
+    assert first.outcome == again.outcome
+    assert codes.RESOURCE_EXISTS is bench.refuse(command).code
+    assert [("B-1", ANN, 990, 25, "return-1", "till-1", "broken")] == bench.rows(
+        "SELECT transaction_number, customer_id, amount, points, request_id, actor, notes FROM returns"
+    )
+    assert 65 == bench.current(ANN)
+    assert [] == verify(bench.database).differences
+
+
+def test_return_whose_points_are_not_those_of_its_reversals_is_found(bench: Bench) -> None:
+    """verify names a return whose points do not agree with the journal."""
+    bench.accept(bring_back(bench))
+    with sqlite3.connect(bench.path) as connection:
+        connection.execute("UPDATE returns SET points = points + 1")
+    [found] = verify(bench.database).differences
+
+    assert ("returned_points", "25", "26") == (found.invariant, found.expected, found.actual)
