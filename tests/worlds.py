@@ -175,7 +175,8 @@ def transfer(points: int = 50, source: int = ANN, destination: int = BEN, **give
 
 def redeem(points: int = 50, customer_id: int = ANN, **given: Any) -> RedeemPoints:
     """A redemption of Ann's in gold."""
-    return RedeemPoints(**{"customer": by_id(customer_id), "program_id": GOLD, "points": points} | given)
+    fields: dict[str, Any] = {"customer": by_id(customer_id), "program_id": GOLD}
+    return RedeemPoints(points=points, **fields | given)
 
 
 def issue(points: int = 50, customer_id: int = ANN, **given: Any) -> IssuePoints:
@@ -186,7 +187,7 @@ def issue(points: int = 50, customer_id: int = ANN, **given: Any) -> IssuePoints
 
 def reverse(redemption_id: str = "", customer_id: int = ANN, **given: Any) -> ReverseRedemption:
     """A reversal of what Ann redeemed."""
-    return ReverseRedemption(**{"customer": by_id(customer_id), "redemption_id": redemption_id} | given)
+    return ReverseRedemption(by_id(customer_id), redemption_id, **given)
 
 
 def code_hash(key_id: str, content: bytes) -> str | None:

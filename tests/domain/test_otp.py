@@ -217,7 +217,7 @@ class TestIssue:
             assert [] == world.changes.events
         else:
             assert isinstance(outcome, Accepted)
-            challenge = outcome.result.challenge  # type: ignore[union-attr]
+            challenge: Any = outcome.result.challenge  # type: ignore[union-attr]
             assert wanted == (challenge.channels[0], challenge.masked_target)
 
     @pytest.mark.parametrize(
