@@ -36,6 +36,7 @@ from points_grpc.domain.redemption import redemption_id_of
 from worlds import (
     ANN,
     BEN,
+    CID,
     FIRST_ID,
     GOLD,
     NOW,
@@ -558,13 +559,19 @@ class TestKeys:
         assert {"B-5": Purchase("B-5", ANN, GOLD, None)} == world.purchases
 
     def test_bill_of_two_customers(self) -> None:
-        """Of a bill on which somebody else redeemed too, a customer gets back what is theirs."""
-        world, _ = self.bill()
+        """Of a bill on which several customers redeemed, each gets back what is theirs; others are refused."""
+        world, ids = self.bill()
         world.give(2, 10, customer_id=BEN)
-        world.accept(redeem(10, customer_id=BEN, transaction_number="B-1"))
-        result = world.accept(by_key(transaction_number="B-1"))
+        of_ben = world.accept(redeem(10, customer_id=BEN, transaction_number="B-1")).redemption_id
+        stranger = world.decide(reverse(customer_id=CID, transaction_number="B-1"))
 
-        assert [10, 10, 10] == [share.credited for share in result.redemptions]
+        by_ann = world.accept(reverse(transaction_number="B-1"))
+        by_ben = world.accept(reverse(customer_id=BEN, transaction_number="B-1"))
+
+        assert ("INVALID_CUSTOMER_DETAILS", None, None) == told(stranger)
+        assert list(reversed(ids)) == [one.redemption_id for one in by_ann.redemptions]
+        assert [of_ben] == [one.redemption_id for one in by_ben.redemptions]
+        assert ({1: 100}, {2: 10}) == (world.remaining(ANN), world.remaining(BEN))
 
     @pytest.mark.parametrize(
         "key", [{"redemption_id": REDEMPTION}, {"external_reference": "R-1"}, {"transaction_number": "B-1"}]

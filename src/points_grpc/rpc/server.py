@@ -119,7 +119,7 @@ class PointsServer:
         if wiring.has_reflection:
             names = [service.full_name for service in SERVICES]
             names += [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, methods)
+            reflection.enable_server_reflection(names, self._server)  # it looks whether the server is asynchronous
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Takes an address, with TLS if there are credentials, and returns the port."""
