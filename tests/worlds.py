@@ -192,7 +192,8 @@ def transfer(points: int = 50, source: int = ANN, destination: int = BEN, **give
 
 def redeem(points: int = 50, customer_id: int = ANN, **given: Any) -> RedeemPoints:
     """A redemption of Ann's in gold."""
-    return RedeemPoints(**{"customer": by_id(customer_id), "program_id": GOLD, "points": points} | given)
+    fields: dict[str, Any] = {"customer": by_id(customer_id), "program_id": GOLD}
+    return RedeemPoints(points=points, **fields | given)
 
 
 def authorize(points: int = 50, customer_id: int = ANN, *, hold_s: int = 900, **given: Any) -> AuthorizeRedemption:
@@ -208,7 +209,7 @@ def issue(points: int = 50, customer_id: int = ANN, **given: Any) -> IssuePoints
 
 def reverse(redemption_id: str = "", customer_id: int = ANN, **given: Any) -> ReverseRedemption:
     """A reversal of what Ann redeemed."""
-    return ReverseRedemption(**{"customer": by_id(customer_id), "redemption_id": redemption_id} | given)
+    return ReverseRedemption(by_id(customer_id), redemption_id, **given)
 
 
 def merge(victim: int = ANN, survivor: int = BEN, **given: Any) -> MergeCustomers:

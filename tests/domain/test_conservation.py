@@ -100,15 +100,15 @@ def happen(world: World, step: int, number: int) -> Command | None:
         pass_time(world, choices)
         return None
     command = MAKERS[kind](world, choices, number)
-    note(Shown(command))  # type: ignore[arg-type]
+    note(Shown(command))
     return command
 
 
 def pass_time(world: World, choices: Choices) -> None:
     """Some hours pass, or all until something is due: to the instant or just past it."""
     due = [one.due_at for one in world.wallets.values() if one.due_at is not None and one.due_at >= world.now]
-    hours = choices.pick(range(30))
-    world.now = min(due) if due and choices.pick((True, False)) else world.now + timedelta(hours=hours)
+    later = world.now + timedelta(hours=choices.pick(range(30)))
+    world.now = min(due) if due and choices.pick((0, 1)) == 0 else later
     world.pass_time(microseconds=choices.pick((0, 1)))
 
 

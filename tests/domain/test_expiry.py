@@ -301,6 +301,18 @@ class TestDueAt:
         assert isinstance(refused, Refused)
         assert "35" == refused.metadata["current"]
 
+    def test_promise_beside_a_last_instant(self) -> None:
+        """Points given and spent in their last instant do not hide a promise of the same wallet."""
+        world = metals()
+        world.give(1, 30, expires_at=SOON)
+        world.give(2, 30, customer_id=BEN, available_from=LATER)
+        world.now = SOON
+
+        world.decide_batch([transfer(30), redeem(30, customer_id=BEN), redeem(1, customer_id=BEN)])
+        world.now = LATER
+
+        assert isinstance(world.decide(redeem(30, customer_id=BEN)), Accepted)
+
     def test_issued(self) -> None:
         """An issue makes a wallet due no later than its lot."""
         world = metals()

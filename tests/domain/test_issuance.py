@@ -400,7 +400,7 @@ class TestExpiredOnArrival:
 
         outcomes = world.decide_batch([issue(50, expiry=Expiry(at=NOW)), issue(5)])
 
-        assert [()] * 2 == [one.warnings for one in outcomes]  # type: ignore[union-attr]
+        assert [()] * 2 == [one.warnings for one in outcomes]
         assert isinstance(world.decide(redeem(55)), Accepted)
 
 

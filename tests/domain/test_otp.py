@@ -217,7 +217,7 @@ class TestIssue:
             assert [] == world.changes.events
         else:
             assert isinstance(outcome, Accepted)
-            challenge = outcome.result.challenge  # type: ignore[union-attr]
+            challenge: Any = outcome.result.challenge  # type: ignore[union-attr]
             assert wanted == (challenge.channels[0], challenge.masked_target)
 
     @pytest.mark.parametrize(
@@ -520,6 +520,17 @@ class TestDue:
         issued(world)
 
         assert isinstance(world.decide(command), Accepted)
+
+    def test_pooled_through_another_program(self) -> None:
+        """IF_ISSUED: pooling the points of the program under another one's name does not get round the code."""
+        world = rich()
+        issued(world)
+        around = transfer(50, program_id=SILVER, pooled=True)
+
+        assert world.accept(CheckTransfer(around)).code_required
+        assert "MISSING" == refusal(world, around)[1]["otp_state"]
+        world.leave(ANN, GOLD)
+        assert isinstance(world.decide(around), Accepted)
 
     def test_redemptions(self) -> None:
         """A code for transfers makes none due for redemptions, and one for redemptions none at all."""

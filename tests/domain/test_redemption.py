@@ -952,7 +952,8 @@ class TestValue:
             (150, 1, 1, 2, 2),  # 1.5
             (1, 500, 1, 3, 1),  # 0.001 points: 0.5
             (1, 499, 1, 3, 0),
-            (10**12, 10**9, 1, 0, 10**21),
+            (10**12, 9 * 10**6, 1, 0, 9 * 10**18),
+            (1, 2**63 - 1, 1, 0, 2**63 - 1),
         ],
     )
     def test_half_up(
@@ -965,6 +966,19 @@ class TestValue:
         world.give(1, points)
 
         assert MoneyValue("EUR", minor_units) == world.accept(redeem(points)).value
+
+    @pytest.mark.parametrize(("points", "numerator"), [(1, 2**63), (10**12, 10**9)])
+    def test_beyond_64_bits(self, points: int, numerator: int) -> None:
+        """A value that no answer can hold is a fault of the policy (899)."""
+        world = metals()
+        world.change_redemption_policy(point_value=PointValue(numerator, 1, "EUR"))
+        world.give(1, points)
+
+        refused = world.refuse(redeem(points))
+
+        assert codes.PROGRAM_CONFIGURATION_INVALID is refused.code
+        assert {"fields": "redemption.point_value"} == refused.metadata
+        assert refused == world.refuse(CheckRedemption(redeem(points)))
 
     def test_no_ratio(self) -> None:
         """Without a ratio the value is unset, with a warning."""
@@ -1127,11 +1141,9 @@ class TestCheck:
 
         checked, done = at.world.ask(CheckRedemption(wanted)), at.world.decide(wanted)
 
-        assert [codes.CURRENCY_RATIO_UNAVAILABLE, codes.TRANSACTION_NUMBER_IGNORED] == [
-            one.code
-            for one in done.warnings  # type: ignore[union-attr]
-        ]
-        assert done.warnings == checked.warnings  # type: ignore[union-attr]
+        warned = [one.code for one in done.warnings]
+        assert [codes.CURRENCY_RATIO_UNAVAILABLE, codes.TRANSACTION_NUMBER_IGNORED] == warned
+        assert done.warnings == checked.warnings
 
     def test_leaves_nothing(self) -> None:
         """A check without a code leaves no event."""

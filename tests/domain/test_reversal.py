@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ from points_grpc.domain.redemption import redemption_id_of
 from worlds import (
     ANN,
     BEN,
+    CID,
     FIRST_ID,
     GOLD,
     NOW,
@@ -77,7 +79,7 @@ def scene() -> Scene:
     return Scene(world, reverse(REDEMPTION))
 
 
-def by_key(**given: str) -> ReverseRedemption:
+def by_key(**given: Any) -> ReverseRedemption:
     """A reversal by another key than the redemption's id."""
     return reverse(**given)
 
@@ -557,12 +559,19 @@ class TestKeys:
         assert {"B-5": Purchase("B-5", ANN, GOLD, None)} == world.purchases
 
     def test_bill_of_two_customers(self) -> None:
-        """A bill on which somebody else redeemed too is refused."""
-        world, _ = self.bill()
+        """Of a bill on which several customers redeemed, each gets back what is theirs; others are refused."""
+        world, ids = self.bill()
         world.give(2, 10, customer_id=BEN)
-        world.accept(redeem(10, customer_id=BEN, transaction_number="B-1"))
+        of_ben = world.accept(redeem(10, customer_id=BEN, transaction_number="B-1")).redemption_id
+        stranger = world.decide(reverse(customer_id=CID, transaction_number="B-1"))
 
-        assert ("INVALID_CUSTOMER_DETAILS", None, None) == told(world.decide(by_key(transaction_number="B-1")))
+        by_ann = world.accept(reverse(transaction_number="B-1"))
+        by_ben = world.accept(reverse(customer_id=BEN, transaction_number="B-1"))
+
+        assert ("INVALID_CUSTOMER_DETAILS", None, None) == told(stranger)
+        assert list(reversed(ids)) == [one.redemption_id for one in by_ann.redemptions]
+        assert [of_ben] == [one.redemption_id for one in by_ben.redemptions]
+        assert ({1: 100}, {2: 10}) == (world.remaining(ANN), world.remaining(BEN))
 
     @pytest.mark.parametrize(
         "key", [{"redemption_id": REDEMPTION}, {"external_reference": "R-1"}, {"transaction_number": "B-1"}]

@@ -53,6 +53,7 @@ from points_grpc.domain.model import (
     Posting,
     Source,
     StatusLabel,
+    WalletKey,
 )
 from points_grpc.domain.outcome import Accepted, CheckTransferResult, ProgramShare, Refused, TransferResult
 from points_grpc.domain.policy import Category, Direction, OtpRequirement, PointValue, VelocityLimit, Window
@@ -835,7 +836,7 @@ class TestVelocity:
         assert "2026-03-15T18:30:00+00:00" == refused.metadata["resets_at"]
         assert isinstance(at.world.decide(transfer(10)), Accepted)
         assert {date(2026, 3, 15): (10, 1), date(2026, 3, 16): (10, 1)} == {
-            day: used for (_, day), used in at.world.velocity[ANN, GOLD].items()
+            day: used for (_, day), used in at.world.velocity[WalletKey(ANN, GOLD)].items()
         }
 
     def test_resets_at_across_a_change_of_clocks(self) -> None:
@@ -882,14 +883,14 @@ class TestVelocity:
         """Ann gave 50 today, 100 in two transfers four days ago, 1,000 in one 29 days ago; Ben got 7 today."""
         at = scene()
         at.world.give(5, 100)
-        at.world.velocity[ANN, GOLD] = {
+        at.world.velocity[WalletKey(ANN, GOLD)] = {
             (Direction.OUT, date(2026, 3, 15)): (50, 1),
             (Direction.OUT, date(2026, 3, 11)): (100, 2),
             (Direction.OUT, date(2026, 2, 14)): (1_000, 2),
             (Direction.OUT, date(2026, 2, 13)): (5_000, 9),
             (Direction.IN, date(2026, 3, 15)): (9_999, 99),
         }
-        at.world.velocity[BEN, GOLD] = {
+        at.world.velocity[WalletKey(BEN, GOLD)] = {
             (Direction.IN, date(2026, 3, 15)): (7, 1),
             (Direction.OUT, date(2026, 3, 15)): (9_999, 99),
         }

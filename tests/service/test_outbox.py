@@ -213,3 +213,30 @@ def test_no_code_is_readable_in_the_database_file(world: World) -> None:
 
     assert code not in before
     assert code not in after
+
+
+def test_message_whose_booking_failed_is_booked_and_not_sent_again(world: World) -> None:
+    """While the outbox cannot be booked, a code that was sent is not sent again and again."""
+    world.issue_code()
+    bookings = iter([ConnectionError("the queue is full"), ConnectionError("the queue is full"), None])
+
+    def submit(submission: Submission) -> None:
+        if (error := next(bookings)) is not None:
+            raise error
+        world.executor.run(submission.org_id, [submission])
+
+    dispatcher = Dispatcher(
+        world.repository,
+        keyring=world.keyring,
+        senders={Channel.MOBILE: world.sender},
+        submit=submit,
+        now=lambda: world.now,
+        failures=world.reports,
+    )
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            dispatcher.dispatch_due()
+    dispatcher.dispatch_due()
+
+    assert 1 == len(world.sender.sent)
+    assert [("DELIVERED", False)] == world.rows()

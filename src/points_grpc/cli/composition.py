@@ -26,7 +26,7 @@ from points_grpc.cli.tokens import new_key
 from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
-from points_grpc.domain.outcome import Settled
+from points_grpc.domain.outcome import Refused, Settled
 from points_grpc.rpc.call import Role
 from points_grpc.rpc.identity import KeyIdentity, KeyRow
 from points_grpc.rpc.limits import Limits
@@ -39,6 +39,7 @@ from points_grpc.service.executor import Executor
 from points_grpc.service.ids import IdSource
 from points_grpc.service.keyring import Keyring
 from points_grpc.service.outbox import Dispatcher, Sender
+from points_grpc.service.ports import StorageUnavailable
 from points_grpc.service.reads import Checker, PooledQueries, ReadPool
 from points_grpc.service.sweep import Sweep
 from points_grpc.settings import Settings
@@ -284,7 +285,9 @@ def _dispatcher(
 ) -> Dispatcher:
     def submit(submission: Submission) -> None:
         waiting = committer.submit(submission, time.monotonic() + OUTBOX_STOP_S)
-        asyncio.run_coroutine_threadsafe(waiting, loop).result()
+        outcome = asyncio.run_coroutine_threadsafe(waiting, loop).result().outcome
+        if isinstance(outcome, Refused):
+            raise StorageUnavailable(outcome.code.reason)
 
     return Dispatcher(
         repository,

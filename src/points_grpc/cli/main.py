@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ ROLES = click.Choice(["reader", "operator", "manager", "admin"])
 @click.version_option(__version__, prog_name="points-grpc")
 def main() -> None:
     """Loyalty points over gRPC."""
+    os.umask(0o077)  # databases hold names and numbers, the ready file of --dev a token
 
 
 @main.command()

@@ -61,6 +61,9 @@ from points_grpc.domain.policy import PointValue
 from points_grpc.domain.references import is_transaction_number
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
+MINOR_UNITS_MAX = 2**63 - 1
+"""The most that an answer can say of money."""
+
 
 def lookups(command: RedeemPoints) -> Lookups:
     """What a redemption names."""
@@ -248,6 +251,7 @@ def judge(case: Case) -> Refused | None:
         operations_run(case)
         or program_is_known(case)
         or policy_is_sound(case)
+        or worth_is_representable(case)
         or configuration_parses(case)
         or redemptions_are_allowed(case)
         or category_is_redeemable(case)
@@ -289,6 +293,14 @@ def policy_is_sound(case: Case) -> Refused | None:
     if fields := case.ruling.policy.contradictions:
         return Refused(codes.PROGRAM_CONFIGURATION_INVALID, {"fields": ",".join(fields)})
     return None
+
+
+def worth_is_representable(case: Case) -> Refused | None:
+    """899: what the points would be worth does not fit into an amount of money (64 bits)."""
+    value = _value(case)
+    if value is None or value.minor_units <= MINOR_UNITS_MAX:
+        return None
+    return Refused(codes.PROGRAM_CONFIGURATION_INVALID, {"fields": "redemption.point_value"})
 
 
 def configuration_parses(case: Case) -> Refused | None:

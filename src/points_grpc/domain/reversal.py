@@ -290,6 +290,11 @@ def _find(command: ReverseRedemption, snapshot: Snapshot) -> tuple[Redemption, .
     else:
         ids = snapshot.redemptions_by_transaction_number(command.transaction_number)
     redemptions = [redemption for one in ids if (redemption := snapshot.redemption(one)) is not None]
+    customer = snapshot.find(command.customer)
+    if command.transaction_number and customer is not None:
+        # Several customers may have redeemed on one bill: each gets back what is theirs.
+        own = [redemption for redemption in redemptions if redemption.customer_id == customer.customer_id]
+        redemptions = own or redemptions
     return tuple(sorted(redemptions, key=lambda one: (one.redeemed_at, one.transaction_id), reverse=True))
 
 

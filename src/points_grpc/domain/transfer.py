@@ -104,8 +104,7 @@ def decide_transfer(command: TransferPoints, context: Context, snapshot: Snapsho
     case = Case(command, snapshot)
     if refused := judge(case):
         return Decision(refused)
-    due = otp.is_due(snapshot, case.sender.customer_id, case.ruling.program_id, case.ruling.policy.otp.transfer)
-    proof = otp.try_code(snapshot, context, _binding(case), command.code, due=due)
+    proof = otp.try_code(snapshot, context, _binding(case), command.code, due=_code_is_due(case))
     if proof.refused:
         return Decision(proof.refused, proof.events)
     plan = _plan(case)
@@ -139,13 +138,12 @@ def decide_check(command: CheckTransfer, context: Context, snapshot: Snapshot) -
         cause = issued.refused.metadata.get("cause", "ISSUE_LIMIT")
         warnings = (Warning(codes.REDEEMABLE_BUT_OTP_NOT_ISSUED, {"cause": cause}),)
     requirement = case.ruling.policy.otp.transfer
-    due = otp.is_due(snapshot, case.sender.customer_id, case.ruling.program_id, requirement)
     result = CheckTransferResult(
         points=case.command.points,
         shares=plan.shares,
         balances_after=balances,
         challenge=issued.challenge,
-        code_required=due or (issued.challenge is not None and requirement is not OtpRequirement.OFF),
+        code_required=_code_is_due(case) or (issued.challenge is not None and requirement is not OtpRequirement.OFF),
     )
     return Decision(Accepted(result, warnings), issued.events)
 
@@ -558,6 +556,13 @@ def _counted(case: Case) -> Iterable[Event]:
         VelocityCounted(WalletKey(case.sender.customer_id, program_id), Direction.OUT, today, points),
         VelocityCounted(WalletKey(case.receiver.customer_id, program_id), Direction.IN, today, points),
     )
+
+
+def _code_is_due(case: Case) -> bool:
+    """Whether a code is due for the program named, or for one that a pooled transfer would draw on."""
+    programs = {case.ruling.program_id, *(key.program_id for key in case.drawn_from)}
+    policies = ((one, case.snapshot.book.programs[one].policy.otp.transfer) for one in programs)
+    return any(otp.is_due(case.snapshot, case.sender.customer_id, one, policy) for one, policy in policies)
 
 
 def _binding(case: Case) -> otp.Binding:

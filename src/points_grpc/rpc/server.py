@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -120,12 +121,13 @@ class PointsServer:
             maximum_concurrent_rpcs=limits.concurrent_calls_max,
         )
         self._health = Health(service.full_name for service in SERVICES)
-        add_services(self._server, wiring)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        methods = _GenericOnly(self._server)
+        add_services(methods, wiring)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         if wiring.has_reflection:
             names = [service.full_name for service in SERVICES]
             names += [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self._server)
+            reflection.enable_server_reflection(names, self._server)  # it looks whether the server is asynchronous
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Takes an address, with TLS if there are credentials, and returns the port."""
@@ -156,7 +158,21 @@ class PointsServer:
         await self._server.wait_for_termination()
 
 
-def add_services(server: grpc.aio.Server, wiring: Wiring) -> None:
+class _GenericOnly:
+    """Registers methods as generic handlers alone.
+
+    For methods that are registered by name, too, grpc.aio 1.85 waits on one future for each of them at every call: 60
+    of 960 microseconds a transfer, and more with every RPC that is added.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Leaves them out: the generic handlers serve them."""
+
+
+def add_services(server: Any, wiring: Wiring) -> None:
     """Adds all services of ours to a server."""
     desk = Desk(wiring.submitter, wiring.checker, wiring.clock)
     answers = Answers(wiring.reads, Pages(wiring.page_key), wiring.clock)

@@ -299,6 +299,8 @@ class Committer:
                     return [answer for one in batch for answer in self._run(org_id, [one])]
                 self._observer.bug(batch[0], error)
                 return self._all(batch, Failure.WRITE_FAILED)
+        if len(batch) > 1:  # one command that always conflicts must not take its neighbours along
+            return [answer for one in batch for answer in self._run(org_id, [one])]
         return self._all(batch, Failure.CONFLICT)
 
     def _all(self, batch: list[Submission], failure: Failure) -> list[Answer]:

@@ -16,10 +16,11 @@ from typing import Protocol
 from points_grpc.domain.commands import AcknowledgeMessages, MessageResult, Submission
 from points_grpc.domain.model import Channel
 from points_grpc.service.keyring import Keyring, UnknownKey
-from points_grpc.service.ports import Repository, SealedMessage, StorageConflict, StorageUnavailable
+from points_grpc.service.ports import Repository, SealedMessage
 
 BATCH_MAX = 100
 POLL_S = 0.1
+AFTER_FAILURE_S = 1.0
 ATTEMPTS_MAX = 8
 BACKOFF_MAX_S = 60.0
 
@@ -57,13 +58,14 @@ class Dispatcher:
         now: Callable[[], datetime],
         failures: Failures,
     ) -> None:
-        """`submit` hands a command to the committer and waits until it is committed."""
+        """`submit` hands a command to the committer, waits until it is committed, and raises if it is not."""
         self._repository = repository
         self._keyring = keyring
         self._senders = senders
         self._submit = submit
         self._now = now
         self._failures = failures
+        self._unbooked: set[int] = set()
         self._stop = Event()
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
 
@@ -92,15 +94,17 @@ class Dispatcher:
                     otp_seed=b"",
                 )
             )
+            self._unbooked.difference_update(one.message_id for one in results)
         return len(due)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 sent = self.dispatch_due()
-            except (StorageUnavailable, StorageConflict) as error:
+            except Exception as error:  # noqa: BLE001 - without this thread no code leaves any more
                 self._failures.unreachable(type(error).__name__)
-                sent = 0
+                self._stop.wait(AFTER_FAILURE_S)
+                continue
             if not sent:
                 self._stop.wait(POLL_S)
 
@@ -120,6 +124,8 @@ class Dispatcher:
     def _try(self, message: SealedMessage) -> MessageResult:
         now = self._now()
         sender = self._senders.get(message.channel)
+        if message.message_id in self._unbooked:  # sent before, and only the booking failed
+            return MessageResult(message.message_id, message.customer_id, True, "", None)
         if message.expires_at < now:
             return self._given_up(message, "EXPIRED")
         if sender is None:
@@ -135,6 +141,7 @@ class Dispatcher:
             wait_s = min(BACKOFF_MAX_S, 2.0**message.attempts)
             retry_at = now + timedelta(seconds=wait_s)
             return MessageResult(message.message_id, message.customer_id, False, type(error).__name__, retry_at)
+        self._unbooked.add(message.message_id)
         return MessageResult(message.message_id, message.customer_id, True, "", None)
 
     def _given_up(self, message: SealedMessage, error: str) -> MessageResult:

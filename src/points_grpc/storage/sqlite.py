@@ -39,7 +39,7 @@ BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 65_536
 """Page cache of a connection. The default of 2 MiB is smaller than the upper levels of a busy index."""
 
-CHECKPOINT_PAGES = 4_000
+CHECKPOINT_PAGES = 8_000
 """How long the log grows before a commit copies it into the file: longer than the default of 1,000 pages, because the
 same pages are written again and again, and are copied once."""
 
@@ -72,7 +72,6 @@ def set_up(connection: sqlite3.Connection, *, writes: bool, synchronous: str = "
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     else:
         cursor.execute("PRAGMA query_only = ON")
     cursor.close()
@@ -184,11 +183,3 @@ def _estimate(columns: Sequence[str], *, unique: bool, partial: bool) -> str:
         else:
             shared.append(total if column == "org_id" else max(2, 100 >> place))
     return " ".join(str(number) for number in shared)
-
-
-CHECKPOINT_PAGES = 8_000
-"""Pages of 4 KiB in the write-ahead log before they are copied into the database: 32 MiB.
-
-Pages that many transactions change are copied once instead of every thousandth page; opening after a crash reads the
-log, which takes some tenths of a second.
-"""
