@@ -297,8 +297,8 @@ def policy_is_sound(case: Case) -> Refused | None:
 
 def worth_is_representable(case: Case) -> Refused | None:
     """899: what the points would be worth does not fit into an amount of money (64 bits)."""
-    value = _value(case)
-    if value is None or value.minor_units <= MINOR_UNITS_MAX:
+    worth = case.value
+    if worth is None or worth.minor_units <= MINOR_UNITS_MAX:
         return None
     return Refused(codes.PROGRAM_CONFIGURATION_INVALID, {"fields": "redemption.point_value"})
 

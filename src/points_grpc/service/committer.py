@@ -36,6 +36,15 @@ CONFLICT_MAX_S = 4.0
 and again would outlive every deadline, and callers would be told that the outcome is open although it is not."""
 
 
+_FAILURES = {
+    OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
+    StorageFull: Failure.STORAGE_FULL,
+    StorageUnavailable: Failure.STORAGE_UNAVAILABLE,
+    WriterFenced: Failure.STORAGE_UNAVAILABLE,
+}
+"""What callers are told of a store that failed a batch for certain, or without saying."""
+
+
 class BatchRunner(Protocol):
     """What decides and commits a batch; `executor.Executor` in the service."""
 
@@ -285,23 +294,19 @@ class Committer:
                 return self._runner.run(org_id, batch)
             except StorageConflict:
                 if self._monotonic() >= give_up_at:
-                    break
+                    return self._all(batch, Failure.CONFLICT)
                 if attempt < CONFLICT_RETRIES:
                     self._pause(attempt)
-            except OutcomeUnknown:
-                return self._all(batch, Failure.OUTCOME_UNKNOWN)
-            except StorageFull:
-                return self._all(batch, Failure.STORAGE_FULL)
-            except (StorageUnavailable, WriterFenced):
-                return self._all(batch, Failure.STORAGE_UNAVAILABLE)
+            except (OutcomeUnknown, StorageFull, StorageUnavailable, WriterFenced) as error:
+                return self._all(batch, _FAILURES[type(error)])
             except Exception as error:  # noqa: BLE001 - the last resort: one command must not fail its neighbours
-                if len(batch) > 1:
-                    return [answer for one in batch for answer in self._run(org_id, [one])]
-                self._observer.bug(batch[0], error)
-                return self._all(batch, Failure.WRITE_FAILED)
-        if len(batch) > 1:  # one command that always conflicts must not take its neighbours along
-            return [answer for one in batch for answer in self._run(org_id, [one])]
-        return self._all(batch, Failure.CONFLICT)
+                if len(batch) == 1:
+                    self._observer.bug(batch[0], error)
+                    return self._all(batch, Failure.WRITE_FAILED)
+                break
+        if len(batch) == 1:
+            return self._all(batch, Failure.CONFLICT)
+        return [answer for one in batch for answer in self._run(org_id, [one])]
 
     def _all(self, batch: list[Submission], failure: Failure) -> list[Answer]:
         return [self._refused(one, failure) for one in batch]
