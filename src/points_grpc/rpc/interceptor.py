@@ -220,8 +220,11 @@ class Gate(grpc.aio.ServerInterceptor):
     def _fail(self, call: Call, context: Context, error: Exception) -> None:
         """Answers for an exception. What was handed over may have been carried out all the same."""
         failure = failures.failure_of(error)
+        is_bug = failure is Failure.INTERNAL
+        if is_bug and call.submitted:  # 889 and 804 say that all was rolled back, and here it may have been committed
+            failure = Failure.OUTCOME_UNKNOWN
         refuse(context, call, refusal_of(failure, call.operation), left_open=call.submitted)
-        if failure is Failure.INTERNAL:
+        if is_bug:
             # Not the text of the exception: drivers put values of customers there.
             self._log.error(
                 "call_failed",
