@@ -220,17 +220,14 @@ class Reader:
         )
 
     def _wallets(self, customers: Mapping[int, Customer]) -> dict[WalletKey, Wallet]:
-        return {WalletKey(row[0], row[1]): rows.wallet(row) for row in self._by_values(sql.WALLETS, customers)}
+        found = [rows.wallet(row) for row in self._by_values(sql.WALLETS, customers)]
+        return {wallet.key: wallet for wallet in found}
 
     def _buckets(self, wallets: Mapping[WalletKey, Wallet]) -> dict[WalletKey, dict[BucketKey, Bucket]]:
-        found: dict[WalletKey, dict[BucketKey, Bucket]] = {}
-        customer_ids = {key[0] for key in wallets}
-        for row in self._by_values(sql.BALANCES, customer_ids):
+        found: dict[WalletKey, dict[BucketKey, Bucket]] = {key: {} for key in wallets}
+        for row in self._by_values(sql.BALANCES, {key[0] for key in wallets}):
             customer_id, program_id, earning_program_id, source, category, points, promised, held = row
-            key = WalletKey(customer_id, program_id)
-            buckets = found.get(key)
-            if buckets is None:
-                buckets = found[key] = {}
+            buckets = found[customer_id, program_id]  # type: ignore[index]  # equal to a WalletKey, and quick to make
             buckets[rows.bucket(earning_program_id, source, category)] = Bucket(points, promised, held)
         return found
 
@@ -244,7 +241,8 @@ class Reader:
             read: dict[WalletKey, list[Lot]] = {key: [] for key in keys}
             first = self._driver.query(sql.FIRST_LOTS, (bind_keys(keys), self._org_id, self._org_id, size + 1))
             for row in sorted(row for row in first if row[0] is not None):
-                read[WalletKey(row[0], row[1])].append(rows.lot(row))
+                lot = rows.lot(row)
+                read[lot.wallet].append(lot)
             for key, lots in read.items():
                 found[key] = LotRows(tuple(lots[:size]), complete=len(lots) <= size)
         return found
@@ -254,7 +252,8 @@ class Reader:
             return {}
         found: dict[WalletKey, list[Lot]] = {key: [] for key in due}
         for row in self._driver.query(sql.PROMISED_LOTS, (bind_keys(list(due)), self._org_id)):
-            found[WalletKey(row[0], row[1])].append(rows.lot(row))
+            lot = rows.lot(row)
+            found[lot.wallet].append(lot)
         return {key: tuple(lots) for key, lots in found.items()}
 
     def _redemptions(self, redemption_ids: Collection[str]) -> dict[str, Redemption]:
