@@ -103,7 +103,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             log=log,
             page_key=keyring.page_key,
             metrics=metrics,
-            limits=Limits(deadline_default_s=int(settings.deadline_default_s)),
+            limits=_limits(settings),
         )
     )
     port = server.bind(f"{settings.host}:{settings.port}")
@@ -256,6 +256,19 @@ class _Facts:
     async def server_facts(self) -> ServerFacts:
         """The facts."""
         return self._facts
+
+
+def _limits(settings: Settings) -> Limits:
+    """The limits of the wire. No organisation may fill the queue of the writer, however small it is."""
+    return Limits(
+        deadline_default_s=int(settings.deadline_default_s),
+        client_reads_per_s=settings.client_reads_per_s,
+        client_writes_per_s=settings.client_writes_per_s,
+        org_calls_per_s=settings.org_calls_per_s,
+        quota_burst_ms=settings.quota_burst_ms,
+        org_calls_in_flight_max=settings.org_calls_in_flight_max,
+        org_items_in_flight_max=max(1, min(settings.org_items_in_flight_max, settings.waiting_max // 2)),
+    )
 
 
 def _calm_garbage_collector() -> None:

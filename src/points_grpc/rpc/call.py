@@ -48,7 +48,8 @@ class Call:
     is given up a little earlier, at `deadline`, so that its answer still arrives. `submitted` says that a write was
     handed over: from then on an answer that does not come leaves the outcome open. `grpc` and `code` are what the
     caller was told; `refused_for_good` that it was a refusal which is not recorded and which no mere repetition
-    changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds).
+    changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds). `items` says that
+    it holds a place in the quotas, as so many calls or as a watch.
     """
 
     method: str
@@ -66,6 +67,8 @@ class Call:
     refused_for_good: bool = False
     signature: str = field(default="", repr=False)
     signed_at: int = 0
+    items: int = 0
+    is_watch: bool = False
 
     @property
     def known_caller(self) -> Caller:

@@ -1,9 +1,9 @@
 """What every call passes on its way in and out: one interceptor, one order, on the hot path.
 
-The order is API: identity (10001), role (10002), size of the metadata, draining (896, 898 on transfers), signature
-(825), deadline (10011), then the servicer; an exception that nobody foresaw becomes 889 or 804 and never a stack trace
-on the wire. At the end each call is counted and leaves one line in the log. Requests are taken as bytes, so that
-nothing of them is looked at before the caller is known.
+The order is API: identity (10001), role (10002), quotas (10003), size of the metadata, draining (896, 898 on
+transfers), signature (825), deadline (10011), then the servicer; an exception that nobody foresaw becomes 889 or 804
+and never a stack trace on the wire. At the end each call is counted and leaves one line in the log. Requests are taken
+as bytes, so that nothing of them is looked at before the caller is known.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from points_grpc.rpc.call import CURRENT, Call, Role
 from points_grpc.rpc.deadlines import Deadlines
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import CallLog, Identity, Metadata, Metrics
+from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
 from points_grpc.rpc.signature import Signatures
 from points_grpc.service.ports import NotTaken
@@ -60,6 +61,24 @@ class CallContext(Context, Protocol):
         """The seconds until the caller's deadline; None if there is none."""
         ...
 
+    def code(self) -> grpc.StatusCode:
+        """The status code that was set."""
+        ...
+
+    def details(self) -> str:
+        """The status message that was set."""
+        ...
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The trailers that were set."""
+        ...
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...], /
+    ) -> None:
+        """Ends the call with a status and without a message; always raises."""
+        ...
+
 
 def required_roles(services: Iterable[ServiceDescriptor]) -> Mapping[str, Role]:
     """The role that each method asks for, by its full name. A method that asks for none is a mistake in the protos."""
@@ -86,6 +105,7 @@ class Gate(grpc.aio.ServerInterceptor):
         metrics: Metrics,
         log: CallLog,
         signatures: Signatures,
+        quotas: Quotas,
         exempt: tuple[str, ...] = EXEMPT,
     ) -> None:
         """Takes its neighbours; `exempt` are the beginnings of method names that need no credential."""
@@ -96,6 +116,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._log = log
         self._signatures = signatures
+        self._quotas = quotas
         self._exempt = exempt
         self._deadlines = Deadlines()
         self._handlers: dict[str, Handler] = {}
@@ -141,15 +162,19 @@ class Gate(grpc.aio.ServerInterceptor):
             answer: Message | bytes = b""
             try:
                 metadata = context.invocation_metadata() or ()
-                refused = self._admit(call, metadata, required) or self._signatures.judge(call, metadata, raw)
+                refused = self._admit(call, metadata, raw, required) or self._signatures.judge(call, metadata, raw)
                 if refused is None:
                     answer = await self._served(call, raw, context, decode, inner)
                 else:
                     refuse(context, call, refused)
+                if call.grpc is not GrpcCode.OK:
+                    # A status behind a message, even an empty one, is never retried by client libraries.
+                    await context.abort(context.code(), context.details(), context.trailing_metadata())
             except asyncio.CancelledError:
                 call.grpc = GrpcCode.CANCELLED
                 raise
             finally:
+                self._quotas.leave(call)
                 self._signatures.settle(call)
                 self._record(call, time.perf_counter() - started)
             return answer
@@ -160,7 +185,7 @@ class Gate(grpc.aio.ServerInterceptor):
             response_serializer=cast("Any", handler.response_serializer),
         )
 
-    def _admit(self, call: Call, metadata: Metadata, required: Role) -> Refused | None:
+    def _admit(self, call: Call, metadata: Metadata, raw: bytes, required: Role) -> Refused | None:
         """What stops a call before its request is looked at."""
         call.correlation_id = _correlation_id(metadata)
         caller = call.caller = self._identity.authenticate(metadata)
@@ -168,6 +193,8 @@ class Gate(grpc.aio.ServerInterceptor):
             return Refused(codes.UNAUTHENTICATED)
         if caller.role < required:
             return Refused(codes.PERMISSION_DENIED, {"required_role": required.name})
+        if refused := self._quotas.enter(call, raw):
+            return refused
         size = sum(len(key) + len(value) + _METADATA_OVERHEAD for key, value in metadata)
         if size > self._limits.metadata_bytes_max:
             return failures.malformed(

@@ -31,6 +31,7 @@ from points_grpc.rpc.pages import Pages
 from points_grpc.rpc.points_service import PointsServicer
 from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter
 from points_grpc.rpc.program_service import ProgramServicer
+from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.self_description import SelfDescription
 from points_grpc.rpc.serve import Desk
 from points_grpc.rpc.signature import Signatures
@@ -113,6 +114,7 @@ class PointsServer:
             metrics=wiring.metrics,
             log=wiring.log,
             signatures=Signatures(wiring.clock),
+            quotas=Quotas(SERVICES, limits),
             exempt=wiring.exempt,
         )
         self._server = grpc.aio.server(
