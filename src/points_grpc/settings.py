@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     org_items_in_flight_max: int = Field(
         4_096, ge=1, description="The same with the items of batches; at most half of waiting_max."
     )
+    org_watches_max: int = Field(64, ge=1, description="Watches of one organisation at once.")
+    watches_max: int = Field(1_024, ge=1, description="Watches of all organisations at once.")
+    watch_poll_ms: int = Field(100, ge=5, le=10_000, description="How often the journal is looked at for all watches.")
+    watch_bookmark_ms: int = Field(10_000, ge=100, le=600_000, description="How long a watch is silent at most.")
     sweep_interval_s: float = Field(
         60.0, ge=0, description="Pause between the runs that book what is due on untouched wallets; 0 for none."
     )

@@ -98,7 +98,7 @@ def test_roles() -> None:
 
     async def run(world: World) -> dict[tuple[str, Role], bool]:
         world.submitter.error = StorageUnavailable()
-        world.reads.error = StorageUnavailable()
+        world.reads.error = world.journal.error = StorageUnavailable()
         found = {}
         for method in roles:
             for role in Role:

@@ -96,6 +96,12 @@ class Limits:
     watches_max: int = _limit(1_024, "watches")
     """Watches of all organisations: a quarter of `concurrent_calls_max`."""
 
+    watch_poll_ms: int = _limit(100, "ms")
+    """How often the journal is looked at for all watches together: what a change may take to be told."""
+
+    watch_bookmark_ms: int = _limit(10_000, "ms")
+    """How long a watch is silent at most: what a caller may wait before taking it for dead."""
+
     def facts(self) -> tuple[LimitFact, ...]:
         """Every limit, for GetServerInfo."""
         return tuple(LimitFact(one.name, getattr(self, one.name), one.metadata["unit"]) for one in fields(self))
