@@ -30,6 +30,22 @@ class Settings(BaseSettings):
     waiting_max: int = Field(8192, ge=1, description="Commands that may wait; more are shed with RetryInfo.")
     queue_age_max_s: float = Field(5.0, gt=0, description="Age of the queue from which on callers are shed.")
     readers: int = Field(4, ge=1, le=64, description="Reads and checks that run at once.")
+    client_reads_per_s: int = Field(20_000, ge=1, description="Reads a second of one client.")
+    client_writes_per_s: int = Field(
+        20_000, ge=1, description="Other calls a second of one client; items of a batch count each."
+    )
+    org_calls_per_s: int = Field(
+        40_000, ge=1, description="Calls a second of one organisation; items of a batch count each."
+    )
+    quota_burst_ms: int = Field(1_000, ge=1, le=60_000, description="How much of a rate may come at once.")
+    org_calls_in_flight_max: int = Field(2_048, ge=1, description="Calls of one organisation at once.")
+    org_items_in_flight_max: int = Field(
+        4_096, ge=1, description="The same with the items of batches; at most half of waiting_max."
+    )
+    org_watches_max: int = Field(64, ge=1, description="Watches of one organisation at once.")
+    watches_max: int = Field(1_024, ge=1, description="Watches of all organisations at once.")
+    watch_poll_ms: int = Field(100, ge=5, le=10_000, description="How often the journal is looked at for all watches.")
+    watch_bookmark_ms: int = Field(10_000, ge=100, le=600_000, description="How long a watch is silent at most.")
     sweep_interval_s: float = Field(
         60.0, ge=0, description="Pause between the runs that book what is due on untouched wallets; 0 for none."
     )

@@ -41,21 +41,27 @@ NOT_A_MESSAGE = b"\xff\xff\xff"
 
 # -- the order
 
+FULL = 0
+"""No call at once is allowed."""
+
+FREE = 100
+
 ORDER = (
-    # draining, metadata, bytes of the request -> reason for a transfer, and for another RPC
-    (True, LARGE, NOT_A_MESSAGE, "UNAUTHENTICATED", "UNAUTHENTICATED"),
-    (True, (*READER, *LARGE), NOT_A_MESSAGE, "PERMISSION_DENIED", "PERMISSION_DENIED"),
-    (True, (*OPERATOR, *LARGE), NOT_A_MESSAGE, "TRANSFER_VALIDATION_FAILED", "FIELD_INVALID"),
-    (True, OPERATOR, NOT_A_MESSAGE, "TRANSFER_UNAVAILABLE", "SHUTTING_DOWN"),
-    (False, OPERATOR, NOT_A_MESSAGE, "TRANSFER_VALIDATION_FAILED", "FIELD_INVALID"),
-    (False, OPERATOR, b"", "TRANSFER_IDENTIFIER_TYPE_INVALID", "INVALID_POINTS"),
+    # calls at once, draining, metadata, bytes of the request -> reason for a transfer, and for another RPC
+    (FULL, True, LARGE, NOT_A_MESSAGE, "UNAUTHENTICATED", "UNAUTHENTICATED"),
+    (FULL, True, (*READER, *LARGE), NOT_A_MESSAGE, "PERMISSION_DENIED", "PERMISSION_DENIED"),
+    (FULL, True, (*OPERATOR, *LARGE), NOT_A_MESSAGE, "RATE_LIMITED", "RATE_LIMITED"),
+    (FREE, True, (*OPERATOR, *LARGE), NOT_A_MESSAGE, "TRANSFER_VALIDATION_FAILED", "FIELD_INVALID"),
+    (FREE, True, OPERATOR, NOT_A_MESSAGE, "TRANSFER_UNAVAILABLE", "SHUTTING_DOWN"),
+    (FREE, False, OPERATOR, NOT_A_MESSAGE, "TRANSFER_VALIDATION_FAILED", "FIELD_INVALID"),
+    (FREE, False, OPERATOR, b"", "TRANSFER_IDENTIFIER_TYPE_INVALID", "INVALID_POINTS"),
 )
 
 
-@pytest.mark.parametrize("row", ORDER, ids=lambda row: row[3])
-def test_order(row: tuple[bool, Any, bytes, str, str]) -> None:
-    """Identity, role, size of the metadata, draining, then the request: each is looked at before what follows."""
-    draining, metadata, raw, *reasons = row
+@pytest.mark.parametrize("row", ORDER, ids=lambda row: row[4])
+def test_order(row: tuple[int, bool, Any, bytes, str, str]) -> None:
+    """Identity, role, quotas, size of the metadata, draining, the request: each is looked at before what follows."""
+    at_once, draining, metadata, raw, *reasons = row
 
     async def run(world: World) -> list[Seen]:
         world.server._gate.draining = draining
@@ -65,7 +71,7 @@ def test_order(row: tuple[bool, Any, bytes, str, str]) -> None:
             await world.call_raw(path_of(redeem_points()), raw, metadata),
         ]
 
-    seen = on_server(run)
+    seen = on_server(run, Limits(org_calls_in_flight_max=at_once))
 
     assert [one.reason for one in seen] == reasons
 
@@ -92,7 +98,7 @@ def test_roles() -> None:
 
     async def run(world: World) -> dict[tuple[str, Role], bool]:
         world.submitter.error = StorageUnavailable()
-        world.reads.error = StorageUnavailable()
+        world.reads.error = world.journal.error = StorageUnavailable()
         found = {}
         for method in roles:
             for role in Role:

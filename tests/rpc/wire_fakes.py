@@ -182,6 +182,58 @@ class FakeReads:
         return {one: self.names[one] for one in customer_ids if one in self.names}
 
 
+class FakeJournal:
+    """A journal in memory: rows by organisation; `error` is what reading raises."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list[JournalRow]] = {}
+        self.lost: set[tuple[int, int]] = set()
+        self.error: Exception | None = None
+        self.reads = 0
+
+    def _rows(self, org_id: int) -> list[JournalRow]:
+        self.reads += 1
+        if self.error:
+            raise self.error
+        return list(self.rows.get(org_id, ()))
+
+    def heads(self, org_ids: Collection[int]) -> Mapping[int, Mapping[int, int]]:
+        return {one: {row.stream: row.position for row in self._rows(one)} for one in org_ids}
+
+    def versions(self, wanted: Collection[tuple[int, WalletKey]]) -> Mapping[tuple[int, WalletKey], int]:
+        return {
+            (org_id, key): max((version_of(row, key) for row in self._rows(org_id)), default=0)
+            for org_id, key in wanted
+        }
+
+    def after(
+        self, org_id: int, places: Mapping[int, int], limit: int
+    ) -> tuple[Mapping[int, int], Sequence[JournalRow]]:
+        rows = self._rows(org_id)
+        found = [
+            row
+            for row in rows
+            if row.position > places.get(row.stream, 0) and (row.stream, row.position) not in self.lost
+        ]
+        return self.heads((org_id,))[org_id], sorted(found, key=lambda row: row.stream)[:limit]
+
+    def wallet_after(
+        self, org_id: int, key: WalletKey, version: int, from_id: int, limit: int
+    ) -> tuple[int, Sequence[JournalRow]]:
+        rows = [row for row in self._rows(org_id) if (row.stream, row.position) not in self.lost]
+        found = sorted((version_of(row, key), row.position, row) for row in rows if version_of(row, key) > version)
+        run = [row for at, (made, _, row) in enumerate(found) if made == version + 1 + at]
+        return self.versions([(org_id, key)])[org_id, key], run[:limit]
+
+
+def version_of(row: JournalRow, key: WalletKey) -> int:
+    """The version that a transaction makes of a wallet; 0 if it does not touch it."""
+    return max(
+        (one.wallet_version for one in row.entry.postings if (one.customer_id, one.program_id) == tuple(key)),
+        default=0,
+    )
+
+
 class FakeIdentity:
     """Knows one caller by the token `Bearer <role>`."""
 
@@ -190,15 +242,17 @@ class FakeIdentity:
         self.request_id_required = False
         self.signs = False
         self.signing_secret: bytes | None = None
+        self.revoked = False
+        self.org_id = 1
 
     def authenticate(self, metadata: Metadata) -> Caller | None:
         self.asked += 1
         token = dict(metadata).get("authorization", "")
-        if not isinstance(token, str) or not token.startswith("Bearer "):
+        if self.revoked or not isinstance(token, str) or not token.startswith("Bearer "):
             return None
         role = Role[token.removeprefix("Bearer ").upper()]
         return Caller(
-            org_id=1,
+            org_id=self.org_id,
             client="till",
             key_id="k1",
             role=role,

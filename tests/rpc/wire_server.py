@@ -11,11 +11,13 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from test_refusal import details
-from wire_fakes import NOW, FakeFacts, FakeIdentity, FakeMetrics, FakeReads, FakeSubmitter, NullLog
+from wire_fakes import NOW, FakeFacts, FakeIdentity, FakeJournal, FakeMetrics, FakeReads, FakeSubmitter, NullLog
 
 from points_grpc.rpc.interceptor import EXEMPT
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.server import SERVICES, PointsServer, Wiring
+from points_grpc.service.reads import ReadPool
+from points_grpc.service.watching import Watching
 
 Answer = TypeVar("Answer")
 OPERATOR = (("authorization", "Bearer operator"),)
@@ -27,6 +29,8 @@ class World:
     def __init__(self, limits: Limits, exempt: tuple[str, ...]) -> None:
         self.submitter = FakeSubmitter()
         self.reads = FakeReads()
+        self.journal = FakeJournal()
+        self.pool = ReadPool(threads=2)
         self.identity = FakeIdentity()
         self.metrics = FakeMetrics()
         self.log = NullLog()
@@ -35,6 +39,7 @@ class World:
                 submitter=self.submitter,
                 checker=self.submitter,
                 reads=self.reads,
+                watching=Watching(self.pool, self.journal, poll_s=limits.watch_poll_ms / 1000),
                 identity=self.identity,
                 facts=FakeFacts(),
                 log=self.log,
@@ -108,6 +113,7 @@ async def serving(limits: Limits | None = None, exempt: tuple[str, ...] = EXEMPT
     finally:
         await world.channel.close()
         await world.server.drain(0)
+        world.pool.close()
 
 
 def on_server(

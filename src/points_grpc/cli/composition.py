@@ -42,6 +42,7 @@ from points_grpc.service.outbox import Dispatcher, Sender
 from points_grpc.service.ports import StorageUnavailable
 from points_grpc.service.reads import Checker, PooledQueries, ReadPool
 from points_grpc.service.sweep import Sweep
+from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.accounts import KeyRow as StoredKey
@@ -49,6 +50,7 @@ from points_grpc.storage.engine import Database
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlRepository
 from points_grpc.storage.schema import REVISION
+from points_grpc.storage.watching import SqlJournal
 
 CONFLICT_PAUSE_S = 0.005
 """The first pause before a batch is run again after a conflict; it doubles, with jitter."""
@@ -98,12 +100,13 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             submitter=committer,
             checker=Checker(pool, executor, time.monotonic),
             reads=PooledQueries(pool, SqlQueries(database)),
+            watching=Watching(pool, SqlJournal(database), poll_s=settings.watch_poll_ms / 1000),
             identity=identity,
             facts=_Facts(repository, settings),
             log=log,
             page_key=keyring.page_key,
             metrics=metrics,
-            limits=Limits(deadline_default_s=int(settings.deadline_default_s)),
+            limits=_limits(settings),
         )
     )
     port = server.bind(f"{settings.host}:{settings.port}")
@@ -256,6 +259,23 @@ class _Facts:
     async def server_facts(self) -> ServerFacts:
         """The facts."""
         return self._facts
+
+
+def _limits(settings: Settings) -> Limits:
+    """The limits of the wire. No organisation may fill the queue of the writer, however small it is."""
+    return Limits(
+        deadline_default_s=int(settings.deadline_default_s),
+        client_reads_per_s=settings.client_reads_per_s,
+        client_writes_per_s=settings.client_writes_per_s,
+        org_calls_per_s=settings.org_calls_per_s,
+        quota_burst_ms=settings.quota_burst_ms,
+        org_calls_in_flight_max=settings.org_calls_in_flight_max,
+        org_watches_max=settings.org_watches_max,
+        watches_max=settings.watches_max,
+        watch_poll_ms=settings.watch_poll_ms,
+        watch_bookmark_ms=settings.watch_bookmark_ms,
+        org_items_in_flight_max=max(1, min(settings.org_items_in_flight_max, settings.waiting_max // 2)),
+    )
 
 
 def _calm_garbage_collector() -> None:

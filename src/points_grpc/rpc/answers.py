@@ -135,7 +135,7 @@ class Answers:
         page, last = _page(found, size)
         position = _TRANSACTION_POSITION.pack(last.entry.transaction_id) if last else b""
         return wallet_service_pb2.ListTransactionsResponse(
-            transactions=[_journal_transaction(one) for one in page],
+            transactions=[journal_transaction(one) for one in page],
             next_page_token=self._pages.token(caller, request, position) if last else "",
         )
 
@@ -156,7 +156,7 @@ class Answers:
         if row is None:
             return _not_found("Transaction", "transaction_id")
         return wallet_service_pb2.GetTransactionResponse(
-            state=wallet_service_pb2.GetTransactionResponse.ACCEPTED, transaction=_journal_transaction(row)
+            state=wallet_service_pb2.GetTransactionResponse.ACCEPTED, transaction=journal_transaction(row)
         )
 
     async def _command(self, request_id: str, caller: Caller) -> wallet_service_pb2.GetTransactionResponse:
@@ -172,7 +172,7 @@ class Answers:
         row = None
         if outcome.transaction_id is not None:
             row = await self._reads.transaction(caller.org_id, outcome.transaction_id)
-        transaction = None if row is None else _journal_transaction(row)
+        transaction = None if row is None else journal_transaction(row)
         return response(state=response.ACCEPTED, transaction=transaction, operation=record.operation)
 
     async def list_transfers(
@@ -223,6 +223,18 @@ class Answers:
             descendants=[render.traced_lot(one) for one in found.descendants],
             omitted=found.omitted,
         )
+
+    async def watched_wallet(
+        self, request: wallet_service_pb2.WatchWalletRequest, caller: Caller
+    ) -> WalletKey | Refused:
+        """The wallet that a watch names."""
+        shape = self._shape(caller)
+        shape.whole("after_version", request.after_version, 0, INT64_MAX)
+        named = await self._customer_in_program(request, shape, caller)
+        if isinstance(named, Refused):
+            return named
+        customer, program, _ = named
+        return WalletKey(customer.customer_id, program.program_id)
 
     # -- CustomerService
 
@@ -321,6 +333,7 @@ class Answers:
             | wallet_service_pb2.ListLotsRequest
             | wallet_service_pb2.ListTransactionsRequest
             | wallet_service_pb2.ListTransfersRequest
+            | wallet_service_pb2.WatchWalletRequest
         ),
         shape: Shape,
         caller: Caller,
@@ -334,7 +347,11 @@ class Answers:
 
     async def _customer_in_program(
         self,
-        request: wallet_service_pb2.GetWalletRequest | wallet_service_pb2.ListLotsRequest,
+        request: (
+            wallet_service_pb2.GetWalletRequest
+            | wallet_service_pb2.ListLotsRequest
+            | wallet_service_pb2.WatchWalletRequest
+        ),
         shape: Shape,
         caller: Caller,
     ) -> tuple[Customer, Program, ProgramBook] | Refused:
@@ -422,7 +439,7 @@ def _audit_event(row: AuditRow) -> program_service_pb2.AuditEvent:
     )
 
 
-def _journal_transaction(row: JournalRow) -> wallet_service_pb2.JournalTransaction:
+def journal_transaction(row: JournalRow) -> wallet_service_pb2.JournalTransaction:
     """A journal transaction with its postings."""
     entry = row.entry
     return wallet_service_pb2.JournalTransaction(

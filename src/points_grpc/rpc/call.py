@@ -6,11 +6,13 @@ say. Nothing of a request's content belongs here.
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from points_grpc.codes import Code, GrpcCode
+from points_grpc.domain.outcome import Refused
 
 
 class Role(IntEnum):
@@ -48,7 +50,9 @@ class Call:
     is given up a little earlier, at `deadline`, so that its answer still arrives. `submitted` says that a write was
     handed over: from then on an answer that does not come leaves the outcome open. `grpc` and `code` are what the
     caller was told; `refused_for_good` that it was a refusal which is not recorded and which no mere repetition
-    changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds).
+    changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds). `items` says that
+    it holds a place in the quotas, as so many calls or as a watch. A watch waits on `woken`, and ends once there is
+    an `ending`.
     """
 
     method: str
@@ -66,6 +70,10 @@ class Call:
     refused_for_good: bool = False
     signature: str = field(default="", repr=False)
     signed_at: int = 0
+    items: int = 0
+    is_watch: bool = False
+    woken: asyncio.Event | None = None
+    ending: Refused | None = None
 
     @property
     def known_caller(self) -> Caller:
@@ -73,6 +81,16 @@ class Call:
         if self.caller is None:
             raise RuntimeError(f"{self.method} was reached by a caller without identity")
         return self.caller
+
+    def end(self, refused: Refused) -> None:
+        """Has a watch end with a refusal; the first one counts."""
+        self.ending = self.ending or refused
+        self.wake()
+
+    def wake(self) -> None:
+        """Has a watch look whether there is more."""
+        if self.woken is not None:
+            self.woken.set()
 
 
 CURRENT: ContextVar[Call] = ContextVar("points_grpc_call")

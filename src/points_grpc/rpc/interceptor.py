@@ -1,9 +1,9 @@
 """What every call passes on its way in and out: one interceptor, one order, on the hot path.
 
-The order is API: identity (10001), role (10002), size of the metadata, draining (896, 898 on transfers), signature
-(825), deadline (10011), then the servicer; an exception that nobody foresaw becomes 889 or 804 and never a stack trace
-on the wire. At the end each call is counted and leaves one line in the log. Requests are taken as bytes, so that
-nothing of them is looked at before the caller is known.
+The order is API: identity (10001), role (10002), quotas (10003), size of the metadata, draining (896, 898 on
+transfers), signature (825), deadline (10011), then the servicer; an exception that nobody foresaw becomes 889 or 804
+and never a stack trace on the wire. At the end each call is counted and leaves one line in the log. Requests are taken
+as bytes, so that nothing of them is looked at before the caller is known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import grpc
@@ -26,12 +27,14 @@ from points_grpc.codes import GrpcCode
 from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused
 from points_grpc.rpc import failures
-from points_grpc.rpc.call import CURRENT, Call, Role
+from points_grpc.rpc.call import CURRENT, Call, Caller, Role
 from points_grpc.rpc.deadlines import Deadlines
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import CallLog, Identity, Metadata, Metrics
+from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
 from points_grpc.rpc.signature import Signatures
+from points_grpc.rpc.streams import Streams
 from points_grpc.service.ports import NotTaken
 from points_grpc.v1 import options_pb2
 
@@ -49,6 +52,10 @@ if TYPE_CHECKING:  # generic in the stubs only
     Handler = grpc.RpcMethodHandler[Any, Any]  # what passes through is bytes, or a message of any service
 
 
+Inner = Callable[[Message, Context], Awaitable[Message] | AsyncGenerator[Message]]
+"""A method of a servicer: its answer, or its answers one by one."""
+
+
 class CallContext(Context, Protocol):
     """What the gate needs of a servicer context."""
 
@@ -58,6 +65,28 @@ class CallContext(Context, Protocol):
 
     def time_remaining(self) -> float | None:
         """The seconds until the caller's deadline; None if there is none."""
+        ...
+
+    def code(self) -> grpc.StatusCode:
+        """The status code that was set."""
+        ...
+
+    def details(self) -> str:
+        """The status message that was set."""
+        ...
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The trailers that were set."""
+        ...
+
+    async def write(self, message: Message, /) -> None:
+        """Sends one answer of a stream, once there is room for it."""
+        ...
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...], /
+    ) -> None:
+        """Ends the call with a status and without a message; always raises."""
         ...
 
 
@@ -75,7 +104,7 @@ def required_roles(services: Iterable[ServiceDescriptor]) -> Mapping[str, Role]:
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """The interceptor. Set `draining` to refuse whatever still comes."""
+    """The interceptor. `drain` has it refuse whatever still comes."""
 
     def __init__(
         self,
@@ -86,6 +115,7 @@ class Gate(grpc.aio.ServerInterceptor):
         metrics: Metrics,
         log: CallLog,
         signatures: Signatures,
+        quotas: Quotas,
         exempt: tuple[str, ...] = EXEMPT,
     ) -> None:
         """Takes its neighbours; `exempt` are the beginnings of method names that need no credential."""
@@ -96,14 +126,21 @@ class Gate(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._log = log
         self._signatures = signatures
+        self._quotas = quotas
         self._exempt = exempt
         self._deadlines = Deadlines()
+        self._streams = Streams()
         self._handlers: dict[str, Handler] = {}
 
     @property
     def serving(self) -> int:
-        """How many calls are being served, those that are refused at the gate left out."""
+        """How many calls are being served, those that are refused at the gate and those that stream left out."""
         return len(self._deadlines)
+
+    def drain(self) -> None:
+        """Refuses calls from now on, and ends those that stream."""
+        self.draining = True
+        self._streams.drain()
 
     async def intercept_service(
         self,
@@ -126,13 +163,15 @@ class Gate(grpc.aio.ServerInterceptor):
         """A handler behind the gate."""
         if method.startswith(EXEMPT):
             return handler if method.startswith(self._exempt) else self._identified(handler)
-        if handler.unary_unary is None or handler.request_deserializer is None:
-            raise TypeError(f"{method} is not unary: the gate would not guard it")
+        if handler.request_streaming or handler.request_deserializer is None:
+            raise TypeError(f"{method} takes a stream of requests: the gate would not guard it")
         required = self._roles[method]
-        inner = cast("Callable[[Message, Context], Awaitable[Message]]", handler.unary_unary)
+        streams = handler.response_streaming
+        inner = cast("Inner", handler.unary_stream if streams else handler.unary_unary)
         decode = handler.request_deserializer
         name = method.removeprefix("/")
         operation = name.rpartition("/")[2]
+        serve_admitted = self._streamed if streams else self._served
 
         async def serve(raw: bytes, context: CallContext) -> Message | bytes:
             started = time.perf_counter()
@@ -141,33 +180,38 @@ class Gate(grpc.aio.ServerInterceptor):
             answer: Message | bytes = b""
             try:
                 metadata = context.invocation_metadata() or ()
-                refused = self._admit(call, metadata, required) or self._signatures.judge(call, metadata, raw)
+                refused = self._admit(call, metadata, raw, required) or self._signatures.judge(call, metadata, raw)
                 if refused is None:
-                    answer = await self._served(call, raw, context, decode, inner)
+                    answer = await serve_admitted(call, raw, context, decode, inner)
                 else:
                     refuse(context, call, refused)
+                if call.grpc is not GrpcCode.OK:
+                    # A status behind a message, even an empty one, is never retried by client libraries.
+                    await context.abort(context.code(), context.details(), context.trailing_metadata())
             except asyncio.CancelledError:
                 call.grpc = GrpcCode.CANCELLED
                 raise
             finally:
+                self._quotas.leave(call)
                 self._signatures.settle(call)
                 self._record(call, time.perf_counter() - started)
             return answer
 
-        return grpc.unary_unary_rpc_method_handler(
+        make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        return make(
             cast("Any", serve),  # the stubs know handlers of the synchronous server only
             request_deserializer=None,
             response_serializer=cast("Any", handler.response_serializer),
         )
 
-    def _admit(self, call: Call, metadata: Metadata, required: Role) -> Refused | None:
+    def _admit(self, call: Call, metadata: Metadata, raw: bytes, required: Role) -> Refused | None:
         """What stops a call before its request is looked at."""
         call.correlation_id = _correlation_id(metadata)
-        caller = call.caller = self._identity.authenticate(metadata)
-        if caller is None:
-            return Refused(codes.UNAUTHENTICATED)
-        if caller.role < required:
-            return Refused(codes.PERMISSION_DENIED, {"required_role": required.name})
+        call.caller = self._identity.authenticate(metadata)
+        if refused := _lacks(call.caller, required):
+            return refused
+        if refused := self._quotas.enter(call, raw):
+            return refused
         size = sum(len(key) + len(value) + _METADATA_OVERHEAD for key, value in metadata)
         if size > self._limits.metadata_bytes_max:
             return failures.malformed(
@@ -183,7 +227,7 @@ class Gate(grpc.aio.ServerInterceptor):
         raw: bytes,
         context: CallContext,
         decode: Callable[[bytes], Message],
-        inner: Callable[[Message, Context], Awaitable[Message]],
+        inner: Inner,
     ) -> Message | bytes:
         """The answer of the servicer, within the deadline."""
         remaining = self._remaining_s(context)
@@ -196,7 +240,7 @@ class Gate(grpc.aio.ServerInterceptor):
             return b""
         self._deadlines.enter(call)
         try:
-            return await inner(request, context)
+            return await cast("Awaitable[Message]", inner(request, context))
         except asyncio.CancelledError as ended:
             task = asyncio.current_task()
             if not call.expired or task is None or task.uncancel():
@@ -208,6 +252,32 @@ class Gate(grpc.aio.ServerInterceptor):
             self._fail(call, context, error)
         finally:
             self._deadlines.leave(call)
+        return b""
+
+    async def _streamed(
+        self,
+        call: Call,
+        raw: bytes,
+        context: CallContext,
+        decode: Callable[[bytes], Message],
+        inner: Inner,
+    ) -> bytes:
+        """Passes on what the servicer streams, each message when the transport has room for it."""
+        try:
+            request = decode(raw)
+        except DecodeError:
+            refuse(context, call, failures.malformed("request", "a protobuf message", operation=call.operation))
+            return b""
+        metadata, required = context.invocation_metadata() or (), self._roles[f"/{call.method}"]
+        self._streams.enter(call, lambda: _lacks(self._identity.authenticate(metadata), required))
+        try:
+            async with aclosing(cast("AsyncGenerator[Message]", inner(request, context))) as messages:
+                async for message in messages:
+                    await context.write(message)
+        except Exception as error:  # noqa: BLE001 - the last resort
+            self._fail(call, context, error)
+        finally:
+            self._streams.leave(call)
         return b""
 
     def _remaining_s(self, context: CallContext) -> float:
@@ -282,6 +352,15 @@ class Gate(grpc.aio.ServerInterceptor):
         behaviour: Any = stream if handler.response_streaming else unary
         guarded: Handler = make(behaviour, handler.request_deserializer, handler.response_serializer)
         return guarded
+
+
+def _lacks(caller: Caller | None, required: Role) -> Refused | None:
+    """Why a caller may not ask."""
+    if caller is None:
+        return Refused(codes.UNAUTHENTICATED)
+    if caller.role < required:
+        return Refused(codes.PERMISSION_DENIED, {"required_role": required.name})
+    return None
 
 
 def _correlation_id(metadata: Metadata) -> str:

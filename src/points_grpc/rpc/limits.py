@@ -70,6 +70,38 @@ class Limits:
     drain_grace_s: int = _limit(30, "s")
     """How long calls may still take when the server is told to stop."""
 
+    client_reads_per_s: int = _limit(20_000, "calls per second")
+    """Reads of one client: five times what a process was measured to answer, so that only a deployment's own figure
+    limits anybody."""
+
+    client_writes_per_s: int = _limit(20_000, "calls per second, items of a batch each")
+    """Everything else that one client asks."""
+
+    org_calls_per_s: int = _limit(40_000, "calls per second, items of a batch each")
+    """All that the clients of one organisation ask."""
+
+    quota_burst_ms: int = _limit(1_000, "ms")
+    """How much of its rate a quota lets in at once: a till that was offline for a moment is not refused."""
+
+    org_calls_in_flight_max: int = _limit(2_048, "calls")
+    """Calls of one organisation at once: half of `concurrent_calls_max`, or one could keep all others out."""
+
+    org_items_in_flight_max: int = _limit(4_096, "calls, items of a batch each")
+    """The same with the items of batches: half of what may wait for the writer. A batch that is larger is taken where
+    nothing else of its organisation is going on."""
+
+    org_watches_max: int = _limit(64, "watches")
+    """Watches of one organisation at once: each takes a place among the server's calls for as long as it lasts."""
+
+    watches_max: int = _limit(1_024, "watches")
+    """Watches of all organisations: a quarter of `concurrent_calls_max`."""
+
+    watch_poll_ms: int = _limit(100, "ms")
+    """How often the journal is looked at for all watches together: what a change may take to be told."""
+
+    watch_bookmark_ms: int = _limit(10_000, "ms")
+    """How long a watch is silent at most: what a caller may wait before taking it for dead."""
+
     def facts(self) -> tuple[LimitFact, ...]:
         """Every limit, for GetServerInfo."""
         return tuple(LimitFact(one.name, getattr(self, one.name), one.metadata["unit"]) for one in fields(self))

@@ -5,7 +5,8 @@ The composition root hands in what implements them. Nothing here knows gRPC.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -116,6 +117,32 @@ class Reads(Protocol):
 
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
+        ...
+
+
+class Watching(Protocol):
+    """Follows the journal (`service.watching`, where it is explained)."""
+
+    def following(self, org_id: int, key: WalletKey | None, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Wakes somebody whenever the journal moves, or the wallet, if one is named."""
+        ...
+
+    async def heads(self, org_id: int) -> Mapping[int, int]:
+        """The last position of each journal stream of an organisation."""
+        ...
+
+    async def version(self, org_id: int, key: WalletKey) -> int:
+        """The version of a wallet; 0 if it is not there."""
+        ...
+
+    async def after(self, org_id: int, places: Mapping[int, int]) -> tuple[Sequence[JournalRow], bool]:
+        """What follows a place in each stream, and whether there is more; or raises `Gap`."""
+        ...
+
+    async def wallet_after(
+        self, org_id: int, key: WalletKey, version: int, from_id: int
+    ) -> tuple[Sequence[JournalRow], bool]:
+        """What made the versions of a wallet after a given one, and whether there is more; or raises `Gap`."""
         ...
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -166,6 +167,21 @@ class Desk:
             refuse(context, call, found)
             return empty()
         return found
+
+    async def watch(
+        self,
+        request: Question,
+        context: Context,
+        messages: Callable[[Question, Call], AsyncGenerator[Response | Refused]],
+    ) -> AsyncGenerator[Response]:
+        """Serves an RPC that streams its answers; a refusal is the end of them."""
+        call = CURRENT.get()
+        async with aclosing(messages(request, call)) as found:
+            async for one in found:
+                if isinstance(one, Refused):
+                    refuse(context, call, one)
+                    return
+                yield one
 
 
 def _submission(caller: Caller, request: CommandRequest, asked: Asked, command: Command, otp_seed: bytes) -> Submission:

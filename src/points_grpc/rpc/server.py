@@ -29,12 +29,15 @@ from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.metrics import NoMetrics
 from points_grpc.rpc.pages import Pages
 from points_grpc.rpc.points_service import PointsServicer
-from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter
+from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter, Watching
+from points_grpc.rpc.positions import Positions
 from points_grpc.rpc.program_service import ProgramServicer
+from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.self_description import SelfDescription
 from points_grpc.rpc.serve import Desk
 from points_grpc.rpc.signature import Signatures
 from points_grpc.rpc.wallet_service import WalletServicer
+from points_grpc.rpc.watches import Watches
 from points_grpc.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -88,6 +91,7 @@ class Wiring:
     submitter: Submitter
     checker: Checker
     reads: Reads
+    watching: Watching
     identity: Identity
     facts: Facts
     log: CallLog
@@ -113,6 +117,7 @@ class PointsServer:
             metrics=wiring.metrics,
             log=wiring.log,
             signatures=Signatures(wiring.clock),
+            quotas=Quotas(SERVICES, limits),
             exempt=wiring.exempt,
         )
         self._server = grpc.aio.server(
@@ -147,7 +152,7 @@ class PointsServer:
         port would leave callers to guess.
         """
         self._health.stop()
-        self._gate.draining = True
+        self._gate.drain()
         until = time.monotonic() + (self._limits.drain_grace_s if grace_s is None else grace_s)
         while self._gate.serving and time.monotonic() < until:
             await asyncio.sleep(DRAIN_TICK_S)
@@ -176,10 +181,17 @@ def add_services(server: Any, wiring: Wiring) -> None:
     """Adds all services of ours to a server."""
     desk = Desk(wiring.submitter, wiring.checker, wiring.clock)
     answers = Answers(wiring.reads, Pages(wiring.page_key), wiring.clock)
+    watches = Watches(
+        wiring.watching,
+        answers,
+        Positions(wiring.page_key),
+        wiring.clock,
+        bookmark_s=wiring.limits.watch_bookmark_ms / 1000,
+    )
     description = SelfDescription(wiring.facts, wiring.limits, wiring.clock)
     points_service_pb2_grpc.add_PointsServiceServicer_to_server(PointsServicer(desk), server)
     issuance_service_pb2_grpc.add_IssuanceServiceServicer_to_server(IssuanceServicer(desk), server)
-    wallet_service_pb2_grpc.add_WalletServiceServicer_to_server(WalletServicer(desk, answers), server)
+    wallet_service_pb2_grpc.add_WalletServiceServicer_to_server(WalletServicer(desk, answers, watches), server)
     customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(desk, answers), server)
     program_service_pb2_grpc.add_ProgramServiceServicer_to_server(ProgramServicer(desk, answers), server)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(desk, description), server)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from points_grpc.rpc.answers import Answers
 from points_grpc.rpc.refusal import Context
 from points_grpc.rpc.serve import Desk
+from points_grpc.rpc.watches import Watches
 from points_grpc.v1 import wallet_service_pb2 as pb
 from points_grpc.v1 import wallet_service_pb2_grpc
 
@@ -12,10 +15,11 @@ from points_grpc.v1 import wallet_service_pb2_grpc
 class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
     """Reads wallets, lots and the journal."""
 
-    def __init__(self, desk: Desk, answers: Answers) -> None:
+    def __init__(self, desk: Desk, answers: Answers, watches: Watches) -> None:
         """Takes who passes questions on, and who answers them."""
         self._desk = desk
         self._answers = answers
+        self._watches = watches
 
     async def GetWallet(self, request: pb.GetWalletRequest, context: Context) -> pb.GetWalletResponse:
         """Reads balances."""
@@ -42,3 +46,13 @@ class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
     async def TraceLot(self, request: pb.TraceLotRequest, context: Context) -> pb.TraceLotResponse:
         """Follows the points of a lot both ways."""
         return await self._desk.question(request, context, self._answers.trace_lot, pb.TraceLotResponse)
+
+    def WatchWallet(self, request: pb.WatchWalletRequest, context: Context) -> AsyncGenerator[pb.WatchWalletResponse]:
+        """Sends every change of a wallet."""
+        return self._desk.watch(request, context, self._watches.wallet)
+
+    def WatchTransactions(
+        self, request: pb.WatchTransactionsRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchTransactionsResponse]:
+        """Sends every journal transaction of the organisation."""
+        return self._desk.watch(request, context, self._watches.transactions)

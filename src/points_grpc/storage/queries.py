@@ -139,7 +139,7 @@ class SqlQueries:
             bound = driver.bind_values(ids)
             entries = driver.query(_TRANSACTIONS, (org_id, bound))
             changed = driver.query(_POSTINGS_OF_CUSTOMERS, (org_id, driver.bind_values(merged), bound))
-        return _journal_rows(entries, changed)
+        return journal_rows(entries, changed)
 
     def transfers(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
@@ -175,7 +175,7 @@ class SqlQueries:
             bound = driver.bind_values([transaction_id])
             entries = driver.query(_TRANSACTIONS, (org_id, bound))
             changed = driver.query(_POSTINGS, (org_id, bound))
-        found = _journal_rows(entries, changed)
+        found = journal_rows(entries, changed)
         return found[0] if found else None
 
     def request(self, org_id: int, request_id: str) -> RequestRecord | None:
@@ -372,7 +372,8 @@ def _as_of(lot: Lot, now: datetime, overdue: int) -> Lot:
     return replace(lot, promised=promised, held=lot.held - overdue)
 
 
-def _journal_rows(entries: Sequence[Row], changed: Sequence[Row]) -> list[JournalRow]:
+def journal_rows(entries: Sequence[Row], changed: Sequence[Row]) -> list[JournalRow]:
+    """Transactions with those of the postings that were read."""
     by_transaction: dict[int, list[Posting]] = {}
     for row in changed:
         transaction_id, posting = rows.posting(row)

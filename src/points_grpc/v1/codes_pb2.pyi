@@ -1237,8 +1237,9 @@ class _ServiceErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Serv
     Remedy: none for this hold; authorise again if the points are still wanted.
     """
     SERVICE_ERROR_CODE_WATCH_POSITION_LOST: _ServiceErrorCode.ValueType  # 10018
-    """A watch is to resume at a position that is no longer kept. oldest is the oldest one that is. No
-    RPC watches yet; the number is reserved for it.
+    """A watch is to resume at a position that the journal does not have: one that it never reached
+    or no longer keeps, or a token that is none of this organisation's. oldest is the first
+    position to resume at. A watch that finds a gap ends with it too, and without oldest.
     Remedy: read the present state in full, then watch from now.
     """
 
@@ -1337,8 +1338,9 @@ which.
 Remedy: none for this hold; authorise again if the points are still wanted.
 """
 SERVICE_ERROR_CODE_WATCH_POSITION_LOST: ServiceErrorCode.ValueType  # 10018
-"""A watch is to resume at a position that is no longer kept. oldest is the oldest one that is. No
-RPC watches yet; the number is reserved for it.
+"""A watch is to resume at a position that the journal does not have: one that it never reached
+or no longer keeps, or a token that is none of this organisation's. oldest is the first
+position to resume at. A watch that finds a gap ends with it too, and without oldest.
 Remedy: read the present state in full, then watch from now.
 """
 Global___ServiceErrorCode: _TypeAlias = ServiceErrorCode  # noqa: Y015

@@ -750,3 +750,127 @@ class TraceLotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TraceLotResponse: _TypeAlias = TraceLotResponse  # noqa: Y015
+
+@_typing.final
+class WatchWalletRequest(_message.Message):
+    """Asks for the changes of a wallet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    AFTER_VERSION_FIELD_NUMBER: _builtins.int
+    program_id: _builtins.int
+    """The program; 0 for the organisation's default program. Refused with 895 if unknown."""
+    after_version: _builtins.int
+    """The version up to which everything is known: `wallet.version` of GetWallet, or `wallet_version` of the last message
+    handled; 0 for everything from the beginning. Unset: from now on. Refused with 10018 if the wallet is not that far.
+    """
+    @_builtins.property
+    def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """Whose wallet; required. Refused with 8015 if unknown. A customer who was merged away can be watched too: nothing
+        happens there any more.
+        """
+
+    def __init__(
+        self,
+        *,
+        customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        program_id: _builtins.int = ...,
+        after_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "after_version", b"after_version", "customer_identifier", b"customer_identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "after_version", b"after_version", "customer_identifier", b"customer_identifier", "program_id", b"program_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_version: _TypeAlias = _typing.Literal["after_version"]  # noqa: Y015
+    _WhichOneofArgType__after_version: _TypeAlias = _typing.Literal["_after_version", b"_after_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_version) -> _WhichOneofReturnType__after_version | None: ...
+
+Global___WatchWalletRequest: _TypeAlias = WatchWalletRequest  # noqa: Y015
+
+@_typing.final
+class WatchWalletResponse(_message.Message):
+    """A change of the wallet, or a bookmark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WALLET_VERSION_FIELD_NUMBER: _builtins.int
+    TRANSACTION_FIELD_NUMBER: _builtins.int
+    wallet_version: _builtins.int
+    """The version of the wallet after this message: what to resume after."""
+    @_builtins.property
+    def transaction(self) -> Global___JournalTransaction:
+        """What made this version, with the postings of this wallet alone; unset in a bookmark."""
+
+    def __init__(
+        self,
+        *,
+        wallet_version: _builtins.int = ...,
+        transaction: Global___JournalTransaction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction", "wallet_version", b"wallet_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchWalletResponse: _TypeAlias = WatchWalletResponse  # noqa: Y015
+
+@_typing.final
+class WatchTransactionsRequest(_message.Message):
+    """Asks for the transactions of the organisation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    FROM_BEGINNING_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """The `resume_token` of the last message handled; empty for the beginning or for now. Refused with 10018 if it is not
+    a token of this organisation's journal, or of a place that the journal has not reached.
+    """
+    from_beginning: _builtins.bool
+    """Without a token: true for everything from the beginning of the journal, false for what happens from now on. Must be
+    false with a token (10004).
+    """
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        from_beginning: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_beginning", b"from_beginning", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTransactionsRequest: _TypeAlias = WatchTransactionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchTransactionsResponse(_message.Message):
+    """A transaction, or a bookmark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    TRANSACTION_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Where to go on after this message: opaque, at most 16,384 characters, the same for all clients of the organisation."""
+    @_builtins.property
+    def transaction(self) -> Global___JournalTransaction:
+        """The transaction; unset in a bookmark."""
+
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        transaction: Global___JournalTransaction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token", "transaction", b"transaction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTransactionsResponse: _TypeAlias = WatchTransactionsResponse  # noqa: Y015

@@ -65,6 +65,16 @@ class WalletServiceStub(object):
                 request_serializer=points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.FromString,
                 _registered_method=True)
+        self.WatchWallet = channel.unary_stream(
+                '/points.v1.WalletService/WatchWallet',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.WatchWalletRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.WatchWalletResponse.FromString,
+                _registered_method=True)
+        self.WatchTransactions = channel.unary_stream(
+                '/points.v1.WalletService/WatchTransactions',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsResponse.FromString,
+                _registered_method=True)
 
 
 class WalletServiceServicer(object):
@@ -115,6 +125,29 @@ class WalletServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchWallet(self, request, context):
+        """Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
+        message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
+        the next one cannot be told, the watch ends with 10018.
+
+        A watch can be cut at any time: by a network, by a server that is told to stop (UNAVAILABLE, after a last
+        bookmark), by the age of its connection (half an hour). Go on after the last version that was handled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTransactions(self, request, context):
+        """Sends every journal transaction of the organisation with all its postings, each once, and goes on until the caller
+        ends it. Transactions of one journal stream come in the order of their positions, and the changes of one wallet in
+        the order of its versions as long as they are in one stream; between streams there is no order. The first message
+        is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left out: where the
+        next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WalletServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +180,16 @@ def add_WalletServiceServicer_to_server(servicer, server):
                     servicer.TraceLot,
                     request_deserializer=points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.FromString,
                     response_serializer=points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.SerializeToString,
+            ),
+            'WatchWallet': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchWallet,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.WatchWalletRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.WatchWalletResponse.SerializeToString,
+            ),
+            'WatchTransactions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTransactions,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +355,60 @@ class WalletService(object):
             '/points.v1.WalletService/TraceLot',
             points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.SerializeToString,
             points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchWallet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/points.v1.WalletService/WatchWallet',
+            points_dot_v1_dot_wallet__service__pb2.WatchWalletRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.WatchWalletResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTransactions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/points.v1.WalletService/WatchTransactions',
+            points_dot_v1_dot_wallet__service__pb2.WatchTransactionsRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.WatchTransactionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,21 @@ class WalletServiceStub:
     """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
     lots that were drawn from it by transfers, merges and reversals.
     """
+    WatchWallet: _grpc.UnaryStreamMultiCallable[_wallet_service_pb2.WatchWalletRequest, _wallet_service_pb2.WatchWalletResponse]
+    """Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
+    message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
+    the next one cannot be told, the watch ends with 10018.
+
+    A watch can be cut at any time: by a network, by a server that is told to stop (UNAVAILABLE, after a last
+    bookmark), by the age of its connection (half an hour). Go on after the last version that was handled.
+    """
+    WatchTransactions: _grpc.UnaryStreamMultiCallable[_wallet_service_pb2.WatchTransactionsRequest, _wallet_service_pb2.WatchTransactionsResponse]
+    """Sends every journal transaction of the organisation with all its postings, each once, and goes on until the caller
+    ends it. Transactions of one journal stream come in the order of their positions, and the changes of one wallet in
+    the order of its versions as long as they are in one stream; between streams there is no order. The first message
+    is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left out: where the
+    next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
+    """
 
 @_typing.type_check_only
 class WalletServiceAsyncStub(WalletServiceStub):
@@ -70,6 +85,21 @@ class WalletServiceAsyncStub(WalletServiceStub):
     TraceLot: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.TraceLotRequest, _wallet_service_pb2.TraceLotResponse]  # type: ignore[assignment]
     """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
     lots that were drawn from it by transfers, merges and reversals.
+    """
+    WatchWallet: _aio.UnaryStreamMultiCallable[_wallet_service_pb2.WatchWalletRequest, _wallet_service_pb2.WatchWalletResponse]  # type: ignore[assignment]
+    """Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
+    message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
+    the next one cannot be told, the watch ends with 10018.
+
+    A watch can be cut at any time: by a network, by a server that is told to stop (UNAVAILABLE, after a last
+    bookmark), by the age of its connection (half an hour). Go on after the last version that was handled.
+    """
+    WatchTransactions: _aio.UnaryStreamMultiCallable[_wallet_service_pb2.WatchTransactionsRequest, _wallet_service_pb2.WatchTransactionsResponse]  # type: ignore[assignment]
+    """Sends every journal transaction of the organisation with all its postings, each once, and goes on until the caller
+    ends it. Transactions of one journal stream come in the order of their positions, and the changes of one wallet in
+    the order of its versions as long as they are in one stream; between streams there is no order. The first message
+    is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left out: where the
+    next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
     """
 
 class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -125,6 +155,33 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_service_pb2.TraceLotResponse, _abc.Awaitable[_wallet_service_pb2.TraceLotResponse]]:
         """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
         lots that were drawn from it by transfers, merges and reversals.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchWallet(
+        self,
+        request: _wallet_service_pb2.WatchWalletRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_wallet_service_pb2.WatchWalletResponse], _abc.AsyncIterator[_wallet_service_pb2.WatchWalletResponse]]:
+        """Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
+        message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
+        the next one cannot be told, the watch ends with 10018.
+
+        A watch can be cut at any time: by a network, by a server that is told to stop (UNAVAILABLE, after a last
+        bookmark), by the age of its connection (half an hour). Go on after the last version that was handled.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTransactions(
+        self,
+        request: _wallet_service_pb2.WatchTransactionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_wallet_service_pb2.WatchTransactionsResponse], _abc.AsyncIterator[_wallet_service_pb2.WatchTransactionsResponse]]:
+        """Sends every journal transaction of the organisation with all its postings, each once, and goes on until the caller
+        ends it. Transactions of one journal stream come in the order of their positions, and the changes of one wallet in
+        the order of its versions as long as they are in one stream; between streams there is no order. The first message
+        is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left out: where the
+        next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
         """
 
 def add_WalletServiceServicer_to_server(servicer: WalletServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
