@@ -1,0 +1,86 @@
+"""The client for asyncio: one method for each RPC, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+from google.protobuf.message import Message
+
+from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method
+from points_grpc.client.channel import OPTIONS, Options, credentials_for
+from points_grpc.client.methods import AsyncMethods
+from points_grpc.client.retries import Retries
+
+
+class AsyncPointsClient(AsyncMethods):
+    """As `PointsClient`, awaited: `await points.transfer_points(request)`. Make it where the event loop runs."""
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        *,
+        signing_secret: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        plaintext: bool | None = None,
+        timeout_s: float = TIMEOUT_S,
+        retries: Retries | None = None,
+        channel_options: Options = (),
+    ) -> None:
+        """Connects when it is first used; the arguments are those of `PointsClient`."""
+        options = (*OPTIONS, *channel_options)
+        chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
+        self._channel = (
+            grpc.aio.secure_channel(address, chosen, options) if chosen else grpc.aio.insecure_channel(address, options)
+        )
+        self._credential = Credential(token, signing_secret)
+        self._timeout_s = timeout_s
+        self._retries = retries or Retries()
+        self._stubs: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+
+    async def close(self) -> None:
+        """Closes the connection and ends what is on its way."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(
+        self,
+        method: Method[Answer],
+        request: Message,
+        timeout_s: float | None,
+        metadata: Sequence[tuple[str, str]],
+    ) -> Answer:
+        attempts = Attempts(
+            method,
+            request,
+            credential=self._credential,
+            retries=self._retries,
+            timeout_s=self._timeout_s if timeout_s is None else timeout_s,
+            metadata=metadata,
+        )
+        stub = self._stub(method.path)
+        while True:
+            try:
+                raw = await stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata())
+                return method.answer.FromString(raw)
+            except grpc.aio.AioRpcError as error:
+                pause = attempts.pause_s(error)
+            await asyncio.sleep(pause)
+
+    def _stub(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        """What sends the bytes of a request."""
+        stub = self._stubs.get(path)
+        if stub is None:
+            stub = self._stubs[path] = self._channel.unary_unary(path)
+        return stub

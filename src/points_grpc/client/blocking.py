@@ -1,0 +1,95 @@
+"""The client for threads: one method for each RPC, blocking. Safe to share between threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+from google.protobuf.message import Message
+
+from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method
+from points_grpc.client.channel import OPTIONS, Options, credentials_for
+from points_grpc.client.methods import BlockingMethods
+from points_grpc.client.retries import Retries
+
+
+class PointsClient(BlockingMethods):
+    """Calls the service, one method for each RPC: `points.transfer_points(request)`.
+
+    Every write gets a request id where it has none, and keeps it through all attempts. Raises `Refused` (one class for
+    each code, in `points_grpc.client.refusals`) or `NotAnswered`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        *,
+        signing_secret: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        plaintext: bool | None = None,
+        timeout_s: float = TIMEOUT_S,
+        retries: Retries | None = None,
+        channel_options: Options = (),
+    ) -> None:
+        """Connects when it is first used.
+
+        `plaintext` unset: a loopback address is spoken to in plaintext, any other with TLS and the roots of the system,
+        or with the `credentials` given. `timeout_s` bounds a call with all its attempts. `signing_secret` is that of a
+        key that must sign.
+        """
+        options = (*OPTIONS, *channel_options)
+        chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
+        self._channel = (
+            grpc.secure_channel(address, chosen, options) if chosen else grpc.insecure_channel(address, options)
+        )
+        self._credential = Credential(token, signing_secret)
+        self._timeout_s = timeout_s
+        self._retries = retries or Retries()
+        self._stubs: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+
+    def close(self) -> None:
+        """Closes the connection and ends what is on its way."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(
+        self,
+        method: Method[Answer],
+        request: Message,
+        timeout_s: float | None,
+        metadata: Sequence[tuple[str, str]],
+    ) -> Answer:
+        attempts = Attempts(
+            method,
+            request,
+            credential=self._credential,
+            retries=self._retries,
+            timeout_s=self._timeout_s if timeout_s is None else timeout_s,
+            metadata=metadata,
+        )
+        stub = self._stub(method.path)
+        while True:
+            try:
+                raw = stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata())
+                return method.answer.FromString(raw)
+            except grpc.RpcError as error:
+                pause = attempts.pause_s(error)
+            time.sleep(pause)
+
+    def _stub(self, path: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
+        """What sends the bytes of a request. Made once; two threads that make it at once make the same."""
+        stub = self._stubs.get(path)
+        if stub is None:
+            stub = self._stubs[path] = self._channel.unary_unary(path)
+        return stub

@@ -1,0 +1,177 @@
+"""One call of a client, from the request to its last attempt: request ids, deadline, signature, what ends it.
+
+Both clients drive the same `Attempts`; only they send and wait. The request is serialised once, so that every attempt
+carries the same bytes, its request id among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from points_grpc.client.decode import exception_of, grpc_code, refusal_in
+from points_grpc.client.errors import NotAnswered, PointsError, Silence
+from points_grpc.client.retries import Retries, pause_s
+
+Answer = TypeVar("Answer", bound=Message)
+Metadata = tuple[tuple[str, str], ...]
+
+TIMEOUT_S = 10.0
+"""How long a call may take, all attempts together, unless it is told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Answer]):
+    """One RPC. `writes` says that its request carries a request id, or its items do."""
+
+    path: str
+    answer: type[Answer]
+    writes: bool
+
+    @property
+    def operation(self) -> str:
+        """The name without service and package."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Who calls: an API key, and the secret that signs where the key must sign."""
+
+    token: str
+    signing_secret: str | None = None
+
+    def __repr__(self) -> str:
+        return "Credential(...)"
+
+    def metadata(self, path: str, raw: bytes) -> Metadata:
+        """What a call shows. A signature is made anew for each attempt: it names the time."""
+        shown: Metadata = (("authorization", f"Bearer {self.token}"),)
+        if self.signing_secret is None:
+            return shown
+        stamp = str(int(time.time()))
+        digest = hashlib.sha256(raw).hexdigest()
+        text = f"{path.removeprefix('/')}\n{stamp}\n{digest}".encode("ascii")
+        signature = hmac.new(self.signing_secret.encode("ascii"), text, hashlib.sha256).hexdigest()
+        return (
+            *shown,
+            ("x-points-key-id", self.token.removeprefix("pk_").partition("_")[0]),
+            ("x-points-timestamp", stamp),
+            ("x-points-signature", f"v1={signature}"),
+        )
+
+
+class Failed(Protocol):
+    """A call that failed, as both of gRPC's clients raise it."""
+
+    def code(self) -> grpc.StatusCode:
+        """The status code."""
+        ...
+
+    def details(self) -> str | None:
+        """The status message."""
+        ...
+
+    def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
+        """The trailers."""
+        ...
+
+
+class Attempts:
+    """The attempts of one call."""
+
+    def __init__(
+        self,
+        method: Method[Answer],
+        request: Message,
+        *,
+        credential: Credential,
+        retries: Retries,
+        timeout_s: float,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Gives the request its id, in a copy: the caller's message is never changed."""
+        if timeout_s <= 0:
+            raise ValueError("timeout_s: more than 0")
+        named, self.request_id = with_request_ids(request) if method.writes else (request, "")
+        self.raw = named.SerializeToString()
+        self._method = method
+        self._writes = method.writes and _makes_a_write(request)
+        self._credential = credential
+        self._metadata = tuple(metadata)
+        self._retries = retries
+        self._ends_at = time.monotonic() + timeout_s
+        self._count = 0
+        self._is_open = False
+
+    def metadata(self) -> Metadata:
+        """The metadata of the next attempt."""
+        self._count += 1
+        return (*self._credential.metadata(self._method.path, self.raw), *self._metadata)
+
+    def remaining_s(self) -> float:
+        """How long the next attempt may take."""
+        return max(self._ends_at - time.monotonic(), 0.001)
+
+    def pause_s(self, error: grpc.RpcError) -> float:
+        """How long to wait before the next attempt. Raises if there is none."""
+        failure = self._failure(cast("Failed", error))
+        pause = pause_s(self._retries, failure, random.uniform)
+        if pause is None or pause >= self._ends_at - time.monotonic():
+            raise failure from error
+        return pause
+
+    def _failure(self, failed: Failed) -> PointsError:
+        """What an attempt ended with, as the caller will see it."""
+        trailers = dict(failed.trailing_metadata() or ())
+        refusal = refusal_in(trailers)
+        if refusal is not None:
+            known = replace(
+                refusal,
+                attempts=self._count,
+                request_id=refusal.request_id or self.request_id,
+                after_silence=self._is_open,
+            )
+            self._is_open = known.leaves_open
+            return exception_of(known, self._method.operation)
+        self._is_open = self._writes
+        code = grpc_code(failed.code().value[0])
+        return NotAnswered(Silence(code, failed.details() or "", self.request_id, self._writes, self._count))
+
+
+def with_request_ids(request: Message) -> tuple[Message, str]:
+    """A copy of a write whose request, or each of whose items, has a request id; and the id of the request itself."""
+    named = type(request)()
+    named.CopyFrom(request)
+    fields = named.DESCRIPTOR.fields_by_name
+    if "request_id" not in fields:  # a batch: its items have one each
+        for item in cast("Sequence[Message]", getattr(named, "requests")):  # noqa: B009 - of some batch
+            _name(item)
+        return named, ""
+    if not _makes_a_write(request):
+        return named, ""
+    return named, _name(named)
+
+
+def _makes_a_write(request: Message) -> bool:
+    """Whether a request writes: a check does so only if it is to send a code."""
+    return "issue_otp" not in request.DESCRIPTOR.fields_by_name or bool(getattr(request, "issue_otp"))  # noqa: B009
+
+
+def _name(request: Message) -> str:
+    """Gives a request an id if it has none; its id."""
+    given: str = getattr(request, "request_id")  # noqa: B009 - of some write
+    if given:
+        return given
+    made = str(uuid.uuid4())
+    setattr(request, "request_id", made)  # noqa: B010
+    return made

@@ -1,0 +1,79 @@
+"""Answers that never arrive: the connection is cut after the commit, and the client settles it with its request id."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from shop_for_clients import POINTS, RECEIVER, SENDER, ClientShop, issue, open_shop, transfer
+
+from cutting_proxy import CuttingProxy, Frame
+from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
+from points_grpc.v1 import wallet_service_pb2
+from running import RunningServer
+
+
+@pytest.mark.parametrize("at", Frame)
+def test_the_answer_is_cut_after_the_commit(shop: ClientShop, at: Frame) -> None:
+    """The client sends the same request id again and gets the recorded answer: one effect."""
+    with CuttingProxy(shop.server.port, cuts=2, at=at) as proxy, shop.client(proxy.address) as points:
+        answer = points.transfer_points(transfer(1000))
+
+    assert 2 == proxy.cuts_made
+    assert answer.replayed
+    assert (POINTS - 1000, 1000) == (shop.current(SENDER), shop.current(RECEIVER))
+
+
+@pytest.mark.parametrize("at", Frame)
+def test_the_same_awaited(shop: ClientShop, at: Frame) -> None:
+    """So does the asynchronous client."""
+
+    async def run(address: str) -> bool:
+        async with AsyncPointsClient(address, shop.token) as points:
+            return (await points.transfer_points(transfer(1000))).replayed
+
+    with CuttingProxy(shop.server.port, at=at) as proxy:
+        assert asyncio.run(run(proxy.address))
+
+    assert (POINTS - 1000, 1000) == (shop.current(SENDER), shop.current(RECEIVER))
+
+
+def test_the_caller_may_settle_it_later(shop: ClientShop) -> None:
+    """Who allows one attempt only is told that the outcome is open, and by which id to ask what became of it."""
+    once = Retries(attempts_max=1)
+    with CuttingProxy(shop.server.port) as proxy, PointsClient(proxy.address, shop.token, retries=once) as points:
+        with pytest.raises(NotAnswered) as caught:
+            points.transfer_points(transfer(1000))
+        question = wallet_service_pb2.GetTransactionRequest(request_id=caught.value.request_id)
+        found = points.get_transaction(question)
+
+    assert caught.value.outcome_open
+    assert (wallet_service_pb2.GetTransactionResponse.ACCEPTED, 1000) == (found.state, found.transaction.points)
+
+
+def test_the_server_is_killed_and_comes_back(tmp_path: Path) -> None:
+    """The server dies between its commit and its answer, and another one takes its place: still one effect."""
+    server = RunningServer(tmp_path)
+    org_id = server.organisation()
+    token = server.key(org_id)
+    server.start()
+    try:
+        shop = open_shop(server, org_id, token)
+
+        def die_and_return() -> None:
+            server.kill()
+            server.start()
+
+        with (
+            CuttingProxy(server.port, on_cut=die_and_return) as proxy,
+            PointsClient(proxy.address, shop.token, timeout_s=30) as points,
+        ):
+            answer = points.transfer_points(transfer(1000))
+            issued = points.issue_points(issue(5))
+
+        assert 1 == proxy.cuts_made
+        assert (True, False) == (answer.replayed, issued.replayed)
+        assert (POINTS - 1000 + 5, 1000) == (shop.current(SENDER), shop.current(RECEIVER))
+    finally:
+        server.close()
