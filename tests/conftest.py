@@ -7,6 +7,11 @@ from collections import defaultdict
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--record` (without `-n`) takes down what the service answers now, for tests/conformance; it is committed."""
+    parser.addoption("--record", action="store_true", help="write recorded.json and docs/codes.md")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints tests and seconds of each suite, a folder of tests/."""
     seconds: dict[str, float] = defaultdict(float)

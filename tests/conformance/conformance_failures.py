@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance_table import BASE, Fault, Row, customer, issue, member, program, redeem, transfer
+from conformance_table import BASE, Do, Fault, Row, customer, issue, member, program, redeem, transfer
 
 ISSUE = {"customer_identifier": customer(1), "points": 5, "source": "GOODWILL"}
 
@@ -25,7 +25,7 @@ STORAGE_886 = "886 UNAVAILABLE TRANSFER_STORAGE_UNAVAILABLE"
 NO_OTP_860 = "860 FAILED_PRECONDITION OTP_NOT_ISSUED"
 
 PLANTED = (
-    row("WRITE_REFUSED", "817 INTERNAL REDEMPTION_FAILED", "RedeemPoints", redeem(), points="100"),
+    row("WRITE_REFUSED", "817 INTERNAL REDEMPTION_FAILED", "RedeemPoints", redeem(), points="100", current="1000"),
     row("WRITE_REFUSED", "804 INTERNAL TRANSFER_PROCESSING_FAILED", "TransferPoints", transfer()),
     row("WRITE_REFUSED", "889 INTERNAL INTERNAL_FAILURE", "IssuePoints", ISSUE),
     row("ROW_IN_THE_WAY", CONFLICT_886, "RedeemPoints", redeem()),
@@ -82,4 +82,41 @@ SENDERLESS = (
 )
 """No sender is configured."""
 
-ROWS = (*PLANTED, *LOCKED, *DISK, *FULL, *BUSY, *SENDERLESS)
+
+def pending_row(case: str, rpc: str, request: Any, party: int = 1, action: str = "TRANSFER") -> Row:
+    """A row of a customer to whom a code is on its way that cannot be delivered."""
+    issued = (
+        Do("IssueTransferOtp", transfer(source=party, destination=3 - party))
+        if action == "TRANSFER"
+        else Do("IssueRedemptionOtp", redeem(customer_id=party))
+    )
+    setup = (
+        program(policy={"otp": {"transfer": "OFF"}, "redemption": WORTH}),
+        member(1, mobile=True),
+        member(2, mobile=True),
+        issue(1, 1000),
+        issue(2, 1000),
+        issued,
+        Fault("SENDER_FAILS"),
+    )
+    metadata = {
+        "queue_size": "1",
+        "failed_event": f"{action}_OTP",
+        "failure_reason": "BrokenPipeError",
+        "status_code": "0",
+    }
+    return Row(f"{rpc}: {case}", "900 OK PENDING_EVENTS", rpc, request, setup, metadata)
+
+
+WORTH = {"point_value": {"numerator": 1, "denominator": 1, "currency_code": "INR"}}
+
+FAILING_SENDER = (
+    pending_row("a code for the source fails", "TransferPoints", transfer()),
+    pending_row("a code for the receiver fails", "TransferPoints", transfer(), party=2),
+    pending_row("a code for a redemption fails", "TransferPoints", transfer(), action="REDEMPTION"),
+    pending_row("a code fails", "RedeemPoints", redeem()),
+    pending_row("a code fails", "IssuePoints", ISSUE),
+)
+"""The sender of codes is there and fails: the console that it writes to is gone."""
+
+ROWS = (*PLANTED, *LOCKED, *DISK, *FULL, *BUSY, *SENDERLESS, *FAILING_SENDER)

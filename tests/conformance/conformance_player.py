@@ -43,6 +43,15 @@ METHODS = {
 ROLES = ("reader", "operator", "manager", "admin")
 CALL_S = 20.0
 AT_ONCE = 64
+PLACEHOLDERS = {
+    "mobile": "the mobile number of customer {}",
+    "code": "the code sent to customer {}",
+    "wrong": "a wrong code",
+    "in": "a time {} seconds from now",
+    "ago": "a time {} seconds ago",
+}
+"""How what is known only when a row is played is called in recordings; the rest by the name it was saved under."""
+
 _TIMES = re.compile(r".*_(at|until|from|time)|at|deadline")
 _LIST = re.compile(r"(\w+)\[(\w+)(?:=(\w+))?\]")
 
@@ -104,6 +113,8 @@ class Play:
         self._channel = channel
         self._org = org
         self._saved: dict[str, str] = {}
+        self.placeholders: dict[str, str] = {}
+        """What was filled into requests, and what stands for it where it must not differ from run to run."""
         self.started = datetime.now(UTC)
         self.org_id = org.org_id
         self.timeout_s: float | None = CALL_S
@@ -220,6 +231,12 @@ class Play:
         if not isinstance(value, str) or not value.startswith("$"):
             return value
         name, _, argument = value[1:].partition(":")
+        found = self._found(name, argument)
+        self.placeholders[found] = "<" + PLACEHOLDERS.get(name, name.replace("_", " ")).format(argument) + ">"
+        return found
+
+    def _found(self, name: str, argument: str) -> str:
+        """What a name stands for in this row."""
         match name:
             case "mobile":
                 return self._org.mobile(argument)

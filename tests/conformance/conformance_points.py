@@ -13,6 +13,7 @@ from conformance_table import (
     Step,
     base,
     customer,
+    end_program,
     group,
     issue,
     key,
@@ -68,12 +69,27 @@ NOT_POSSIBLE_903 = "903 FAILED_PRECONDITION REVERSAL_NOT_POSSIBLE"
 UNKNOWN_8015 = "8015 NOT_FOUND CUSTOMER_NOT_FOUND"
 
 ISSUE = {"customer_identifier": customer(1), "points": 5, "source": "LOYALTY_PLUS"}
+ADJUST = {"customer_identifier": customer(1), "points": 5, "reason": "x"}
+DEEDS = (("RedeemPoints", redeem()), ("IssuePoints", ISSUE), ("AdjustPoints", ADJUST))
+"""What shares its first rules: a redemption, an issue, an adjustment."""
+
+MERGE = {
+    "victim_customer_identifier": customer(1),
+    "survivor_customer_identifier": customer(2),
+    "reason": "x",
+}
+RETURN = {"customer_identifier": customer(1), "transaction_number": "BILL-1"}
+TRANSFER = {
+    "points_to_be_transferred": 80,
+    "from_customer_identifier": customer(1),
+    "to_customer_identifier": customer(2),
+}
 MODULE_ON = key("ENABLE_CUSTOMER_STATUS_MODULE", "true")
 
 SHAPE = (
     *(
         row(f"{rpc}: {case}", POINTS_801, {**fields, "points": points}, rpc=rpc, field="points")
-        for rpc, fields in (("RedeemPoints", redeem()), ("IssuePoints", ISSUE))
+        for rpc, fields in DEEDS
         for case, points in (("missing", 0), ("negative", -1), ("above 10^12", 10**12 + 1))
     ),
     *(
@@ -85,8 +101,7 @@ SHAPE = (
             field="customer_identifier." + what,
         )
         for rpc, fields in (
-            ("RedeemPoints", redeem()),
-            ("IssuePoints", ISSUE),
+            *DEEDS,
             ("ReverseRedemption", {"redemption_id": "r1"}),
         )
         for case, what, identifier in (
@@ -126,8 +141,13 @@ SHAPE = (
 PROGRAMS = (
     *(
         row(f"{rpc}: {case}", PROGRAM_895, {**fields, "program_id": named}, *setup, rpc=rpc, field="program_id")
-        for rpc, fields in (("RedeemPoints", redeem()), ("IssuePoints", ISSUE))
-        for case, named, setup in (("no program", 0, ()), ("unknown program", 99, BASE))
+        for rpc, fields in DEEDS
+        for case, named, setup in (
+            ("no program", 0, ()),
+            ("unknown program", 99, BASE),
+            ("inactive", PROGRAM, (*BASE, end_program())),
+            ("the default is inactive", 0, (*BASE, end_program())),
+        )
     ),
     row(
         "unknown earning program",
@@ -146,7 +166,7 @@ PROGRAMS = (
             rpc=rpc,
             metadata={"fields": "redemption.minimum_points,redemption.maximum_points"},
         )
-        for rpc, fields in (("RedeemPoints", redeem()), ("IssuePoints", ISSUE))
+        for rpc, fields in DEEDS
     ),
     *(
         row(f"{rpc}: {name}", KEY_888, fields, *BASE, key(name, "perhaps"), rpc=rpc, metadata={"key": name})
@@ -154,6 +174,9 @@ PROGRAMS = (
             ("RedeemPoints", redeem(), "ALLOW_POINTS_REDEMPTION"),
             ("RedeemPoints", redeem(), "ENABLE_CUSTOMER_STATUS_MODULE"),
             ("IssuePoints", ISSUE, "ALLOW_POINTS_TRANSFER"),
+            ("AdjustPoints", ADJUST, "ALLOW_POINTS_TRANSFER"),
+            ("MergeCustomers", MERGE, "ENABLE_CUSTOMER_STATUS_MODULE"),
+            ("ReturnTransaction", RETURN, "ALLOW_POINTS_REDEMPTION"),
             ("ReverseRedemption", reverse(redemption_id="r1"), "Allow_points_redemption_reversal"),
         )
     ),
@@ -174,14 +197,17 @@ PROGRAMS = (
         metadata={"cause": "UNKNOWN_CATEGORY"},
         field="category",
     ),
-    row(
-        "unknown, on issue",
-        CATEGORY_826,
-        {**ISSUE, "category": "Gifts"},
-        *BASE,
-        rpc="IssuePoints",
-        metadata={"cause": "UNKNOWN_CATEGORY"},
-        field="category",
+    *(
+        row(
+            f"unknown: {rpc}",
+            CATEGORY_826,
+            {**fields, "category": "Gifts"},
+            *BASE,
+            rpc=rpc,
+            metadata={"cause": "UNKNOWN_CATEGORY"},
+            field="category",
+        )
+        for rpc, fields in DEEDS[1:]
     ),
     row(
         "not redeemable",
@@ -211,7 +237,7 @@ PROGRAMS = (
     ),
     *(
         row(f"{rpc}: {case}", PAUSED_898, fields, *BASE, pause(number), rpc=rpc, metadata={"cause": cause})
-        for rpc, fields in (("RedeemPoints", redeem()), ("IssuePoints", ISSUE))
+        for rpc, fields in DEEDS
         for case, number, cause in (
             ("organisation paused", 0, "ORGANISATION_PAUSED"),
             ("program paused", PROGRAM, "PROGRAM_PAUSED"),
@@ -238,7 +264,7 @@ CUSTOMERS = (
             metadata={"party": "CUSTOMER"},
             field="customer_identifier.value",
         )
-        for rpc, fields in (("RedeemPoints", redeem()), ("IssuePoints", ISSUE))
+        for rpc, fields in DEEDS
     ),
     row(
         "contact of a campaign",
@@ -258,7 +284,7 @@ CUSTOMERS = (
             rpc=rpc,
             metadata={"program_id": "10"},
         )
-        for rpc, fields in (("RedeemPoints", redeem()), ("IssuePoints", ISSUE))
+        for rpc, fields in DEEDS
     ),
     *(
         row(f"fraud status {mark}", FRAUD_809, redeem(), *BASE, status(1, fraud_status=mark))
@@ -342,14 +368,7 @@ AMOUNTS = (
         "805 FAILED_PRECONDITION INSUFFICIENT_LIFETIME_POINTS",
         redeem(1, customer_id=2),
         *redemption(required_lifetime_points=50),
-        Do(
-            "TransferPoints",
-            {
-                "points_to_be_transferred": 80,
-                "from_customer_identifier": customer(1),
-                "to_customer_identifier": customer(2),
-            },
-        ),
+        Do("TransferPoints", TRANSFER),
         metadata={"lifetime": wallet("lifetime_earned", 2), "required": "50"},
     ),
     row(
@@ -369,6 +388,33 @@ AMOUNTS = (
             "points": "1500",
             "current": wallet("wallet.current"),
             "short_by": less(1500, wallet("wallet.current")),
+        },
+    ),
+    row(
+        "an adjustment",
+        "818 FAILED_PRECONDITION POINTS_EXCEED_CURRENT",
+        {**ADJUST, "points": 1001},
+        *BASE,
+        rpc="AdjustPoints",
+        metadata={
+            "points": "1001",
+            "current": wallet("wallet.current"),
+            "short_by": less(1001, wallet("wallet.current")),
+        },
+        field="points",
+    ),
+    row(
+        "an adjustment of held points",
+        "813 FAILED_PRECONDITION INSUFFICIENT_REDEEMABLE_POINTS",
+        {**ADJUST, "points": 901},
+        *BASE,
+        Do("AuthorizeRedemption", redeem()),
+        rpc="AdjustPoints",
+        metadata={
+            "points": "901",
+            "redeemable": wallet("wallet.redeemable"),
+            "promised": wallet("wallet.promised"),
+            "held": wallet("wallet.held"),
         },
     ),
     row(
@@ -438,6 +484,15 @@ PROOFS = (
         left=0,
     ),
     not_proven("redemption: expired", proven("$code:1"), *otp_base(), OTP, Elapse(301), state="INVALID", left=0),
+    not_proven(
+        "redemption: exhausted",
+        proven("$code:1"),
+        *otp_base(attempts=1),
+        OTP,
+        Do("RedeemPoints", proven("$wrong:1"), refused="INVALID_VALIDATION_CODE"),
+        state="INVALID",
+        left=0,
+    ),
     not_proven("redemption: for fewer points", proven("$code:1", 101), *otp_base(), OTP, state="MISMATCH", left=5),
     not_proven(
         "redemption: for another category",
@@ -490,6 +545,40 @@ PROOFS = (
         "823 FAILED_PRECONDITION MISSED_CALL_DISABLED",
         redeem(validation_type="MISSED_CALL"),
         *BASE,
+        field="validation_type",
+    ),
+    row(
+        "off",
+        "823 FAILED_PRECONDITION MISSED_CALL_DISABLED",
+        redeem(validation_type="MISSED_CALL"),
+        *BASE,
+        key("ENABLE_MISSED_CALL_REDEMPTION", "false"),
+        field="validation_type",
+    ),
+    row(
+        "the call is too long ago",
+        "822 FAILED_PRECONDITION MISSED_CALL_NOT_FOUND",
+        redeem(validation_type="MISSED_CALL"),
+        program(),
+        member(1, mobile=True),
+        issue(1, 1000),
+        key("ENABLE_MISSED_CALL_REDEMPTION", "true"),
+        Do("RecordMissedCall", {"mobile_number": "$mobile:1"}),
+        Elapse(301),
+        metadata={"window_s": "300"},
+        field="validation_type",
+    ),
+    row(
+        "another number called",
+        "822 FAILED_PRECONDITION MISSED_CALL_NOT_FOUND",
+        redeem(validation_type="MISSED_CALL"),
+        program(),
+        member(1, mobile=True),
+        member(2, mobile=True),
+        issue(1, 1000),
+        key("ENABLE_MISSED_CALL_REDEMPTION", "true"),
+        Do("RecordMissedCall", {"mobile_number": "$mobile:2"}),
+        metadata={"window_s": "300"},
         field="validation_type",
     ),
     *(
@@ -583,6 +672,7 @@ REVERSALS = (
         for origin, step in (
             ("a purchase", purchase(1, "BILL-1")),
             ("an issue", issue(1, 5, transaction_number="BILL-1")),
+            ("a return", Do("ReturnTransaction", RETURN)),
         )
     ),
     reversal(
@@ -676,12 +766,18 @@ REVERSALS = (
 VALUE = {"point_value": {"numerator": 25, "denominator": 1, "currency_code": "INR"}}
 DONE_800 = "800 OK POINTS_REDEEMED_OR_REDEEMABLE"
 
+SPENT: tuple[Step, ...] = (
+    *redemption(**VALUE),
+    Do("TransferPoints", TRANSFER, {"transfer": "data[0].transfer_id"}),
+    Do("RedeemPoints", redeem(40, customer_id=2)),
+)
+
 ACCEPTED = (
     row("redeemed", DONE_800, redeem(), *redemption(**VALUE)),
     row("redeemable", DONE_800, redeem(), *redemption(**VALUE), rpc="CheckRedemption"),
     *(
         row(f"{rpc}: no ratio", "872 OK CURRENCY_RATIO_UNAVAILABLE", redeem(), *BASE, rpc=rpc)
-        for rpc in ("RedeemPoints", "CheckRedemption")
+        for rpc in ("RedeemPoints", "CheckRedemption", "AuthorizeRedemption")
     ),
     *(
         row(
@@ -692,7 +788,7 @@ ACCEPTED = (
             rpc=rpc,
             field="transaction_number",
         )
-        for rpc in ("RedeemPoints", "CheckRedemption")
+        for rpc in ("RedeemPoints", "CheckRedemption", "AuthorizeRedemption")
     ),
     row(
         "check of a redemption: no address",
@@ -730,6 +826,30 @@ ACCEPTED = (
         Do("RedeemPoints", redeem(), {"redemption": "redemption_id"}),
         Elapse(7200),
         metadata={"points": "60"},
+    ),
+    Row(
+        "an item of a return expired since",
+        "877 OK POINTS_NOT_ALLOCATED",
+        "ReturnTransaction",
+        {**RETURN, "items": [{"redemption_id": "$redemption"}]},
+        (
+            program(),
+            member(1),
+            issue(1, 60, expires_at="$in:3600"),
+            issue(1, 1000),
+            Do("RedeemPoints", redeem(), {"redemption": "redemption_id"}),
+            Elapse(7200),
+        ),
+        metadata={"points": "60"},
+        field="items[0]",
+    ),
+    Row(
+        "the receiver of a transfer spent part of it",
+        "877 OK POINTS_NOT_ALLOCATED",
+        "ReverseTransfer",
+        {"transfer_id": "$transfer", "shortfall": "UP_TO_AVAILABLE", "reason": "x"},
+        (*SPENT,),
+        metadata={"points": "40"},
     ),
     reversal(
         "of an explicit reversal",
@@ -775,6 +895,30 @@ RETURNS = tuple(
             "RETURN_INVALID_CUSTOMER_DETAILS",
             {"redemption_id": "$redemption", "customer_identifier": customer(2)},
             (),
+            {},
+        ),
+        (
+            "an unknown customer",
+            904,
+            "RETURN_INVALID_CUSTOMER_DETAILS",
+            {"redemption_id": "$redemption", "customer_identifier": customer(9)},
+            (),
+            {},
+        ),
+        (
+            "more than is left",
+            903,
+            "RETURN_NOT_POSSIBLE",
+            {"redemption_id": "$redemption", "points_to_be_reversed": 101},
+            (),
+            {"cause": "REVERSAL_POINTS_MISMATCH"},
+        ),
+        (
+            "a return is booked without it",
+            905,
+            "REVERSAL_DISABLED",
+            {"redemption_id": "$redemption"},
+            (key("Allow_points_redemption_reversal", "false"),),
             {},
         ),
     )

@@ -99,6 +99,21 @@ CALLERS = (
             ("outside the window", "signed late"),
         )
     ),
+    *(
+        row(f"{rpc}: absent", SIGNATURE_825, rpc, request, *BASE, caller="unsigned")
+        for rpc, request in (
+            ("AuthorizeRedemption", redeem(request_id="signed")),
+            ("CaptureRedemption", {"hold_id": "h1", "request_id": "signed"}),
+            ("ReleaseRedemption", {"hold_id": "h1", "request_id": "signed"}),
+            ("ReturnTransaction", {"customer_identifier": customer(1), "transaction_number": "BILL-1"}),
+            ("ReverseTransfer", {"transfer_id": 1, "shortfall": "FAIL", "reason": "x"}),
+            ("AdjustPoints", {"customer_identifier": customer(1), "points": 5, "reason": "x"}),
+            ("MergeCustomers", MERGE.fields),
+            ("BatchTransferPoints", {"requests": [transfer(request_id="signed")]}),
+            ("BatchRedeemPoints", {"requests": [redeem(request_id="signed")]}),
+            ("BatchIssuePoints", {"requests": [{**issue(1, 5).fields, "request_id": "signed"}]}),
+        )
+    ),
     row(
         "used up",
         SIGNATURE_825,
@@ -200,12 +215,34 @@ IDS = (
         field="external_reference_number",
     ),
     *(
-        row(f"{resource} by id", NOT_FOUND_10012, rpc, fields, *BASE, metadata={"resource": resource}, field=field)
+        row(
+            f"{rpc}: {resource.lower()} by id",
+            NOT_FOUND_10012,
+            rpc,
+            fields,
+            *BASE,
+            metadata={"resource": resource},
+            field=field,
+        )
         for resource, rpc, fields, field in (
             ("Program", "GetProgram", {"program_id": 99}, "program_id"),
             ("Policy revision", "GetPolicy", {"revision": 7}, "revision"),
             ("Transaction", "GetTransaction", {"transaction_id": 7}, "transaction_id"),
+            ("Lot", "TraceLot", {"lot_id": 7}, "lot_id"),
+            ("Transfer", "ReverseTransfer", {"transfer_id": 7, "shortfall": "FAIL", "reason": "x"}, "transfer_id"),
+            ("hold", "CaptureRedemption", {"hold_id": "h7"}, "hold_id"),
+            ("hold", "ReleaseRedemption", {"hold_id": "h7"}, "hold_id"),
         )
+    ),
+    row(
+        "a return of another customer's bill",
+        NOT_FOUND_10012,
+        "ReturnTransaction",
+        {"customer_identifier": customer(2), "transaction_number": "BILL-1"},
+        *BASE,
+        purchase(1, "BILL-1"),
+        metadata={"resource": "Transaction"},
+        field="transaction_number",
     ),
     row(
         "policy of an unknown program",
@@ -236,6 +273,14 @@ IDS = (
                 (group(10), program(11)),
                 "program group",
                 "program_group_id",
+            ),
+            (
+                "return",
+                "ReturnTransaction",
+                {"customer_identifier": customer(1), "transaction_number": "BILL-1"},
+                (Do("ReturnTransaction", {"customer_identifier": customer(1), "transaction_number": "BILL-1"}),),
+                "Return",
+                "transaction_number",
             ),
             (
                 "bill",
@@ -292,6 +337,8 @@ READS = (
             ("SetCustomerStatus", {"fraud_status": "MARKED", "reason": "x"}),
             ("SetTransferLock", {"reason": "x"}),
             ("RecordPurchase", {"transaction_number": "BILL-1"}),
+            ("ListTransfers", {}),
+            ("ReturnTransaction", {"transaction_number": "BILL-1"}),
         )
     ),
     *(
@@ -301,6 +348,7 @@ READS = (
             ("SetPause", {"paused": True, "reason": "x"}),
             ("SetPolicy", {"policy": {}}),
             ("EnrolCustomer", {"customer_identifier": customer(1)}),
+            ("SetProgramActive", {"active": False, "reason": "x"}),
         )
     ),
 )

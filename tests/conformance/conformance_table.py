@@ -158,6 +158,11 @@ def pause(program_id: int = 0) -> Do:
     return Do("SetPause", {"program_id": program_id, "paused": True, "reason": "test"})
 
 
+def end_program(program_id: int = PROGRAM) -> Do:
+    """Makes a program inactive."""
+    return Do("SetProgramActive", {"program_id": program_id, "active": False, "reason": "test"})
+
+
 def purchase(customer_id: int, number: str, amount: int = 5000) -> Do:
     """Records a purchase."""
     fields = {"customer_identifier": customer(customer_id), "transaction_number": number, "amount_minor_units": amount}

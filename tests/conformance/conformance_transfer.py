@@ -17,6 +17,7 @@ from conformance_table import (
     Step,
     base,
     customer,
+    end_program,
     group,
     issue,
     key,
@@ -126,6 +127,24 @@ SHAPE = (
 PROGRAM_ROWS = (
     row("negative", PROGRAM_885, transfer(program_id=-1), *BASE, metadata={"program_id": "-1"}, field="program_id"),
     row("unknown", PROGRAM_885, transfer(program_id=99), *BASE, metadata={"program_id": "99"}, field="program_id"),
+    row(
+        "inactive",
+        PROGRAM_885,
+        transfer(program_id=PROGRAM),
+        *BASE,
+        end_program(),
+        metadata={"program_id": str(PROGRAM)},
+        field="program_id",
+    ),
+    row(
+        "none, and the default is inactive",
+        PROGRAM_885,
+        transfer(),
+        *BASE,
+        end_program(),
+        metadata={"program_id": "0"},
+        field="program_id",
+    ),
     row("none, and no default", PROGRAM_885, transfer(), metadata={"program_id": "0"}, field="program_id"),
     row(
         "minimum above maximum",
@@ -511,6 +530,22 @@ AMOUNTS = (
         issue(1, 1000),
         issue(1, 400, program_id=11),
         metadata={"points": "1500", "current": "1400", "short_by": "100"},
+    ),
+    Row(
+        "taken back, and spent",
+        CURRENT_817,
+        "ReverseTransfer",
+        {"transfer_id": "$transfer", "shortfall": "FAIL", "reason": "x"},
+        (
+            *base({"redemption": {}}),
+            Do("TransferPoints", transfer(80), {"transfer": "data[0].transfer_id"}),
+            Do("RedeemPoints", redeem(30, customer_id=2)),
+        ),
+        metadata={
+            "points": "80",
+            "current": wallet("wallet.current", 2),
+            "short_by": less(80, wallet("wallet.current", 2)),
+        },
     ),
     row(
         "barred source",

@@ -6,11 +6,26 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
+from conformance_failures import ROWS as FAILURE_ROWS
+from conformance_page import PAGE, page
 from conformance_player import Play, make_orgs
+from conformance_recording import RECORDINGS
 from conformance_rows import ROWS
 from conformance_table import Row
 
 from running import RunningServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tells the recordings."""
+    RECORDINGS.recording = config.getoption("--record")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Writes what was recorded, and the page made of it."""
+    if session.config.getoption("--record"):
+        RECORDINGS.write((*ROWS, *FAILURE_ROWS))
+        PAGE.write_text(page(RECORDINGS.committed), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conformance_expect import compare, refusal
-from conformance_failures import BUSY, DISK, FULL, LOCKED, PLANTED, SENDERLESS
+from conformance_expect import compare, compare_acceptance, raw_of, refusal
+from conformance_failures import BUSY, DISK, FAILING_SENDER, FULL, LOCKED, PLANTED, SENDERLESS
 from conformance_player import Play, make_orgs
 from conformance_table import Fault, Row
 
@@ -41,11 +41,12 @@ def scene(
     folder: Path,
     rows: Sequence[Row],
     *,
+    arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     before: Callable[[RunningServer], None] = lambda server: None,
 ) -> Iterator[Scene]:
     """A server with an organisation for each row furnished as the setup says."""
-    server = RunningServer(folder, environment=environment)
+    server = RunningServer(folder, *arguments, environment=environment)
     orgs = make_orgs(server, rows)
     before(server)
     server.start()
@@ -65,8 +66,9 @@ def of(rows: Sequence[Row], fault: str) -> list[Row]:
 
 def refused(row: Row, play: Play) -> Details:
     """The refusal of a row, compared with what the row says."""
-    found = refusal(play, row, play.request(row.rpc, row.request).SerializeToString())
-    compare(row, play, found)
+    raw = raw_of(row, play)
+    found = refusal(play, row, raw)
+    compare(row, play, raw, found)
     return found
 
 
@@ -314,3 +316,21 @@ def test_no_sender(tmp_path: Path) -> None:
     with scene(tmp_path, SENDERLESS) as (_, plays):
         for row in SENDERLESS:
             refused(row, plays[row.name])
+
+
+def test_failing_sender(tmp_path: Path) -> None:
+    """While the oldest message of a party fails, every write on it is done and warns."""
+
+    def whose_console_goes_away(server: RunningServer) -> None:
+        console = tmp_path / "console"
+        os.mkfifo(console)
+        # Whoever reads it leaves after the first line, which says where the server serves.
+        server.prefix = ("sh", "-c", 'head -n 1 < "$0" > /dev/null & exec "$@" > "$0"', str(console))
+
+    arguments = ("--otp-sender", "console")
+    with scene(tmp_path, FAILING_SENDER, arguments=arguments, before=whose_console_goes_away) as (server, plays):
+        with closing(sqlite3.connect(server.path, timeout=10)) as connection:
+            failing = "SELECT count(DISTINCT org_id) FROM customers WHERE messages_failed"
+            until(lambda: connection.execute(failing).fetchone() == (len(FAILING_SENDER),))
+        for row in FAILING_SENDER:
+            compare_acceptance(row, plays[row.name])

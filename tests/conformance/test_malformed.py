@@ -85,6 +85,7 @@ WELL_FORMED: Mapping[str, Mapping[str, Any]] = {
     "ListConfigKeys": {},
     "ListAuditEvents": {},
     "SetPause": {"program_id": 11, "paused": True, "reason": "x"},
+    "SetProgramActive": {"program_id": 12, "active": False, "reason": "x"},
     "ListCodes": {},
     "GetServerInfo": {},
 }

@@ -9,10 +9,23 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from domain.defects import Defect, Scene, expected, in_command, in_world, names, pairs, spoiled, suffixes, told
+from domain.defects import (
+    Defect,
+    Scene,
+    expected,
+    in_command,
+    in_config,
+    in_world,
+    names,
+    pairs,
+    spoiled,
+    suffixes,
+    told,
+)
 from points_grpc import codes
 from points_grpc.domain import events as ev
 from points_grpc.domain.commands import IssueRedemptionOtp, IssueTransferOtp, MergeCustomers
+from points_grpc.domain.configuration import MISSED_CALLS_ALLOWED
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX
 from points_grpc.domain.model import FraudStatus, Kind, OtpAction, OtpState, Source, StatusLabel, WalletKey
 from points_grpc.domain.outcome import Accepted, MergeResult, Refused
@@ -58,6 +71,15 @@ DEFECTS = (
         codes.PAUSED,
         in_world(lambda one: setattr(one, "paused", True)),
         {"cause": "ORGANISATION_PAUSED"},
+    ),
+    Defect(
+        "config-unreadable", codes.STORAGE_UNAVAILABLE, in_world(lambda one: setattr(one, "config_available", False))
+    ),
+    Defect(
+        "key-does-not-parse",
+        codes.ORG_CONFIGURATION_INVALID,
+        in_config(MISSED_CALLS_ALLOWED, "maybe"),
+        {"key": MISSED_CALLS_ALLOWED},
     ),
     Defect(
         "victim-unknown",

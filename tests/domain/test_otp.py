@@ -227,7 +227,14 @@ class TestIssue:
             (Channel.MOBILE, "+4915112345678", "+49*******5678"),
             (Channel.MOBILE, "+12025550123", "+12*****0123"),
             (Channel.EMAIL, "ann@example.com", "a***@example.com"),
-            (Channel.EMAIL, "a@example.com", "a***@example.com"),
+            (Channel.EMAIL, "a@example.com", "***@example.com"),
+            (Channel.MOBILE, "+4912345678", "+49****5678"),
+            (Channel.MOBILE, "+491234567", "******4567"),
+            (Channel.MOBILE, "+2904567", "****4567"),
+            (Channel.MOBILE, "+290456", "****456"),
+            (Channel.MOBILE, "+2904", "****4"),
+            (Channel.MOBILE, "+290", "****"),
+            (Channel.MOBILE, "1", "****"),
         ],
     )
     def test_mask(self, channel: Channel, address: str, masked: str) -> None:

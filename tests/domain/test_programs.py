@@ -18,6 +18,7 @@ from points_grpc.domain.commands import (
     SetConfigKey,
     SetPause,
     SetPolicy,
+    SetProgramActive,
 )
 from points_grpc.domain.decide import EXCLUSIVE, OPERATIONS
 from points_grpc.domain.events import (
@@ -262,13 +263,39 @@ class TestSwitches:
 
         assert (codes.PROGRAM_NOT_CONFIGURED, "program_id") == (refused.code, refused.field)
 
+    @pytest.mark.parametrize(("named", "program_id", "default"), [(0, GOLD, True), (SILVER, SILVER, False)])
+    def test_end_of_a_program(self, named: int, program_id: int, default: bool) -> None:
+        """A program is ended, and whether it is the default one stays; the audit log says who and why."""
+        world = metals()
+
+        result = world.accept(SetProgramActive(named, False, "audit"))
+
+        ended = replace(world.programs[program_id], active=False)
+        assert [ProgramSaved(ended, default=default)] == without_trace(world)
+        assert ProgramResult(ended, default) == result
+        [audited] = world.events(Audited)
+        assert (f"program/{program_id}", "true", "false", "audit") == (
+            audited.subject,
+            audited.before,
+            audited.after,
+            audited.reason,
+        )
+
+    def test_end_of_an_unknown_program(self) -> None:
+        """What is not there cannot be ended."""
+        refused = metals().refuse(SetProgramActive(77, False, "why"))
+
+        assert (codes.PROGRAM_NOT_CONFIGURED, "program_id") == (refused.code, refused.field)
+
 
 class TestDispatch:
     """The table of operations."""
 
     def test_exclusive(self) -> None:
         """Whatever changes what others are judged by runs alone."""
-        assert {CreateProgram, CreateProgramGroup, SetPolicy, SetConfigKey, SetPause} == set(EXCLUSIVE)
+        assert {CreateProgram, CreateProgramGroup, SetPolicy, SetConfigKey, SetPause, SetProgramActive} == set(
+            EXCLUSIVE
+        )
         assert set(EXCLUSIVE) <= OPERATIONS.keys()
 
     def test_acknowledgement(self) -> None:

@@ -30,7 +30,7 @@ from domain.defects import (
 from points_grpc import codes
 from points_grpc.domain.commands import ReverseRedemption
 from points_grpc.domain.configuration import DEFAULTS, MISSED_CALLS_ALLOWED, REVERSALS_ALLOWED
-from points_grpc.domain.model import Account, Kind, Posting, Purchase, StatusLabel
+from points_grpc.domain.model import Account, Kind, Posting, Purchase, Return, StatusLabel
 from points_grpc.domain.outcome import Accepted, LotShare, Refused, ReversalResult, ReversedShare, Warning
 from points_grpc.domain.redemption import redemption_id_of
 from worlds import (
@@ -95,6 +95,12 @@ def bill_without_redemption(at: Scene) -> None:
     at.command = by_key(transaction_number="B-2")
 
 
+def returned_bill(at: Scene) -> None:
+    """Names a bill that was returned and is known from nothing else."""
+    at.world.returns["B-3"] = Return("B-3", ANN, None, 0, NOW, "r-1", "till-1", "")
+    at.command = by_key(transaction_number="B-3")
+
+
 def given_back(at: Scene) -> None:
     """All of it was given back an hour ago."""
     made = at.world.redemptions[REDEMPTION]
@@ -112,7 +118,9 @@ def given_back_by_bill(at: Scene) -> None:
     at.command = replace(at.command, redemption_id="", transaction_number="B-1")
 
 
-NO_KEY = names("id-unknown", "reference-unknown", "bill-unknown", "bill-without-redemption")
+NO_KEY = names(
+    "id-unknown", "reference-unknown", "bill-unknown", "bill-without-redemption", "returned-bill-without-redemption"
+)
 BACK = {"reversed_at": "2026-03-17T11:00:00+00:00"}
 
 DEFECTS = (
@@ -177,6 +185,14 @@ DEFECTS = (
         "bill-without-redemption",
         codes.NO_REDEMPTION_ON_TRANSACTION,
         bill_without_redemption,
+        {},
+        "transaction_number",
+        excludes=NO_KEY | {"given-back-by-bill"},
+    ),
+    Defect(
+        "returned-bill-without-redemption",
+        codes.NO_REDEMPTION_ON_TRANSACTION,
+        returned_bill,
         {},
         "transaction_number",
         excludes=NO_KEY | {"given-back-by-bill"},

@@ -155,6 +155,7 @@ COMMANDS: dict[str, c.Command] = {
     "set_policy": c.SetPolicy(973, POLICY_READ, 3, "a reason"),
     "set_config_key": c.SetConfigKey("ALLOW_POINTS_TRANSFER", "true", "a reason"),
     "set_pause": c.SetPause(973, paused=True, reason="a reason"),
+    "set_program_active": c.SetProgramActive(973, active=True, reason="a reason"),
 }
 
 
@@ -520,6 +521,8 @@ ROWS: list[Row] = [
     ("set_config_key", setting(key="x" * 101), OTHER_10004, "key"),
     *reason_rows("set_pause"),
     *request_id_rows("set_pause"),
+    *reason_rows("set_program_active"),
+    *request_id_rows("set_program_active"),
 ]
 """RPC, what is done to its well-formed request, the code that answers, the field that it names."""
 
@@ -534,6 +537,7 @@ NEVER_MALFORMED = {
     "campaign_contact",
     "default_program",
     "paused",
+    "active",
     # Malformed ones are the rules' to judge, as the policy says: 811 or 873.
     "check_redemption.transaction_number",
     "redeem_points.transaction_number",

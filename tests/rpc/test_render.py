@@ -142,6 +142,19 @@ TRANSFER = o.TransferResult(
 )
 
 ENDING = {"request_id": "r-1", "replayed": True}
+PROGRAM_SHOWN = {
+    "program_id": "973",
+    "name": "Gold",
+    "active": True,
+    "default_program": True,
+    "decimal_places": 2,
+    "time_zone": "Asia/Kolkata",
+    "program_group_id": "5",
+    "paused": True,
+    "policy_revision": "9",
+}
+"""The program as answers show it."""
+
 ROWS: tuple[tuple[Callable[[o.Settled], Message], o.Result, dict[str, Any]], ...] = (
     (
         render.reverse_transfer,
@@ -409,23 +422,12 @@ ROWS: tuple[tuple[Callable[[o.Settled], Message], o.Result, dict[str, Any]], ...
     (
         render.create_program,
         o.ProgramResult(PROGRAM, default=True),
-        {
-            "program": {
-                "program_id": "973",
-                "name": "Gold",
-                "active": True,
-                "default_program": True,
-                "decimal_places": 2,
-                "time_zone": "Asia/Kolkata",
-                "program_group_id": "5",
-                "paused": True,
-                "policy_revision": "9",
-            }
-        },
+        {"program": PROGRAM_SHOWN},
     ),
     (render.create_program_group, o.GroupResult(5), {"program_group_id": "5"}),
     (render.set_config_key, o.DoneResult(), {}),
     (render.set_pause, o.DoneResult(), {}),
+    (render.set_program_active, o.ProgramResult(PROGRAM, default=True), {"program": PROGRAM_SHOWN}),
 )
 
 

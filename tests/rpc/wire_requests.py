@@ -345,6 +345,12 @@ def set_pause() -> program_service_pb2.SetPauseRequest:
     return program_service_pb2.SetPauseRequest(program_id=973, paused=True, reason="a reason", request_id="pause-1")
 
 
+def set_program_active() -> program_service_pb2.SetProgramActiveRequest:
+    return program_service_pb2.SetProgramActiveRequest(
+        program_id=973, active=True, reason="a reason", request_id="active-1"
+    )
+
+
 BUILDERS = (
     check_transfer,
     issue_transfer_otp,
@@ -372,6 +378,7 @@ BUILDERS = (
     set_policy,
     set_config_key,
     set_pause,
+    set_program_active,
 )
 
 

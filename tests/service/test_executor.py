@@ -35,7 +35,7 @@ from points_grpc.domain.model import OrgConfig, Source
 from points_grpc.domain.outcome import Accepted, Refused, Settled
 from points_grpc.domain.policy import Direction, Policy, TransferPolicy, VelocityLimit, Window
 from points_grpc.service.executor import WINDOW_FIRST, Deferred
-from points_grpc.service.ports import StorageUnavailable
+from points_grpc.service.ports import NotWritable, StorageUnavailable
 from points_grpc.storage.load import WINDOW
 from points_grpc.storage.verify import verify
 
@@ -660,9 +660,10 @@ def test_fault_at_any_statement_leaves_nothing(world: Path, tmp_path: Path, erro
             passed.append(text)
 
         bench.probe(fail)
-        with pytest.raises(error):
+        with pytest.raises((error, NotWritable)) as raised:
             bench.run(batch)
         bench.probe(None)
+        assert isinstance(raised.value, error) or isinstance(raised.value.__cause__, error)
 
         assert before == bench.tables(), f"statement {fatal}"
     answers = bench.settle(*batch)
@@ -677,8 +678,9 @@ def test_constraint_of_the_database_fails_its_batch_alone(bench: Bench) -> None:
     connection = sqlite3.connect(bench.path)
     connection.execute("CREATE TRIGGER fault BEFORE INSERT ON redemptions BEGIN SELECT RAISE(ABORT, 'fault'); END")
     connection.commit()
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(NotWritable) as raised:
         bench.run([submission(transfer(), "a"), submission(redeem(), "b")])
+    assert isinstance(raised.value.__cause__, sqlite3.IntegrityError)
     after = bench.do(transfer(), "a")
     connection.execute("DROP TRIGGER fault")
     connection.commit()

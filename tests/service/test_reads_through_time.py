@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from executing import ANN, BEN, GOLD, NOW, ORG_ID, Bench, by_id, template
+from executing import ANN, BEN, CID, GOLD, NOW, ORG_ID, Bench, by_id, template
 
-from points_grpc.domain.commands import Expiry, SetConfigKey, SetTransferLock, TransferPoints
+from points_grpc.domain.commands import Expiry, MergeCustomers, SetConfigKey, SetTransferLock, TransferPoints
 from points_grpc.domain.model import Source, WalletKey
 from points_grpc.domain.views import WalletView
 from points_grpc.storage.accounts import Accounts
@@ -86,6 +86,24 @@ def test_past_of_the_receiver(bench: Bench) -> None:
     assert [(), ((NOW + 5 * DAY, 30),)] == [before.expiries, after.expiries]
     assert (147, 0) == (ann.lifetime_earned, ann.lifetime_received)
     assert ((NOW + 5 * DAY, 70), (NOW + 9 * DAY, 40)) == ann.expiries
+
+
+def test_past_of_a_survivor(bench: Bench) -> None:
+    """From a merge on, lifetime figures hold those of the victim, and of who was merged into the victim before."""
+    bench.make_customer(CID)
+    bench.accept(MergeCustomers(by_id(ANN), by_id(BEN), "twice"))
+    bench.pass_time(days=1)
+    bench.issue(BEN, 5)
+    bench.pass_time(days=1)
+    bench.accept(MergeCustomers(by_id(BEN), by_id(CID), "thrice"))
+    days = [(customer_id, NOW + day * DAY) for customer_id in (BEN, CID) for day in (2, 3, 4, 5)]
+    found = [as_of(bench, at, customer_id) for customer_id, at in days]
+
+    assert [(0, 0), (147, 30), (152, 30), (152, 30), (0, 0), (0, 0), (0, 0), (152, 30)] == [
+        (one.lifetime_earned, one.lifetime_received) for one in found
+    ]
+    present = SqlQueries(bench.database).wallet(ORG_ID, WalletKey(CID, GOLD), BARRED, bench.now)
+    assert (present.lifetime_earned, present.lifetime_received) == (152, 30)
 
 
 def test_past_and_present_meet(bench: Bench) -> None:

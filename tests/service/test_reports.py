@@ -12,7 +12,14 @@ from click.testing import CliRunner
 from executing import ANN, BEN, GOLD, NOW, ORG_ID, Bench, by_id, template
 
 from points_grpc.cli.main import main
-from points_grpc.domain.commands import Expiry, RedeemPoints, ReverseRedemption, TransferPoints
+from points_grpc.domain.commands import (
+    AuthorizeRedemption,
+    CaptureRedemption,
+    Expiry,
+    RedeemPoints,
+    ReverseRedemption,
+    TransferPoints,
+)
 from points_grpc.domain.model import Source
 from points_grpc.storage.reports import REVERSALS, Day, Liability, daily, liability
 
@@ -76,7 +83,29 @@ def owed(source: str, **figures: object) -> Liability:
 )
 def test_liability(bench: Bench, day: int, expected: list[Liability]) -> None:
     """Figures are those at the end of the day in the program's time zone; Ben's share expired and is not booked."""
-    assert expected == liability(bench.database, TODAY + day * DAY, now=bench.now)
+    assert expected == liability(bench.database, TODAY + day * DAY)
+
+
+def test_held_is_true_as_of_the_day(bench: Bench) -> None:
+    """A hold counts from the day it was made to its deadline or its end, whether or not the release was booked."""
+    hold = bench.accept(AuthorizeRedemption(RedeemPoints(by_id(ANN), GOLD, 7), 3 * 86_400))
+    captured = bench.accept(AuthorizeRedemption(RedeemPoints(by_id(ANN), GOLD, 2), 3 * 86_400))
+    assert hold.expires_at == captured.expires_at == bench.now + 3 * DAY
+    bench.pass_time(days=1)
+    bench.accept(CaptureRedemption(captured.hold_id))
+    bench.pass_time(days=5)
+    days = [TODAY + day * DAY for day in range(3, 9)]
+    unbooked = [held_on(bench, day) for day in days]
+    bench.issue(ANN, 1)  # which books the release
+    booked = [held_on(bench, day) for day in days]
+
+    assert [0, 9, 7, 7, 0, 0] == unbooked
+    assert unbooked == booked
+
+
+def held_on(bench: Bench, day: date) -> int:
+    """What is held as of a day."""
+    return sum(one.held for one in liability(bench.database, day))
 
 
 def test_daily(bench: Bench) -> None:

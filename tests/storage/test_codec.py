@@ -101,6 +101,7 @@ RESULTS: dict[str, list[Result]] = {
     "SetPolicy": [out.PolicyResult(POLICY, NOW)],
     "SetConfigKey": [out.DoneResult()],
     "SetPause": [out.DoneResult()],
+    "SetProgramActive": [out.ProgramResult(PROGRAM, False)],
     "AcknowledgeMessages": [out.DoneResult()],
     "BookDue": [out.DoneResult()],
 }

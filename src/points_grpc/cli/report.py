@@ -35,9 +35,8 @@ def liability(database: str, org_id: int | None, *, as_json: bool, day: datetime
     """What is outstanding, promised, held, expiring and broken, by program and source."""
     from points_grpc.storage import reports  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
-    now = datetime.now(UTC)
-    as_of = (day or now).date()
-    found = reports.liability(_open(database), as_of, now=now, org_id=org_id or 0)
+    as_of = (day or datetime.now(UTC)).date()
+    found = reports.liability(_open(database), as_of, org_id=org_id or 0)
     if as_json:
         _print_json({"as_of": as_of, "programs": found})
         return

@@ -1789,8 +1789,9 @@ class WatchPositionLost(ServiceRefused):
 
     "The position is no longer available"
 
-    A watch is to resume at a position that is no longer kept. oldest is the oldest one that is. No RPC watches yet; the
-    number is reserved for it.
+    A watch is to resume at a position that the journal does not have: one that it never reached or no longer keeps, or
+    a token that is none of this organisation's. oldest is the first position to resume at. A watch that finds a gap
+    ends with it too, and without oldest.
     Remedy: read the present state in full, then watch from now.
     """
 

@@ -283,6 +283,14 @@ class SetPause(Struct, frozen=True):
     reason: str
 
 
+class SetProgramActive(Struct, frozen=True):
+    """End a program, or take it up again; with `program_id` 0 the default one."""
+
+    program_id: int
+    active: bool
+    reason: str
+
+
 class MessageResult(Struct, frozen=True):
     """What the dispatcher did with one outbox message."""
 
@@ -332,6 +340,7 @@ Command = (
     | SetPolicy
     | SetConfigKey
     | SetPause
+    | SetProgramActive
     | AcknowledgeMessages
     | BookDue
 )

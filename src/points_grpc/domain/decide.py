@@ -98,11 +98,19 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.SetPolicy: Operation(_nothing, _no_keys, programs.decide_policy),
     cmd.SetConfigKey: Operation(_nothing, _no_keys, programs.decide_config_key),
     cmd.SetPause: Operation(_nothing, _no_keys, programs.decide_pause),
+    cmd.SetProgramActive: Operation(_nothing, _no_keys, programs.decide_active),
     cmd.AcknowledgeMessages: Operation(_nothing, programs.acknowledgement_keys, programs.decide_acknowledgement),
     cmd.BookDue: Operation(_nothing, sweep_keys, decide_sweep),
 }
 
-EXCLUSIVE = (cmd.CreateProgram, cmd.CreateProgramGroup, cmd.SetPolicy, cmd.SetConfigKey, cmd.SetPause)
+EXCLUSIVE = (
+    cmd.CreateProgram,
+    cmd.CreateProgramGroup,
+    cmd.SetPolicy,
+    cmd.SetConfigKey,
+    cmd.SetPause,
+    cmd.SetProgramActive,
+)
 """Commands that change what others are judged by: each runs in a batch of its own."""
 
 UNRECORDED = (cmd.AcknowledgeMessages, cmd.BookDue)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from points_grpc import codes
 from points_grpc.domain.balances import barred_sources, transferable
 from points_grpc.domain.commands import MergeCustomers
+from points_grpc.domain.configuration import first_invalid
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import (
     Audited,
@@ -167,6 +168,7 @@ def judge(case: Case) -> Refused | None:
     """The first rule that refuses the merge."""
     return (
         organisation_runs(case)
+        or configuration_parses(case)
         or customers_are_known(case)
         or nobody_is_merged_away(case)
         or customers_differ(case)
@@ -178,6 +180,15 @@ def judge(case: Case) -> Refused | None:
 def organisation_runs(case: Case) -> Refused | None:
     """898: an operator paused the organisation."""
     return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"}) if case.snapshot.book.paused else None
+
+
+def configuration_parses(case: Case) -> Refused | None:
+    """815: the configuration could not be read. 888: a configuration key does not parse."""
+    if not case.snapshot.config.available:
+        return Refused(codes.STORAGE_UNAVAILABLE)
+    if key := first_invalid(case.snapshot.config):
+        return Refused(codes.ORG_CONFIGURATION_INVALID, {"key": key})
+    return None
 
 
 def customers_are_known(case: Case) -> Refused | None:

@@ -31,6 +31,10 @@ _ALPHABETS = {
 }
 
 
+MASKED_MIN = 4
+"""How many characters of a number an answer never shows."""
+
+
 class Binding(Struct, frozen=True):
     """The operation that a code is for. `points`: the most it allows, or what is asked."""
 
@@ -153,11 +157,14 @@ def issue(snapshot: Snapshot, context: Context, binding: Binding, policy: OtpPol
 
 
 def mask(channel: Channel, address: str) -> str:
-    """An address as an answer may show it: enough to recognise, too little to use."""
+    """An address as an answer may show it: enough to recognise, too little to use. Of a short one less is shown."""
     if channel is Channel.EMAIL:
         local, _, domain = address.partition("@")
-        return f"{local[:1]}***@{domain}"
-    return f"{address[:3]}{'*' * max(0, len(address) - 7)}{address[-4:]}"
+        return f"{local[:1] if len(local) > 1 else ''}***@{domain}"
+    if len(address) >= MASKED_MIN + 7:
+        return f"{address[:3]}{'*' * (len(address) - 7)}{address[-4:]}"
+    shown = max(0, min(4, len(address) - MASKED_MIN))
+    return "*" * max(MASKED_MIN, len(address) - shown) + address[len(address) - shown :]
 
 
 def _new_otp(snapshot: Snapshot, context: Context, binding: Binding, policy: OtpPolicy, code: str) -> Otp:

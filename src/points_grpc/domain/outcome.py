@@ -386,6 +386,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "SetPolicy": PolicyResult,
     "SetConfigKey": DoneResult,
     "SetPause": DoneResult,
+    "SetProgramActive": ProgramResult,
     "AcknowledgeMessages": DoneResult,
     "BookDue": DoneResult,
 }

@@ -19,6 +19,7 @@ from points_grpc.domain.commands import (
     SetConfigKey,
     SetPause,
     SetPolicy,
+    SetProgramActive,
 )
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import (
@@ -161,6 +162,25 @@ def decide_pause(command: SetPause, context: Context, snapshot: Snapshot) -> Dec
     )
     saved = ProgramSaved(replace(program, paused=command.paused), default=program.program_id == book.default_program_id)
     return Decision(Accepted(DoneResult()), (saved, audited))
+
+
+def decide_active(command: SetProgramActive, context: Context, snapshot: Snapshot) -> Decision:
+    """Ends a program or takes it up again; the default program stays the default one."""
+    program = snapshot.book.program(command.program_id)
+    if program is None:
+        return Decision(Refused(codes.PROGRAM_NOT_CONFIGURED, field="program_id"))
+    changed = replace(program, active=command.active)
+    default = program.program_id == snapshot.book.default_program_id
+    audited = _audited(
+        context,
+        snapshot,
+        "SetProgramActive",
+        f"program/{program.program_id}",
+        json.dumps(program.active),
+        json.dumps(command.active),
+        command.reason,
+    )
+    return Decision(Accepted(ProgramResult(changed, default)), (ProgramSaved(changed, default), audited))
 
 
 def acknowledgement_keys(command: AcknowledgeMessages, directory: Directory, book: ProgramBook) -> Keys:  # noqa: ARG001

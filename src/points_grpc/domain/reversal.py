@@ -54,11 +54,13 @@ def keys(command: ReverseRedemption, directory: Directory, book: ProgramBook) ->
     named = frozenset(_redemption_ids(command, directory))
     owners = directory.with_survivors(directory.redemptions[one] for one in named if one in directory.redemptions)
     customer_id = directory.customers.get(command.customer)
+    numbers = frozenset({command.transaction_number} if command.transaction_number else ())
     return Keys(
         customers=owners | ({customer_id} if customer_id is not None else frozenset()),
         redemptions=named,
         external_references=frozenset({command.external_reference} if command.external_reference else ()),
-        transaction_numbers=frozenset({command.transaction_number} if command.transaction_number else ()),
+        transaction_numbers=numbers,
+        returns=numbers,
     )
 
 
@@ -198,7 +200,7 @@ def key_names_a_redemption(case: Case) -> Refused | None:
     if case.redemptions:
         return None
     if number := case.command.transaction_number:
-        if case.snapshot.purchase(number) is None:
+        if case.snapshot.purchase(number) is None and not case.snapshot.is_returned(number):
             return Refused(codes.INVALID_TRANSACTION_NUMBER, {"cause": "UNKNOWN"}, field="transaction_number")
         return Refused(codes.NO_REDEMPTION_ON_TRANSACTION, field="transaction_number")
     field = "redemption_id" if case.command.redemption_id else "external_reference_number"

@@ -466,6 +466,16 @@ def set_pause(request: program_service_pb2.SetPauseRequest, shape: Shape) -> c.S
     )
 
 
+@reads(SERVICE)
+def set_program_active(request: program_service_pb2.SetProgramActiveRequest, shape: Shape) -> c.SetProgramActive:
+    """SetProgramActive."""
+    return c.SetProgramActive(
+        program_id=request.program_id,
+        active=request.active,
+        reason=shape.text("reason", request.reason, NOTES_LENGTH_MAX, required=True),
+    )
+
+
 # -- parts of requests
 
 _TransferRequest = (

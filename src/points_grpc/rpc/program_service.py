@@ -65,3 +65,11 @@ class ProgramServicer(program_service_pb2_grpc.ProgramServiceServicer):
     async def SetPause(self, request: pb.SetPauseRequest, context: Context) -> pb.SetPauseResponse:
         """Pauses or resumes."""
         return await self._desk.command(request, context, parse.set_pause, render.set_pause, pb.SetPauseResponse)
+
+    async def SetProgramActive(
+        self, request: pb.SetProgramActiveRequest, context: Context
+    ) -> pb.SetProgramActiveResponse:
+        """Ends a program, or takes it up again."""
+        return await self._desk.command(
+            request, context, parse.set_program_active, render.set_program_active, pb.SetProgramActiveResponse
+        )

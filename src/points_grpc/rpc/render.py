@@ -423,6 +423,16 @@ def set_pause(settled: o.Settled) -> program_service_pb2.SetPauseResponse:
     return program_service_pb2.SetPauseResponse(request_id=settled.request_id, replayed=settled.replayed)
 
 
+def set_program_active(settled: o.Settled) -> program_service_pb2.SetProgramActiveResponse:
+    """SetProgramActive."""
+    _, result = _result(settled, o.ProgramResult)
+    return program_service_pb2.SetProgramActiveResponse(
+        program=program(result.program, default=result.default),
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
 # -- parts of answers
 
 

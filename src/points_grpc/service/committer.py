@@ -17,10 +17,11 @@ from typing import Protocol
 from points_grpc.domain.commands import RedeemPoints, Submission, operation_of
 from points_grpc.domain.decide import EXCLUSIVE
 from points_grpc.domain.failures import Failure, refusal_of
-from points_grpc.domain.outcome import Refused, Settled
+from points_grpc.domain.outcome import Accepted, Outcome, RedemptionResult, Refused, Settled
 from points_grpc.service.executor import Answer, Deferred
 from points_grpc.service.ports import (
     NotTaken,
+    NotWritable,
     OutcomeUnknown,
     StorageConflict,
     StorageFull,
@@ -301,8 +302,8 @@ class Committer:
                 return self._all(batch, _FAILURES[type(error)])
             except Exception as error:  # noqa: BLE001 - the last resort: one command must not fail its neighbours
                 if len(batch) == 1:
-                    self._observer.bug(batch[0], error)
-                    return self._all(batch, Failure.WRITE_FAILED)
+                    self._observer.bug(batch[0], error.__cause__ or error)
+                    return [self._refused(batch[0], Failure.WRITE_FAILED, _decided(error))]
                 break
         if len(batch) == 1:
             return self._all(batch, Failure.CONFLICT)
@@ -312,9 +313,15 @@ class Committer:
         return [self._refused(one, failure) for one in batch]
 
     @staticmethod
-    def _refused(submission: Submission, failure: Failure) -> Settled:
+    def _refused(submission: Submission, failure: Failure, decided: Outcome | None = None) -> Settled:
+        """`decided`: what could not be written; the balance behind a failed redemption is known from it."""
         command = submission.command
-        metadata = {"points": str(command.points)} if isinstance(command, RedeemPoints) else None
+        metadata: dict[str, str] = {}
+        if isinstance(command, RedeemPoints):
+            metadata["points"] = str(command.points)
+        if isinstance(decided, Accepted) and isinstance(decided.result, RedemptionResult):
+            left = sum(balance.current for balance in decided.result.balances)
+            metadata["current"] = str(left + decided.result.points)
         return Settled(refusal_of(failure, operation_of(command), metadata), submission.request_id)
 
     # -- back on the event loop --------------------------------------------------------------------------------------
@@ -324,3 +331,8 @@ class Committer:
         for one, settled in answered:
             if not one.caller.done():
                 one.caller.set_result(settled)
+
+
+def _decided(error: Exception) -> Outcome | None:
+    """What had been decided of the one command that could not be written."""
+    return error.outcomes[0] if isinstance(error, NotWritable) and error.outcomes else None

@@ -22,7 +22,15 @@ from points_grpc.domain.model import Channel, Customer, Identifier, OrgConfig, W
 from points_grpc.domain.outcome import Accepted, Outcome, Party, Refused, Settled, TransferResult
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups, NeedMore, Snapshot
 from points_grpc.service.keyring import Keyring
-from points_grpc.service.ports import ReadSession, Repository, RequestRecord, SealedMessage, WriteSession
+from points_grpc.service.ports import (
+    STORAGE_CONDITIONS,
+    NotWritable,
+    ReadSession,
+    Repository,
+    RequestRecord,
+    SealedMessage,
+    WriteSession,
+)
 
 WINDOW_FIRST = 8
 """How many lots of a wallet are loaded at first."""
@@ -77,6 +85,19 @@ class Executor:
 
     def run(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
         """Decides a batch and commits it: one answer per submission, in order. Raises the storage's exceptions."""
+        decided: list[Answer] = []
+        try:
+            return self._run(org_id, batch, decided)
+        except STORAGE_CONDITIONS:
+            raise
+        except Exception as error:
+            outcomes = [one.outcome for one in decided if isinstance(one, Settled)]
+            if not outcomes:
+                raise
+            raise NotWritable(outcomes) from error
+
+    def _run(self, org_id: int, batch: Sequence[Submission], decided: list[Answer]) -> list[Answer]:
+        """As `run`; `decided` gets what was decided before it is written."""
         config = self._config(org_id)
         with self._repository.write(org_id) as session:
             known = session.recorded({one.request_id for one in batch if one.request_id_given})
@@ -91,6 +112,7 @@ class Executor:
                 loaded = session.load(all_keys, book, directory, work.windows)
                 try:
                     snapshot, answers, records = self._decide(work, loaded, keys)
+                    decided.extend(answers)
                     break
                 except _Retry:
                     continue

@@ -45,6 +45,19 @@ class WriterFenced(Exception):
     """Another writer advanced this writer's journal stream: the lease was lost, nothing was written."""
 
 
+STORAGE_CONDITIONS = (StorageUnavailable, StorageFull, StorageConflict, OutcomeUnknown, WriterFenced)
+"""What may become of a batch without a bug."""
+
+
+class NotWritable(Exception):
+    """A batch was decided, and writing it failed for a cause that will not pass by itself; nothing was written."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        """Takes what had been decided."""
+        super().__init__()
+        self.outcomes = outcomes
+
+
 class RequestRecord(Struct, frozen=True):
     """The recorded outcome of a request id. `fingerprint` maps field names to keyed hashes (hex), under `key_id`."""
 

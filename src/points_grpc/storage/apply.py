@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from points_grpc.domain.model import Hold, HoldState, Message, Redemption
+from points_grpc.domain.model import Hold, HoldState, Message, MissedCall, Redemption
 from points_grpc.domain.outcome import Accepted
+from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
 from points_grpc.domain.snapshot import Changes
 from points_grpc.service.ports import RequestRecord, SealedMessage, StorageConflict, WriterFenced
 from points_grpc.storage import statements as sql
@@ -17,6 +18,12 @@ from points_grpc.storage.codec import encode_fingerprint, encode_outcome, encode
 from points_grpc.storage.collect import Collected, Rows
 from points_grpc.storage.driver import Driver, Statement, Value
 from points_grpc.storage.times import NEVER, to_micros, to_micros_or_none
+
+CALLS_KEPT_DAYS = 400
+"""How long a missed call that proved something is kept as evidence: a year, and time to ask."""
+
+CALLS_PURGED_PER_CALL = 4
+"""How many of the oldest calls are looked at for each new one."""
 
 
 class Writer:
@@ -237,8 +244,22 @@ class Writer:
                 )
             else:
                 used.append((one.used_by, self._org_id, call_id))
+        self._purge_missed_calls([one for one, is_new in self._collected.missed_calls.values() if is_new])
         self._many(sql.INSERT_MISSED_CALL, recorded)
         self._all(sql.USE_MISSED_CALL, used)
+
+    def _purge_missed_calls(self, recorded: Sequence[MissedCall]) -> None:
+        """Whoever records calls takes old ones away, a few at a time: so many more than come that none stays."""
+        if not recorded:
+            return
+        now = max(to_micros(one.recorded_at) for one in recorded)
+        useless = now - MISSED_CALL_WINDOW_S_MAX * 1_000_000
+        callers = sorted({one.customer_id for one in recorded})
+        self._many(sql.PURGE_MISSED_CALLS, [(self._org_id, customer_id, useless) for customer_id in callers])
+        newest = max(one.call_id for one in recorded)
+        limit = CALLS_PURGED_PER_CALL * len(recorded)
+        kept_from = now - CALLS_KEPT_DAYS * 86_400_000_000
+        self._many(sql.PURGE_OLD_CALLS, [(self._org_id, self._org_id, newest, limit, kept_from)])
 
     def _write_codes(self, sealed: Sequence[SealedMessage]) -> None:
         org_id, collected = self._org_id, self._collected

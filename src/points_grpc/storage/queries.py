@@ -11,7 +11,21 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, literal_column, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    String,
+    Table,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
 
 from points_grpc.domain.model import (
     Customer,
@@ -326,7 +340,9 @@ def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[
 def _wallet_as_of(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[int], at: datetime) -> WalletView:
     """From postings up to then. Whether a lot had expired or was promised is read off its times, which never change."""
     at_micros = to_micros(at)
-    [(version, earned, received)] = driver.query(_FIGURES_AS_OF, (org_id, *key, at_micros))
+    [(version,)] = driver.query(_VERSION_AS_OF, (org_id, *key, at_micros))
+    family = driver.bind_values(_family_as_of(driver, org_id, key.customer_id, at_micros))
+    [(earned, received)] = driver.query(_LIFETIME_AS_OF, (org_id, family, key.program_id, at_micros))
     found = driver.query(_LOTS_AS_OF, (org_id, *key, at_micros, at_micros))
     overdue: dict[int, int] = {}
     if any(kept for *_, kept in found):
@@ -359,6 +375,15 @@ def _wallet_as_of(driver: Driver, org_id: int, key: WalletKey, barred: frozenset
         expiries=tuple((from_micros(one), expiring[one]) for one in sorted(expiring)[:EXPIRIES_MAX]),
         read_at=at,
     )
+
+
+def _family_as_of(driver: Driver, org_id: int, customer_id: int, at_micros: int) -> list[int]:
+    """A customer and all who had been merged into them by then, directly or on the way."""
+    found = asked = [customer_id]
+    while asked:
+        asked = [one for (one,) in driver.query(_VICTIMS_AS_OF, (org_id, driver.bind_values(asked), at_micros))]
+        found = found + asked
+    return found
 
 
 def _as_of(lot: Lot, now: datetime, overdue: int) -> Lot:
@@ -487,22 +512,52 @@ _POSTED_BY_THEN = and_(
 )
 
 
-def _figures_as_of() -> Statement:
+_VERSION_AS_OF = compiled(select(func.max(postings.c.wallet_version)).where(_POSTED_BY_THEN), *_WALLET_KEY, "at")
+
+
+def _lifetime_as_of() -> Statement:
     issued = case((transactions.c.kind == literal_column(str(int(Kind.ISSUE))), postings.c.points))
     given = and_(
         transactions.c.kind == literal_column(str(int(Kind.TRANSFER))), postings.c.points > literal_column("0")
     )
     return compiled(
-        select(func.max(postings.c.wallet_version), func.sum(issued), func.sum(case((given, postings.c.points)))).where(
-            _POSTED_BY_THEN
+        select(func.sum(issued), func.sum(case((given, postings.c.points)))).where(
+            postings.c.org_id == bindparam("org_id"),
+            among(postings.c.customer_id, "family"),
+            postings.c.program_id == bindparam("of_program"),
+            transactions.c.org_id == postings.c.org_id,
+            transactions.c.transaction_id == postings.c.transaction_id,
+            transactions.c.created_at <= bindparam("at"),
         ),
-        *_WALLET_KEY,
+        "org_id",
+        "family",
+        "of_program",
         "at",
     )
 
 
-_FIGURES_AS_OF = _figures_as_of()
-"""Version, and lifetime points earned and received: points that had expired on arrival come and go in one issue."""
+_LIFETIME_AS_OF = _lifetime_as_of()
+"""Lifetime points earned and received: points that had expired on arrival come and go in one issue."""
+
+_VICTIMS_AS_OF = compiled(
+    select(customers.c.customer_id).where(
+        customers.c.org_id == bindparam("org_id"),
+        among(customers.c.merged_into, "ids"),
+        customers.c.merged_into.is_not(None),
+        exists(
+            select(audit_events.c.audit_id).where(
+                audit_events.c.org_id == customers.c.org_id,
+                audit_events.c.subject == literal_column("'customer/'") + cast(customers.c.customer_id, String),
+                audit_events.c.action == literal_column("'MergeCustomers'"),
+                audit_events.c.at <= bindparam("at"),
+            )
+        ),
+    ),
+    "org_id",
+    "ids",
+    "at",
+)
+"""Who had been merged by then into some customers. When is in the audit log: a merge without points has no entry."""
 
 
 def _lots_as_of() -> Statement:

@@ -51,13 +51,12 @@ class Day(Struct, frozen=True):
     closing: int
 
 
-def liability(database: Database, day: date, *, now: datetime, org_id: int = 0) -> list[Liability]:
+def liability(database: Database, day: date, *, org_id: int = 0) -> list[Liability]:
     """What every program owes at the end of a day, by source. `org_id` 0: of all organisations."""
     found: list[Liability] = []
     with _snapshot(database) as connection:
         for org, program_id, zone in _programs(connection, org_id):
-            ends_at = _end_of(day, zone)
-            found += _liability_of(connection, org, program_id, zone, ends_at=ends_at, is_present=now <= ends_at)
+            found += _liability_of(connection, org, program_id, zone, ends_at=_end_of(day, zone))
     return found
 
 
@@ -78,17 +77,29 @@ _PROGRAMS = text("""
 """)
 
 _LOTS = text("""
-    SELECT lots.source, lots.expires_at, lots.available_from, lots.held, SUM(postings.points) AS points
+    SELECT postings.lot_id, lots.source, lots.expires_at, lots.available_from, SUM(postings.held) AS held,
+        SUM(postings.points) AS points
     FROM postings
     JOIN transactions ON transactions.org_id = postings.org_id
         AND transactions.transaction_id = postings.transaction_id
     JOIN lots ON lots.org_id = postings.org_id AND lots.lot_id = postings.lot_id
     WHERE postings.org_id = :org_id AND postings.program_id = :program_id AND postings.account = 1
         AND transactions.created_at <= :ends_at
-    GROUP BY postings.lot_id, lots.source, lots.expires_at, lots.available_from, lots.held
+    GROUP BY postings.lot_id, lots.source, lots.expires_at, lots.available_from
     HAVING SUM(postings.points) > 0
 """)
-"""What remained in each lot of a program."""
+"""What remained in each lot of a program, and what was held of it."""
+
+_OVERDUE = text("""
+    SELECT hold_lots.lot_id, SUM(hold_lots.points) AS points
+    FROM holds
+    JOIN hold_lots ON hold_lots.org_id = holds.org_id AND hold_lots.hold_id = holds.hold_id
+    WHERE holds.org_id = :org_id AND hold_lots.program_id = :program_id
+        AND holds.held_at <= :ends_at AND holds.expires_at < :ends_at
+        AND (holds.closed_at IS NULL OR holds.closed_at > :ends_at)
+    GROUP BY hold_lots.lot_id
+""")
+"""What holds kept of lots whose deadline had passed by then, and whose release was not booked yet."""
 
 _EXPIRED_BY_SOURCE = text("""
     SELECT lots.source, -SUM(postings.points) AS points
@@ -127,7 +138,7 @@ _MOVED = text("""
 
 
 def _liability_of(
-    connection: Connection, org_id: int, program_id: int, zone: ZoneInfo, *, ends_at: datetime, is_present: bool
+    connection: Connection, org_id: int, program_id: int, zone: ZoneInfo, *, ends_at: datetime
 ) -> Iterable[Liability]:
     """The sources of a program; a program without any has a row of zeros, so that it is seen."""
     at = to_micros(ends_at)
@@ -140,7 +151,8 @@ def _liability_of(
         figures[figure] = figures.get(figure, 0) + points
 
     unbooked = 0
-    for source, expires_at, available_from, held, points in connection.execute(_LOTS, bound):
+    overdue: dict[int, int] = {row.lot_id: row.points for row in connection.execute(_OVERDUE, bound)}
+    for lot_id, source, expires_at, available_from, held, points in connection.execute(_LOTS, bound):
         name = Source(source).name
         if expires_at < at:
             add(name, "breakage", points)
@@ -149,8 +161,8 @@ def _liability_of(
         add(name, "outstanding", points)
         if available_from is not None and available_from > at:
             add(name, "promised", points)
-        if is_present:
-            add(name, "held", held)
+        if kept := held - overdue.get(lot_id, 0):
+            add(name, "held", kept)
         month = "never" if expires_at == NEVER else f"{from_micros(expires_at).astimezone(zone):%Y-%m}"
         months = expiring.setdefault(name, {})
         months[month] = months.get(month, 0) + points

@@ -562,6 +562,46 @@ INSERT_HELD_LOT = _insert(hold_lots)
 CLOSE_HOLD = _update(holds, ("state", "captured", "closed_at", "closing_transaction_id"), "org_id", "hold_id", "state")
 """Written only if the hold is as it was read."""
 INSERT_MISSED_CALL = _insert(missed_calls)
+PURGE_MISSED_CALLS = compiled(
+    delete(missed_calls).where(
+        _same_org(missed_calls),
+        missed_calls.c.customer_id == bindparam("of_customer"),
+        missed_calls.c.used_by.is_(None),
+        missed_calls.c.called_at < bindparam("before"),
+    ),
+    "org_id",
+    "of_customer",
+    "before",
+)
+"""Calls of a customer that can prove nothing any more, and proved nothing."""
+
+
+def _purge_old_calls() -> Statement:
+    first = missed_calls.alias("first")
+    oldest = (
+        select(first.c.call_id)
+        .where(first.c.org_id == bindparam("org_id"), first.c.call_id < bindparam("call_id"))
+        .order_by(first.c.call_id)
+        .limit(bindparam("limit"))
+        .offset(literal_column("0"))
+    )
+    return compiled(
+        delete(missed_calls).where(
+            missed_calls.c.org_id == bindparam("org_again"),
+            missed_calls.c.call_id.in_(oldest),
+            missed_calls.c.recorded_at < bindparam("before"),
+        ),
+        "org_again",
+        "org_id",
+        "call_id",
+        "limit",
+        "before",
+    )
+
+
+PURGE_OLD_CALLS = _purge_old_calls()
+"""Of the first calls of an organisation before another one, those that were kept long enough; used ones too."""
+
 USE_MISSED_CALL = _update(missed_calls, ("used_by",), "org_id", "call_id")
 UPSERT_PURCHASE = _upsert(purchases)
 

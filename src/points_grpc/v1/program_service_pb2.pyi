@@ -1094,6 +1094,72 @@ class SetPauseResponse(_message.Message):
 Global___SetPauseResponse: _TypeAlias = SetPauseResponse  # noqa: Y015
 
 @_typing.final
+class SetProgramActiveRequest(_message.Message):
+    """Asks to end a program, or to take it up again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    program_id: _builtins.int
+    """The program; 0 for the organisation's default program. Refused with 895 if unknown."""
+    active: _builtins.bool
+    """False ends it, true takes it up again."""
+    reason: _builtins.str
+    """Why; required, at most 500 characters; kept in the audit log."""
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    def __init__(
+        self,
+        *,
+        program_id: _builtins.int = ...,
+        active: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "program_id", b"program_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetProgramActiveRequest: _TypeAlias = SetProgramActiveRequest  # noqa: Y015
+
+@_typing.final
+class SetProgramActiveResponse(_message.Message):
+    """The program was ended or taken up again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request id, given or made."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    @_builtins.property
+    def program(self) -> Global___Program:
+        """The program as it is now."""
+
+    def __init__(
+        self,
+        *,
+        program: Global___Program | None = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["program", b"program"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["program", b"program", "replayed", b"replayed", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetProgramActiveResponse: _TypeAlias = SetProgramActiveResponse  # noqa: Y015
+
+@_typing.final
 class AuditEvent(_message.Message):
     """A line of the audit log."""
 

@@ -85,6 +85,11 @@ class ProgramServiceStub(object):
                 request_serializer=points_dot_v1_dot_program__service__pb2.SetPauseRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_program__service__pb2.SetPauseResponse.FromString,
                 _registered_method=True)
+        self.SetProgramActive = channel.unary_unary(
+                '/points.v1.ProgramService/SetProgramActive',
+                request_serializer=points_dot_v1_dot_program__service__pb2.SetProgramActiveRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_program__service__pb2.SetProgramActiveResponse.FromString,
+                _registered_method=True)
 
 
 class ProgramServiceServicer(object):
@@ -162,6 +167,14 @@ class ProgramServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetProgramActive(self, request, context):
+        """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
+        wallets can be read. A pause is meant to be lifted (898); this is not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProgramServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -214,6 +227,11 @@ def add_ProgramServiceServicer_to_server(servicer, server):
                     servicer.SetPause,
                     request_deserializer=points_dot_v1_dot_program__service__pb2.SetPauseRequest.FromString,
                     response_serializer=points_dot_v1_dot_program__service__pb2.SetPauseResponse.SerializeToString,
+            ),
+            'SetProgramActive': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetProgramActive,
+                    request_deserializer=points_dot_v1_dot_program__service__pb2.SetProgramActiveRequest.FromString,
+                    response_serializer=points_dot_v1_dot_program__service__pb2.SetProgramActiveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -487,6 +505,33 @@ class ProgramService(object):
             '/points.v1.ProgramService/SetPause',
             points_dot_v1_dot_program__service__pb2.SetPauseRequest.SerializeToString,
             points_dot_v1_dot_program__service__pb2.SetPauseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetProgramActive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.ProgramService/SetProgramActive',
+            points_dot_v1_dot_program__service__pb2.SetProgramActiveRequest.SerializeToString,
+            points_dot_v1_dot_program__service__pb2.SetProgramActiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,10 @@ class ProgramServiceStub:
     """Lists who changed what, newest first: keys, policies, configuration, locks, statuses, pauses."""
     SetPause: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.SetPauseRequest, _program_service_pb2.SetPauseResponse]
     """Pauses or resumes the points operations of the organisation or of one program (898)."""
+    SetProgramActive: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.SetProgramActiveRequest, _program_service_pb2.SetProgramActiveResponse]
+    """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
+    wallets can be read. A pause is meant to be lifted (898); this is not.
+    """
 
 @_typing.type_check_only
 class ProgramServiceAsyncStub(ProgramServiceStub):
@@ -83,6 +87,10 @@ class ProgramServiceAsyncStub(ProgramServiceStub):
     """Lists who changed what, newest first: keys, policies, configuration, locks, statuses, pauses."""
     SetPause: _aio.UnaryUnaryMultiCallable[_program_service_pb2.SetPauseRequest, _program_service_pb2.SetPauseResponse]  # type: ignore[assignment]
     """Pauses or resumes the points operations of the organisation or of one program (898)."""
+    SetProgramActive: _aio.UnaryUnaryMultiCallable[_program_service_pb2.SetProgramActiveRequest, _program_service_pb2.SetProgramActiveResponse]  # type: ignore[assignment]
+    """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
+    wallets can be read. A pause is meant to be lifted (898); this is not.
+    """
 
 class ProgramServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages the programs of the caller's organisation."""
@@ -168,5 +176,15 @@ class ProgramServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_program_service_pb2.SetPauseResponse, _abc.Awaitable[_program_service_pb2.SetPauseResponse]]:
         """Pauses or resumes the points operations of the organisation or of one program (898)."""
+
+    @_abc_1.abstractmethod
+    def SetProgramActive(
+        self,
+        request: _program_service_pb2.SetProgramActiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_program_service_pb2.SetProgramActiveResponse, _abc.Awaitable[_program_service_pb2.SetProgramActiveResponse]]:
+        """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
+        wallets can be read. A pause is meant to be lifted (898); this is not.
+        """
 
 def add_ProgramServiceServicer_to_server(servicer: ProgramServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
