@@ -177,7 +177,7 @@ def test_every_refusal_arrives_as_it_was_sent(code: codes.Code) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Hello("1", 2, 3, 4, "5", "wal", "FULL", durable=True),
+        Hello("1", 2, 3, 4, "5", "sqlite", {"synchronous": "FULL"}, durable=True),
         Unable("no"),
         BugReport("Error", ("a:1 b", "c:2 d"), "TransferPoints", "id"),
         BugReport("Error", ()),

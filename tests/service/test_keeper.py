@@ -19,7 +19,7 @@ from points_grpc.service.keeper import CannotStart, Keeper
 from writing import Silent
 
 SETUP = Setup("sqlite:///points.db", "/keys", (), 256, 5.0)
-HELLO = Hello("1.0", 42, 0, 1, "0001", "wal", "FULL", durable=True)
+HELLO = Hello("1.0", 42, 0, 1, "0001", "sqlite", {"synchronous": "FULL"}, durable=True)
 
 
 DEAD = "dead"
@@ -99,7 +99,10 @@ def play(says: list[Says], scene: Callable[[Keeper, list[Process], Observer], Aw
     [
         (Unable("another server (pid 1 on x) serves y; stop it first"), "another server .* stop it first"),
         (BugReport("KeyError", ("a.py:1 f",)), "KeyError at a.py:1 f"),
-        (Hello("2.0", 42, 0, 1, "0001", "wal", "FULL", durable=True), "version 2.0 was installed meanwhile"),
+        (
+            Hello("2.0", 42, 0, 1, "0001", "sqlite", {"synchronous": "FULL"}, durable=True),
+            "version 2.0 was installed meanwhile",
+        ),
         (DEAD, "ended with code 9 before it said hello"),
     ],
 )

@@ -247,11 +247,10 @@ class _Availability:
     async def server_facts(self) -> ServerFacts:
         """What GetServerInfo tells; the durability was read from the writer's own connection."""
         hello = self.hello
-        durability = {"journal_mode": hello.journal_mode, "synchronous": hello.synchronous}
         return ServerFacts(
             version=__version__,
             schema_revision=hello.schema_revision,
-            durability=DurabilityFact(backend="sqlite", settings=durability, durable=hello.durable),
+            durability=DurabilityFact(backend=hello.backend, settings=hello.durability, durable=hello.durable),
             limits=self._limits,
         )
 

@@ -96,8 +96,8 @@ def _hello(repository: SqlRepository) -> Hello:
         slot=repository.slot.number,
         epoch=repository.slot.epoch,
         schema_revision=REVISION,
-        journal_mode=durability.journal_mode,
-        synchronous=durability.synchronous,
+        backend=repository.backend_name,
+        durability=durability.settings,
         durable=durability.survives_power_loss,
     )
 

@@ -69,8 +69,8 @@ class Hello(Struct, frozen=True, tag=True):
     slot: int
     epoch: int
     schema_revision: str
-    journal_mode: str
-    synchronous: str
+    backend: str
+    durability: Mapping[str, str]
     durable: bool
 
 
