@@ -222,11 +222,14 @@ class World:
 
     def measure(self, number: int, level: Level, target: str, server: Server, pairs: Sequence[Pair]) -> Sample:
         """One run of one target."""
-        before = server.cpu_s()
+        before = server.cpu_s(), server.writer_cpu_s()
         report = self._transfer(server, pairs, level, counted=server.name != NOOP)
-        after = server.cpu_s()
-        cpu_us = None if before is None or after is None else 1e6 * (after - before) / level.calls
-        return Sample(number, level, target, report, cpu_us)
+        after = server.cpu_s(), server.writer_cpu_s()
+        cpu_us = [
+            None if start is None or end is None else 1e6 * (end - start) / level.calls
+            for start, end in zip(before, after, strict=True)
+        ]
+        return Sample(number, level, target, report, *cpu_us)
 
     def pairs(self, level: Level) -> list[Pair]:
         """

@@ -22,6 +22,7 @@ class Sample:
     target: str
     report: Report
     server_cpu_us: float | None
+    writer_cpu_us: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +141,21 @@ def render(result: Result) -> str:
 def table(samples: Sequence[Sample], below: str, above: str) -> list[str]:
     """The figures of two targets at each level, and how they compare."""
     head = f"  {'callers':>7} {'conns':>5}  {'':9} {'calls/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'errors':>6}"
-    lines = [f"{head} {'CPU us a call: server':>22} {'load':>6}"]
+    lines = [f"{head} {'CPU us a call: server':>22} {'writer':>6} {'load':>6}"]
     for level in dict.fromkeys(sample.level for sample in samples):
         for target in (below, above):
             runs = [sample for sample in samples if sample.level == level and sample.target == target]
             label = f"{level.callers:>7,} {level.connections:>5}" if target == below else " " * 13
-            server = [run.server_cpu_us for run in runs if run.server_cpu_us is not None]
+            server, writer = (
+                [used for used in used_by if used is not None]
+                for used_by in ([run.server_cpu_us for run in runs], [run.writer_cpu_us for run in runs])
+            )
             lines.append(
                 f"  {label}  {target:9} {median(map(calls_per_s, runs)):>9,.0f}"
                 f" {median(map(p50_ms, runs)):>8.2f} {median(run.report.p99_ms for run in runs):>8.2f}"
                 f" {sum(run.report.refused for run in runs):>6,}"
                 f" {f'{median(server):,.0f}' if server else '-':>22}"
+                f" {f'{median(writer):,.0f}' if writer else '-':>6}"
                 f" {median(run.report.cpu_us_per_call for run in runs):>6,.0f}"
             )
         speed = ratio(samples, level.callers, above, below, calls_per_s)

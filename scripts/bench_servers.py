@@ -24,11 +24,12 @@ class ServerFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a server says of itself when it serves."""
+    """What a server says of itself when it serves. `writer_pid` is 0 where no process of its own writes."""
 
     address: str
     pid: int
     token: str
+    writer_pid: int = 0
 
 
 class Server:
@@ -61,13 +62,18 @@ class Server:
         self.stop()
 
     def cpu_s(self) -> float | None:
-        """CPU time used so far, by all threads; None where the system does not say (no /proc)."""
+        """CPU time that it used so far, without its writer; None where the system does not say (no /proc)."""
         return cpu_seconds(self.ready.pid)
 
+    def writer_cpu_s(self) -> float | None:
+        """CPU time that its writer used so far."""
+        return cpu_seconds(self.ready.writer_pid) if self.ready.writer_pid else None
+
     def memory_mib(self) -> float | None:
-        """Memory in use (resident); None where the system does not say."""
+        """Memory in use (resident), its writer's included; None where the system does not say."""
+        pids = [pid for pid in (self.ready.pid, self.ready.writer_pid) if pid]
         try:
-            pages = int(Path(f"/proc/{self.ready.pid}/statm").read_text(encoding="ascii").split()[1])
+            pages = sum(int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in pids)
         except OSError:
             return None
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -100,7 +106,7 @@ class Server:
             self.require_alive()
             if self._ready_file.exists():
                 said = json.loads(self._ready_file.read_text(encoding="utf-8"))
-                return Ready(said["address"], said["pid"], said.get("token", ""))
+                return Ready(said["address"], said["pid"], said.get("token", ""), said.get("writer_pid", 0))
             time.sleep(0.02)
         raise ServerFailedError(f"{self.name} did not serve within {START_TIMEOUT_S:.0f} s:\n{self.log_tail()}")
 

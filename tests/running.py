@@ -45,6 +45,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def children(pid: int) -> list[int]:
+    """The children of a process that are alive."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(parent) == pid and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
 class RunningServer:
     """`points-grpc serve` over a database in a folder; can be stopped, killed, and started again on the same port."""
 
@@ -88,6 +99,15 @@ class RunningServer:
         assert self.process is not None
         self.process.kill()
         self.process.wait(timeout=30)
+
+    def writer_pid(self) -> int:
+        """The process that writes for it now; 0 if there is none."""
+        assert self.process is not None
+        return next(iter(children(self.process.pid)), 0)
+
+    def kill_writer(self) -> None:
+        """Ends the process that writes, and leaves the server alone."""
+        os.kill(self.writer_pid(), signal.SIGKILL)
 
     def close(self) -> None:
         """Ends it if it still runs."""

@@ -171,8 +171,7 @@ def test_the_disk(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
     with scene(folder, DISK) as (server, plays):
-        assert server.process is not None
-        pid = server.process.pid
+        pid = server.writer_pid()
         # Writing beyond a size of zero fails (EFBIG), by a limit that anybody may set for a process of their own.
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         for row in of(DISK, "COMMIT_FAILS"):

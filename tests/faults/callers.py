@@ -27,8 +27,12 @@ import grpc.aio
 
 from points_grpc.v1 import common_pb2, points_service_pb2, points_service_pb2_grpc
 
-OPEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-"""What a caller may see of a server that dies. Anything else but OK is a surprise."""
+OPEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED}
+"""What a caller may see of a service that dies; ABORTED (896 UNKNOWN) where only its writer did. Anything else but OK
+is a surprise."""
+
+PAUSE_S = 0.1
+"""How long a caller waits after such an answer, so that not thousands of requests are left open."""
 
 RECONNECT = [
     ("grpc.use_local_subchannel_pool", 1),
@@ -133,7 +137,8 @@ class Callers:
                 return
 
     async def _ready(self, channel: grpc.aio.Channel) -> None:
-        """Waits until a dead server is back, so that not thousands of requests are left open."""
+        """Waits a little, and until a dead server is back."""
+        await asyncio.sleep(PAUSE_S)
         while not self._stopped:
             try:
                 await asyncio.wait_for(channel.channel_ready(), 0.2)

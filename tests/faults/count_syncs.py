@@ -141,18 +141,14 @@ def counter(method: str) -> Callable[[], int]:
 
 
 async def run(path: Path, synchronous: str, transfers: int, syncs: Callable[[], int]) -> dict[str, Any]:
-    """Transfers one by one through committer, executor and repository, counting the syncs before each answer."""
-    from points_grpc.domain import commands as cmd
-    from points_grpc.domain.model import Identifier, IdentifierType, Source
-    from points_grpc.domain.outcome import Accepted
-    from points_grpc.domain.policy import Policy
-    from points_grpc.service.committer import Committer
+    """Transfers one by one from the committer to the disk, counting the syncs before each answer."""
     from points_grpc.service.executor import Executor
     from points_grpc.service.ids import IdSource
     from points_grpc.service.keyring import KEY_BYTES, Keyring
     from points_grpc.storage.accounts import Accounts
     from points_grpc.storage.engine import Database
     from points_grpc.storage.repository import SqlRepository
+    from writing import writing
 
     seen: Counter[str] = Counter()
     database = Database(f"sqlite:///{path}", synchronous=synchronous)
@@ -165,28 +161,8 @@ async def run(path: Path, synchronous: str, transfers: int, syncs: Callable[[], 
         channels=frozenset(),
         monotonic=time.monotonic,
     )
-    committer = Committer(executor, monotonic=time.monotonic, observer=_Silent(), pause=lambda attempt: None)
-    committer.start()
-
-    async def do(number: int, command: cmd.Command) -> None:
-        sent = cmd.Submission(org_id, command, f"lone-{number}", True, {}, "till", b"")
-        settled = await committer.submit(sent, time.monotonic() + 10)
-        assert isinstance(settled.outcome, Accepted), settled
-
-    ann, ben = (Identifier(IdentifierType.ID, number) for number in ("11", "12"))
-    await do(-1, cmd.CreateProgram(1, "Gold", True, 0, "UTC", Policy()))
-    for customer in (ann, ben):
-        new = cmd.CreateCustomer(int(customer.value), "", "", None, None, None, (1,), campaign_contact=False)
-        await do(-int(customer.value), new)
-    await do(-2, cmd.IssuePoints(ann, 1, 1_000_000, Source.GOODWILL))
-    commits, before = seen["COMMIT"], syncs()
-    each = []
-    for number in range(transfers):
-        last = syncs()
-        await do(number, cmd.TransferPoints(1, 1, ann, ben))
-        each.append(syncs() - last)
-    await committer.drain()
-    counted = {"commits": seen["COMMIT"] - commits, "syncs": syncs() - before, "fewest_before_an_answer": min(each)}
+    async with writing(executor) as committer:
+        counted = await _lone_transfers(committer, org_id, transfers, lambda: seen["COMMIT"], syncs)
     connection = repository._connection
     assert connection is not None
     pragmas = {}
@@ -199,15 +175,37 @@ async def run(path: Path, synchronous: str, transfers: int, syncs: Callable[[], 
     return counted | pragmas | {"sqlite": sqlite3.sqlite_version}
 
 
-class _Silent:
-    """Nobody is told anything."""
+async def _lone_transfers(
+    committer: Any, org_id: int, transfers: int, commits: Callable[[], int], syncs: Callable[[], int]
+) -> dict[str, Any]:
+    """Sets a world up, then transfers: how many commits and syncs there were, and the fewest before an answer."""
+    from points_grpc.domain import commands as cmd
+    from points_grpc.domain.model import Identifier, IdentifierType, Source
+    from points_grpc.domain.outcome import Accepted
+    from points_grpc.domain.policy import Policy
 
-    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
-        """A batch was run."""
+    async def do(number: int, command: cmd.Command) -> None:
+        sent = cmd.Submission(org_id, command, f"lone-{number}", True, {}, "till", b"")
+        settled = await committer.submit(sent, time.monotonic() + 10)
+        assert isinstance(settled.outcome, Accepted), settled
 
-    def bug(self, submission: object, error: BaseException) -> None:
-        """A bug is raised where it is seen."""
-        raise error
+    ann, ben = (Identifier(IdentifierType.ID, number) for number in ("11", "12"))
+    await do(-1, cmd.CreateProgram(1, "Gold", True, 0, "UTC", Policy()))
+    for customer in (ann, ben):
+        new = cmd.CreateCustomer(int(customer.value), "", "", None, None, None, (1,), campaign_contact=False)
+        await do(-int(customer.value), new)
+    await do(-2, cmd.IssuePoints(ann, 1, 1_000_000, Source.GOODWILL))
+    commits_before, syncs_before = commits(), syncs()
+    each = []
+    for number in range(transfers):
+        last = syncs()
+        await do(number, cmd.TransferPoints(1, 1, ann, ben))
+        each.append(syncs() - last)
+    return {
+        "commits": commits() - commits_before,
+        "syncs": syncs() - syncs_before,
+        "fewest_before_an_answer": min(each),
+    }
 
 
 if __name__ == "__main__":

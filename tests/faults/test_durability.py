@@ -48,7 +48,11 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counted(path: Path, shim: Path, method: str, synchronous: str) -> dict[str, Any]:
     """What lone transfers on a file come to."""
     command = [sys.executable, count_syncs.__file__, str(path), synchronous, str(TRANSFERS), method]
-    environment = os.environ | ({"LD_PRELOAD": str(shim)} if method == "preload" else {})
+    tests = str(Path(__file__).parents[1])
+    path_of_modules = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = (
+        os.environ | {"PYTHONPATH": path_of_modules} | ({"LD_PRELOAD": str(shim)} if method == "preload" else {})
+    )
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
 
     assert 0 == done.returncode, done.stderr

@@ -1,4 +1,4 @@
-"""`kill -9` of the server under 64 callers: what was acknowledged is there, once; what was not, at most once.
+"""`kill -9` of server, writer or both under 64 callers: what was acknowledged is there, once; what not, at most once.
 
 Judged from the callers' own log, on a connection of its own, and then by sending every request again.
 """
@@ -29,6 +29,9 @@ LOTS = (20_000, 20_000, 20_000, 20_000)
 BETWEEN_KILLS = 120
 """How many transfers are acknowledged at least between two kills."""
 
+VICTIMS = ("both", "writer", "server")
+"""Who is killed, in turn: the service as a whole, or one of its two processes."""
+
 
 @pytest.mark.ci
 @pytest.mark.timeout(300)
@@ -44,9 +47,9 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
     kill_and_judge(tmp_path, kills=100)
 
 
-def test_two_kills(tmp_path: Path) -> None:
-    """The same, short."""
-    kill_and_judge(tmp_path, kills=2)
+def test_three_kills(tmp_path: Path) -> None:
+    """The same, short: each kind once."""
+    kill_and_judge(tmp_path, kills=3)
 
 
 def kill_and_judge(folder: Path, *, kills: int) -> None:
@@ -111,12 +114,11 @@ def load_and_kill(server: RunningServer, plan: Plan, kills: int, chance: random.
     process = start_callers(plan, log.with_suffix(".plan"))
     killed_at: list[int] = []
     try:
-        for _ in range(kills):
+        for number in range(kills):
             wait_for(process, log, acknowledged(log) + BETWEEN_KILLS)
             time.sleep(chance.uniform(0, 0.4))
             killed_at.append(time.monotonic_ns())
-            server.kill()
-            server.start()
+            kill(server, VICTIMS[number % len(VICTIMS)])
         wait_for(process, log, max(acknowledged(log) + BETWEEN_KILLS, 1000 if kills >= 10 else 0))
         process.send_signal(signal.SIGTERM)
 
@@ -125,6 +127,17 @@ def load_and_kill(server: RunningServer, plan: Plan, kills: int, chance: random.
         process.kill()
         process.wait()
     return killed_at
+
+
+def kill(server: RunningServer, victim: str) -> None:
+    """Kills, and sees to it that the service comes back; after the death of the writer alone it does so by itself."""
+    if victim == "writer":
+        server.kill_writer()
+        return
+    if victim == "both":
+        server.kill_writer()
+    server.kill()
+    server.start()
 
 
 def send_again(plan: Plan, folder: Path) -> list[Line]:

@@ -19,6 +19,7 @@ from points_grpc.domain.commands import Command, CreateCustomer, CreateProgram, 
 from points_grpc.domain.model import Channel, Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, Refused, Settled
 from points_grpc.domain.policy import Policy
+from points_grpc.service.checks import Checks
 from points_grpc.service.executor import Answer, Deferred, Executor
 from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.storage.accounts import Accounts
@@ -117,9 +118,13 @@ class Bench:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def run(self, batch: Sequence[Submission]) -> list[Answer]:
-        """Runs a batch as the writer thread would."""
+        """Runs a batch as the writer would."""
         self._base = self._last
         return self.executor.run(ORG_ID, batch)
+
+    def check(self, one: Submission) -> Settled:
+        """Decides a check as the server would, beside the writer."""
+        return Checks(self.repository, keyring=self.keyring, channels=frozenset(Channel)).check(one)
 
     def settle(self, *batch: Submission) -> list[Settled]:
         """Runs a batch of which nothing may be deferred."""

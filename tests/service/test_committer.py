@@ -15,10 +15,12 @@ from points_grpc.codes import Code
 from points_grpc.domain.commands import Command, IssuePoints, RedeemPoints, SetPause, Submission, TransferPoints
 from points_grpc.domain.model import Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused, Settled
-from points_grpc.service import committer as committer_module
+from points_grpc.service import writer as writer_module
 from points_grpc.service.committer import Committer, QueueLimits
 from points_grpc.service.executor import Answer, Deferred
+from points_grpc.service.frames import BugReport
 from points_grpc.service.ports import NotTaken, OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+from writing import writing
 
 ALICE = Identifier(IdentifierType.ID, "1")
 BOB = Identifier(IdentifierType.ID, "2")
@@ -61,8 +63,8 @@ class Observer:
     def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
         self.sizes.append(size)
 
-    def bug(self, submission: Submission, error: BaseException) -> None:
-        self.bugs.append(submission.request_id)
+    def bug(self, report: BugReport) -> None:
+        self.bugs.append(report.request_id)
 
 
 def play(
@@ -70,24 +72,16 @@ def play(
     scene: Callable[[Committer], Coroutine[Any, Any, Any]],
     *,
     limits: QueueLimits | None = None,
+    batch_max: int = 256,
     observer: Observer | None = None,
 ) -> Any:
-    """Runs a scene on a committer of its own."""
+    """Runs a scene on a committer of its own, with a real writer."""
 
     async def main() -> Any:
-        committer = Committer(
-            runner,
-            monotonic=time.monotonic,
-            observer=observer or Observer(),
-            pause=lambda attempt: None,
-            limits=limits,
-        )
-        committer.start()
-        try:
+        async with writing(
+            runner, observer=observer or Observer(), limits=limits, batch_max=batch_max, before_drain=runner.gate.set
+        ) as committer:
             return await scene(committer)
-        finally:
-            runner.gate.set()
-            await committer.drain()
 
     return asyncio.run(main())
 
@@ -126,7 +120,7 @@ def test_organisations_take_turns() -> None:
     """A batch belongs to one organisation, and no organisation waits for all of another's queue."""
     runner = Runner()
     many = [submission(f"a{number}") for number in range(6)] + [submission("b", org_id=2)]
-    play(runner, lambda committer: gathered(committer, runner, many), limits=QueueLimits(batch_max=2))
+    play(runner, lambda committer: gathered(committer, runner, many), batch_max=2)
 
     assert 2 == runner.batches[2][0]
 
@@ -135,7 +129,7 @@ def test_batch_holds_at_most_batch_max() -> None:
     """No batch is larger than its limit."""
     runner = Runner()
     many = [submission(f"a{number}") for number in range(5)]
-    play(runner, lambda committer: gathered(committer, runner, many), limits=QueueLimits(batch_max=2))
+    play(runner, lambda committer: gathered(committer, runner, many), batch_max=2)
 
     assert [2, 2, 1] == [len(names) for _, names in runner.batches[1:]]
 
@@ -333,7 +327,7 @@ def test_what_still_waits_at_its_deadline_is_known_to_be_dropped() -> None:
 
 def test_a_conflict_that_lasts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A conflict that took its time (a lock that another process holds) is not waited for once more."""
-    monkeypatch.setattr(committer_module, "CONFLICT_MAX_S", 0.01)
+    monkeypatch.setattr(writer_module, "CONFLICT_MAX_S", 0.01)
 
     def held(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
         time.sleep(0.02)
@@ -365,7 +359,7 @@ def test_items_of_a_call_keep_together_and_in_order() -> None:
         await asyncio.gather(gate, second)
         return await first
 
-    answers = play(runner, scene, limits=QueueLimits(batch_max=2))
+    answers = play(runner, scene, batch_max=2)
 
     assert [["a", "b"], ["c", "d"]] == [names for _, names in runner.batches[1:]]
     assert ["a", "b", "c"] == [one.request_id for one in answers]
@@ -401,7 +395,7 @@ def test_expired_items_are_dropped_one_by_one() -> None:
     answers = play(
         runner,
         lambda committer: committer.submit_many(items("a", "b", "c"), time.monotonic() + 0.03),
-        limits=QueueLimits(batch_max=2),
+        batch_max=2,
     )
 
     assert [True, True, False] == [isinstance(one.outcome, Accepted) for one in answers]

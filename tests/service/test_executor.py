@@ -457,7 +457,7 @@ def test_check_sees_long_windows_too(bench: Bench) -> None:
     """A check is decided on as many lots as the deed, and writes nothing."""
     many_lots(bench, BEN, 1000)
     before = bench.tables()
-    answer = bench.executor.check(submission(CheckTransfer(transfer(700, BEN, CID)), "check"))
+    answer = bench.check(submission(CheckTransfer(transfer(700, BEN, CID)), "check"))
 
     assert isinstance(answer.outcome, Accepted)
     assert before == bench.tables()

@@ -1,28 +1,28 @@
-"""The composition root: settings become a running server. The only place that knows all rooms.
+"""The composition root of the server: settings become objects that serve. The only place that knows all rooms.
 
-Order of the start: lease and schema, keys, writer, outbox, identity, port; of the end: port, outbox, writer, lease.
+Order of the start: keys, writer (which takes the lease and looks at the schema), identity, outbox, port; of the end:
+port, outbox, writer. What decides and writes is put together in `writer_composition.py`, in the writer's process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
-import random
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 from prometheus_client import start_http_server
 
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
+from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.tokens import new_key
+from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
@@ -34,9 +34,10 @@ from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics
 from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFacts
 from points_grpc.rpc.server import PointsServer, Wiring
+from points_grpc.service.checks import Checks
 from points_grpc.service.committer import Committer, QueueLimits
-from points_grpc.service.executor import Executor
-from points_grpc.service.ids import IdSource
+from points_grpc.service.frames import BugReport, Hello, Setup
+from points_grpc.service.keeper import Keeper
 from points_grpc.service.keyring import Keyring
 from points_grpc.service.outbox import Dispatcher, Sender
 from points_grpc.service.ports import StorageUnavailable
@@ -48,15 +49,14 @@ from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
 from points_grpc.storage.queries import SqlQueries
-from points_grpc.storage.repository import SqlRepository
-from points_grpc.storage.schema import REVISION
+from points_grpc.storage.repository import SqlSnapshots
 from points_grpc.storage.watching import SqlJournal
 
-CONFLICT_PAUSE_S = 0.005
-"""The first pause before a batch is run again after a conflict; it doubles, with jitter."""
+LEASE_WAIT_S = 5.0
+"""How long a new writer waits for the one before, whose server may have died a moment ago."""
 
-GC_NEW_OBJECTS = 50_000
-"""How many new objects may gather before the collector looks for cycles among them."""
+WRITER_STOP_S = 15.0
+"""How long a writer may take to answer what waits at the end. A transaction of another process can hold it up for 5."""
 
 DEV_SETUP_S = 10.0
 OUTBOX_STOP_S = 5.0
@@ -71,56 +71,51 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls)
     database = Database(settings.database, readers=settings.readers + 2)
-    repository = SqlRepository(database)
+    snapshots = SqlSnapshots(database)
     pool = ReadPool(threads=settings.readers)
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
     senders = _senders(settings)
-    executor = Executor(
-        repository,
-        next_id=IdSource(repository.slot.number, lambda: time.time_ns() // 1_000_000),
-        keyring=keyring,
-        channels=frozenset(senders),
-        monotonic=time.monotonic,
-    )
     metrics = PrometheusMetrics()
     committer = Committer(
-        executor,
         monotonic=time.monotonic,
         observer=_Observer(log),
-        pause=_pause,
-        limits=QueueLimits(settings.batch_max, settings.waiting_max, settings.queue_age_max_s),
+        limits=QueueLimits(settings.waiting_max, settings.queue_age_max_s),
     )
-    committer.start()
+    availability = _Availability(settings, log)
+    keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
+    await keeper.start()
     accounts = Accounts(database)
     identity = KeyIdentity(_KeyLoader(accounts, pool, keyring), log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
+    checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
     server = PointsServer(
         Wiring(
             submitter=committer,
-            checker=Checker(pool, executor, time.monotonic),
+            checker=Checker(pool, checks, time.monotonic),
             reads=PooledQueries(pool, SqlQueries(database)),
             watching=Watching(pool, SqlJournal(database), poll_s=settings.watch_poll_ms / 1000),
             identity=identity,
-            facts=_Facts(repository, settings),
+            facts=availability,
             log=log,
             page_key=keyring.page_key,
             metrics=metrics,
             limits=_limits(settings),
         )
     )
+    availability.tell(server)
     port = server.bind(f"{settings.host}:{settings.port}")
-    dispatcher = _dispatcher(repository, keyring, senders, committer, loop, log)
+    dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
     dispatcher.start()
-    sweep = _sweep(repository, settings, committer, loop, log)
+    sweep = _sweep(snapshots, settings, committer, loop, log)
     if settings.sweep_interval_s:
         sweep.start()
     metrics_server = (
         start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
     )
-    _calm_garbage_collector()
+    calm_collector()
     await server.start()
-    _announce(settings, port, token)
+    _announce(settings, port, token, writer_pid=availability.hello.pid)
     log.info("serving", address=f"{settings.host}:{port}", version=__version__)
     stopped = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -130,10 +125,9 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     await server.drain(settings.drain_s)
     await loop.run_in_executor(None, dispatcher.stop, OUTBOX_STOP_S)
     await loop.run_in_executor(None, sweep.stop, SWEEP_STOP_S)
-    await committer.drain()
+    await keeper.stop(WRITER_STOP_S)
     await identity.stop()
     pool.close()
-    repository.close()
     database.close()
     if metrics_server is not None:
         metrics_server[0].shutdown()
@@ -188,20 +182,14 @@ class _Observer:
     def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
         """Metrics of batches come with the operators' issue; nothing is logged per batch."""
 
-    def bug(self, submission: Submission, error: BaseException) -> None:
-        """Logs the kind of the error and where it was raised, never its text: that may hold customer values."""
-        frames = []
-        traceback = error.__traceback__
-        while traceback is not None:
-            code = traceback.tb_frame.f_code
-            frames.append(f"{Path(code.co_filename).name}:{traceback.tb_lineno} {code.co_name}")
-            traceback = traceback.tb_next
+    def bug(self, report: BugReport) -> None:
+        """Logs the kind of the error and where it was raised."""
         self._log.error(
             "bug",
-            error=type(error).__name__,
-            operation=type(submission.command).__name__,
-            request_id=submission.request_id,
-            frames=frames,
+            error=report.error,
+            operation=report.operation,
+            request_id=report.request_id,
+            frames=report.frames,
         )
 
 
@@ -236,29 +224,58 @@ class _SweepLog:
         self._log.error("sweep_failed", error=error)
 
 
-class _Facts:
-    """What GetServerInfo tells; the durability was read from the writer's connection before anything was written."""
+class _Availability:
+    """Knows the writer in force: what it said of its durability, and whether there is one at all."""
 
-    def __init__(self, repository: SqlRepository, settings: Settings) -> None:
-        durability, backend = repository.durability, repository.backend_name
-        self._facts = ServerFacts(
-            version=__version__,
-            schema_revision=REVISION,
-            durability=DurabilityFact(
-                backend=backend,
-                settings=durability.settings,
-                durable=durability.survives_power_loss,
-            ),
-            limits=(
-                LimitFact("batch_max", settings.batch_max, "commands per commit"),
-                LimitFact("waiting_max", settings.waiting_max, "commands"),
-                LimitFact("queue_age_max_ms", int(settings.queue_age_max_s * 1000), "ms"),
-            ),
+    def __init__(self, settings: Settings, log: CallLog) -> None:
+        self._log = log
+        self._server: PointsServer | None = None
+        self._hello: Hello | None = None
+        self._limits = (
+            LimitFact("batch_max", settings.batch_max, "commands per commit"),
+            LimitFact("waiting_max", settings.waiting_max, "commands"),
+            LimitFact("queue_age_max_ms", int(settings.queue_age_max_s * 1000), "ms"),
         )
 
+    @property
+    def hello(self) -> Hello:
+        """What the writer in force, or the one before, said of itself."""
+        assert self._hello is not None, "the first writer is ready before anybody can ask"
+        return self._hello
+
+    def tell(self, server: PointsServer) -> None:
+        """Says whose health follows from now on."""
+        self._server = server
+
     async def server_facts(self) -> ServerFacts:
-        """The facts."""
-        return self._facts
+        """What GetServerInfo tells; the durability was read from the writer's own connection."""
+        hello = self.hello
+        return ServerFacts(
+            version=__version__,
+            schema_revision=hello.schema_revision,
+            durability=DurabilityFact(backend=hello.backend, settings=hello.durability, durable=hello.durable),
+            limits=self._limits,
+        )
+
+    def started(self, hello: Hello) -> None:
+        """A writer is ready."""
+        self._hello = hello
+        self._log.info("writer_started", pid=hello.pid, slot=hello.slot, epoch=hello.epoch)
+        if self._server is not None:
+            self._server.resume()
+
+    def ended(self, *, pid: int, exit_code: int, understood: bool) -> None:
+        """A writer died."""
+        self._log.error("writer_ended", pid=pid, exit_code=exit_code, understood=understood)
+
+    def lost(self) -> None:
+        """Nothing can be written until another writer is ready."""
+        if self._server is not None:
+            self._server.suspend()
+
+    def failed(self, message: str) -> None:
+        """Another one could not be started."""
+        self._log.error("writer_not_started", error=message)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -278,14 +295,14 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _calm_garbage_collector() -> None:
-    """What was loaded at the start lives as long as the process: it is never looked at again.
-
-    A call leaves no cycles behind, so that looking for some after every 700 new objects finds nothing and costs much.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_NEW_OBJECTS, 20, 20)
+def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sender]) -> Setup:
+    return Setup(
+        database=settings.database,
+        keys_file=str(settings.keys_path(database.path).absolute()),
+        channels=tuple(channel.value for channel in senders),
+        batch_max=settings.batch_max,
+        lease_wait_s=LEASE_WAIT_S,
+    )
 
 
 def _senders(settings: Settings) -> dict[Channel, Sender]:
@@ -296,7 +313,7 @@ def _senders(settings: Settings) -> dict[Channel, Sender]:
 
 
 def _dispatcher(
-    repository: SqlRepository,
+    snapshots: SqlSnapshots,
     keyring: Keyring,
     senders: Mapping[Channel, Sender],
     committer: Committer,
@@ -310,7 +327,7 @@ def _dispatcher(
             raise StorageUnavailable(outcome.code.reason)
 
     return Dispatcher(
-        repository,
+        snapshots,
         keyring=keyring,
         senders=senders,
         submit=submit,
@@ -320,14 +337,14 @@ def _dispatcher(
 
 
 def _sweep(
-    repository: SqlRepository, settings: Settings, committer: Committer, loop: asyncio.AbstractEventLoop, log: CallLog
+    snapshots: SqlSnapshots, settings: Settings, committer: Committer, loop: asyncio.AbstractEventLoop, log: CallLog
 ) -> Sweep:
     def submit(submission: Submission) -> None:
         waiting = committer.submit(submission, time.monotonic() + SWEEP_COMMAND_S)
         asyncio.run_coroutine_threadsafe(waiting, loop).result()
 
     return Sweep(
-        repository,
+        snapshots,
         submit=submit,
         now=lambda: datetime.now(UTC),
         observer=_SweepLog(log),
@@ -355,10 +372,10 @@ async def _make_dev_world(accounts: Accounts, committer: Committer) -> str:
     return key.token
 
 
-def _announce(settings: Settings, port: int, token: str | None) -> None:
+def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: int) -> None:
     address = f"{settings.host}:{port}"
     if settings.ready_file is not None:
-        ready: dict[str, object] = {"address": address, "pid": os.getpid()}
+        ready: dict[str, object] = {"address": address, "pid": os.getpid(), "writer_pid": writer_pid}
         if token is not None:
             ready["token"] = token
         partial = settings.ready_file.with_suffix(".partial")
@@ -381,7 +398,3 @@ grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
   "toCustomerIdentifier": {{"type": "ID", "value": "565039506"}}
 }}' {address} points.v1.PointsService/TransferPoints
 """
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(CONFLICT_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret

@@ -252,11 +252,11 @@ def _serve(settings: Settings, *, dev: bool) -> None:
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """What an operator can mend is a sentence, not a stack trace."""
+    from points_grpc.service.keeper import CannotStart  # noqa: PLC0415
     from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
-    from points_grpc.storage.engine import NotDurable, SchemaMismatch  # noqa: PLC0415
-    from points_grpc.storage.lease import LeaseHeld  # noqa: PLC0415
+    from points_grpc.storage.engine import SchemaMismatch  # noqa: PLC0415
 
     try:
         yield
-    except (LeaseHeld, NotDurable, SchemaMismatch, StorageUnavailable, ValueError) as error:
+    except (CannotStart, SchemaMismatch, StorageUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from None

@@ -36,8 +36,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the packag
         self._changed = asyncio.Event()
 
     def serve(self) -> None:
-        """Says that the server serves."""
-        self._is_serving = True
+        """Says that the server serves; not once it stopped."""
+        self._is_serving = not self._is_over
+        self._tell()
+
+    def suspend(self) -> None:
+        """Says that the server does not serve for the time being; whoever watches goes on watching."""
+        self._is_serving = False
         self._tell()
 
     def stop(self) -> None:

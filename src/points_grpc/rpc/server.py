@@ -110,6 +110,7 @@ class PointsServer:
         """Builds the server. Must run in the event loop that will serve."""
         limits = wiring.limits
         self._limits = limits
+        self._is_started = self._is_suspended = False
         self._gate = Gate(
             identity=wiring.identity,
             roles=required_roles(SERVICES),
@@ -143,7 +144,20 @@ class PointsServer:
     async def start(self) -> None:
         """Starts to serve, and says so."""
         await self._server.start()
-        self._health.serve()
+        self._is_started = True
+        if not self._is_suspended:
+            self._health.serve()
+
+    def suspend(self) -> None:
+        """Says that it cannot serve for the time being, for want of a writer. Reads are answered all the same."""
+        self._is_suspended = True
+        self._health.suspend()
+
+    def resume(self) -> None:
+        """Says that it serves again."""
+        self._is_suspended = False
+        if self._is_started:
+            self._health.serve()
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Says that it serves no more, refuses what still comes, lets calls end for a while, and stops.

@@ -1,64 +1,29 @@
-"""Group commit: callers wait in a queue per organisation, one writer thread takes what is there and commits it at once.
+"""The front door of the writer: submissions go out to its process, answers come back to whoever waits.
 
-No timer is needed: while a batch commits, the next one gathers. A lone caller is a batch of one and waits for nobody.
-Organisations take turns. Expired in the queue: dropped, nothing written. Taken: executed, whatever the caller does.
+What may wait is bounded here. Which answers are certain is known here, too: what the writer marked as taken may have
+been written although no answer came; what it did not mark is certainly not.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Protocol
 
-from points_grpc.domain.commands import RedeemPoints, Submission, operation_of
-from points_grpc.domain.decide import EXCLUSIVE
+from points_grpc.domain.commands import Submission, operation_of
 from points_grpc.domain.failures import Failure, refusal_of
-from points_grpc.domain.outcome import Accepted, Outcome, RedemptionResult, Refused, Settled
-from points_grpc.service.executor import Answer, Deferred
-from points_grpc.service.ports import (
-    NotTaken,
-    NotWritable,
-    OutcomeUnknown,
-    StorageConflict,
-    StorageFull,
-    StorageUnavailable,
-    WriterFenced,
-)
-
-CONFLICT_RETRIES = 5
-"""How often a batch is run again after a conflict before its callers are told."""
-
-CONFLICT_MAX_S = 4.0
-"""For how long. A lock that another process holds is waited for about as long, and once is enough: waiting for it again
-and again would outlive every deadline, and callers would be told that the outcome is open although it is not."""
-
-
-_FAILURES = {
-    OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
-    StorageFull: Failure.STORAGE_FULL,
-    StorageUnavailable: Failure.STORAGE_UNAVAILABLE,
-    WriterFenced: Failure.STORAGE_UNAVAILABLE,
-}
-"""What callers are told of a store that failed a batch for certain, or without saying."""
-
-
-class BatchRunner(Protocol):
-    """What decides and commits a batch; `executor.Executor` in the service."""
-
-    def run(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
-        """One answer per submission, in order."""
-        ...
+from points_grpc.domain.outcome import Refused, Settled
+from points_grpc.service.frames import Answered, BugReport, Drain, FromWriter, Garbled, Sent, Work
+from points_grpc.service.link import Link
+from points_grpc.service.ports import NotTaken
+from points_grpc.service.writer import refused
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait. `batch_max` commands share a commit; beyond `waiting_max` or `age_max_s` callers are shed."""
+    """How much may wait. Beyond `waiting_max` unanswered commands, or a queue of `age_max_s`, callers are shed."""
 
-    batch_max: int = 256
     waiting_max: int = 8192
     age_max_s: float = 5.0
 
@@ -76,14 +41,11 @@ class _Caller(Protocol):
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A submission in the queue and whom to tell."""
+class _Unanswered:
+    """A submission that the writer was sent, and whom to tell. `taken`: whether its mark was seen, or its answer."""
 
     submission: Submission
-    deadline: float
-    enqueued_at: float
     caller: _Caller
-    alone: bool = False
     taken: bool = False
 
 
@@ -121,68 +83,54 @@ class _Item:
 
 
 class Observer(Protocol):
-    """Whom the committer tells what it did; for metrics and logs."""
+    """Whom the committer tells what the writer did; for metrics and logs."""
 
     def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
         """A batch was run."""
         ...
 
-    def bug(self, submission: Submission, error: BaseException) -> None:
-        """A command failed for a cause that nobody foresaw."""
+    def bug(self, report: BugReport) -> None:
+        """A command, or the writer itself, failed for a cause that nobody foresaw."""
         ...
 
 
 class Committer:
-    """Takes submissions from the event loop and answers them from the writer thread."""
+    """Takes submissions on the event loop and answers them there. Without a writer it refuses them at once."""
 
     def __init__(
-        self,
-        runner: BatchRunner,
-        *,
-        monotonic: Callable[[], float],
-        observer: Observer,
-        pause: Callable[[int], None],
-        limits: QueueLimits | None = None,
+        self, *, monotonic: Callable[[], float], observer: Observer, limits: QueueLimits | None = None
     ) -> None:
-        """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines."""
-        self._runner = runner
+        """`monotonic` is the clock of all deadlines, and has to be the same in the writer's process."""
         self._monotonic = monotonic
         self._observer = observer
-        self._pause = pause
         self._limits = limits or QueueLimits()
-        self._inbox: SimpleQueue[Sequence[_Waiting] | None] = SimpleQueue()
-        self._queues: dict[int, deque[_Waiting]] = {}
-        self._turns: deque[int] = deque()
-        self._waiting = 0
-        self._oldest_wait_s = 0.0
+        self._link: Link | None = None
+        self._unanswered: dict[int, _Unanswered] = {}
+        self._last_number = 0
+        self._queue_age_s = 0.0
         self._draining = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = Thread(target=self._write, name="writer", daemon=True)
 
-    def start(self) -> None:
-        """Starts the writer thread; to be called on the event loop that submits."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
+    def attach(self, link: Link) -> None:
+        """Gives it a writer that is ready; the one before is gone."""
+        assert self._link is None, "one writer at a time"
+        self._link = link
+        link.attach(self._received, self._lost)
 
     async def submit(self, submission: Submission, deadline: float) -> Settled:
-        """Queues a submission and waits for its answer. `deadline` is an instant of the monotonic clock."""
+        """Hands a submission over and waits for its answer. `deadline` is an instant of the monotonic clock."""
         if shed := self._sheds(1):
-            return self._refused(submission, shed)
-        assert self._loop is not None, "started"
-        future: asyncio.Future[Settled] = self._loop.create_future()
-        self._waiting += 1
-        waiting = _Waiting(submission, deadline, self._monotonic(), future)
-        self._inbox.put((waiting,))
+            return refused(submission, shed)
+        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        [waiting] = self._send((submission,), (future,), deadline)
         try:
             return await future
         except asyncio.CancelledError:
-            # Past its deadline: `_take` would drop it from now on, since it marks first and looks at the clock then.
-            if not waiting.taken and deadline <= self._monotonic():
+            if deadline <= self._monotonic() and not self._is_taken(waiting):
                 raise NotTaken from None
             raise
 
     async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
-        """Queues the items of one call in one go, next to each other; an answer for each, in order.
+        """Hands the items of one call over in one go, next to each other; an answer for each, in order.
 
         Items count like single submissions: a call that does not fit the queue is shed whole, and nothing was written.
         """
@@ -190,149 +138,92 @@ class Committer:
             return ()
         if shed := self._sheds(len(submissions)):
             return refusal_of(shed, operation_of(submissions[0].command))
-        assert self._loop is not None, "started"
-        future: asyncio.Future[None] = self._loop.create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         items = _Items(future, len(submissions))
-        now = self._monotonic()
-        self._waiting += len(submissions)
-        self._inbox.put([_Waiting(one, deadline, now, _Item(items, place)) for place, one in enumerate(submissions)])
+        self._send(submissions, [_Item(items, place) for place in range(len(submissions))], deadline)
         await future
         return [answer for answer in items.answers if answer is not None]
 
     async def drain(self) -> None:
-        """Takes no more submissions, answers all that wait, and ends the writer thread."""
+        """Takes no more submissions and returns once the writer has answered all that wait, and ended."""
         self._draining = True
-        self._inbox.put(None)
-        while self._thread.is_alive():
-            await asyncio.sleep(0.005)
+        if self._link is not None:
+            link = self._link
+            link.send(Drain())
+            await link.ended.wait()
 
     def _sheds(self, more: int) -> Failure | None:
         """Why so many more submissions are not taken."""
         if self._draining:
             return Failure.SHUTTING_DOWN
-        if self._waiting + more > self._limits.waiting_max or self._oldest_wait_s > self._limits.age_max_s:
+        if self._link is None:
+            return Failure.STORAGE_UNAVAILABLE
+        if len(self._unanswered) + more > self._limits.waiting_max or self._queue_age_s > self._limits.age_max_s:
             return Failure.OVERLOADED
         return None
 
-    # -- on the writer thread ----------------------------------------------------------------------------------------
+    def _send(
+        self, submissions: Sequence[Submission], callers: Sequence[_Caller], deadline: float
+    ) -> list[_Unanswered]:
+        assert self._link is not None, "attached"
+        first = self._last_number + 1
+        self._last_number += len(submissions)
+        now = self._monotonic()
+        self._link.send(Work([Sent(number, deadline, now, one) for number, one in enumerate(submissions, first)]))
+        waiting = [_Unanswered(one, caller) for one, caller in zip(submissions, callers, strict=True)]
+        self._unanswered.update(enumerate(waiting, first))
+        return waiting
 
-    def _write(self) -> None:
-        open_ = True
-        while open_ or self._turns:
-            open_ = self._gather(block=open_ and not self._turns) and open_
-            if self._turns:
-                self._serve(self._turns.popleft())
+    def _is_taken(self, waiting: _Unanswered) -> bool:
+        """Whether a submission whose deadline has passed may be, or may have been, executed.
 
-    def _gather(self, *, block: bool) -> bool:
-        """Moves what arrived into the queues of the organisations; False once the end was reached."""
-        try:
-            arrived = self._inbox.get(block=block)
-            while True:
-                if arrived is None:
-                    return False
-                self._enqueue(arrived)
-                arrived = self._inbox.get_nowait()
-        except Empty:
-            return True
+        The writer marks what it takes before it looks at the clock, and CLOCK_MONOTONIC is one for the whole system. We
+        looked at the clock first, and it was past the deadline. If the pipe holds no mark now, then the mark is written
+        later, if ever; and the writer's look at the clock comes later still, sees a passed deadline, and drops it.
+        """
+        self._read_marks()
+        return waiting.taken
 
-    def _enqueue(self, arrived: Sequence[_Waiting]) -> None:
-        """Queues what arrived in one go; a call is of one organisation."""
-        org_id = arrived[0].submission.org_id
-        queue = self._queues.get(org_id)
-        if queue is None:
-            queue = self._queues[org_id] = deque()
-            self._turns.append(org_id)
-        queue.extend(arrived)
+    def _read_marks(self) -> None:
+        if self._link is not None:
+            for number in self._link.taken():
+                waiting = self._unanswered.get(number)
+                if waiting is not None:
+                    waiting.taken = True
 
-    def _serve(self, org_id: int) -> None:
-        queue = self._queues[org_id]
-        batch, answered = self._take(queue)
-        if batch:
-            started = self._monotonic()
-            answers = self._run(org_id, [one.submission for one in batch])
-            ended = self._monotonic()
-            oldest_wait_s = started - batch[0].enqueued_at
-            self._observer.batch(size=len(batch), seconds=ended - started, oldest_wait_s=oldest_wait_s)
-            self._oldest_wait_s = oldest_wait_s
-            for one, answer in zip(reversed(batch), reversed(answers), strict=True):
-                if isinstance(answer, Deferred):
-                    one.alone = answer.alone
-                    queue.appendleft(one)
-                else:
-                    answered.append((one, answer))
-        if queue:
-            self._turns.append(org_id)
-        else:
-            del self._queues[org_id]
-            self._oldest_wait_s = 0.0 if not self._turns else self._oldest_wait_s
-        assert self._loop is not None, "started"
-        self._loop.call_soon_threadsafe(self._settle, answered)
+    # -- from the writer -----------------------------------------------------------------------------------------------
 
-    def _take(self, queue: deque[_Waiting]) -> tuple[list[_Waiting], list[tuple[_Waiting, Settled]]]:
-        """The next batch of an organisation, and the answers to what expired while it waited."""
-        batch: list[_Waiting] = []
-        expired: list[tuple[_Waiting, Settled]] = []
-        while queue and len(batch) < self._limits.batch_max:
-            one = queue[0]
-            by_itself = one.alone or isinstance(one.submission.command, EXCLUSIVE)
-            if batch and by_itself:
-                break
-            queue.popleft()
+    def _received(self, message: FromWriter) -> None:
+        match message:
+            case Answered():
+                self._settle(message)
+            case BugReport():
+                self._observer.bug(message)
+            case _:
+                raise Garbled
+
+    def _settle(self, answered: Answered) -> None:
+        self._queue_age_s = answered.queue_age_s
+        for number, settled in answered.answers:
+            one = self._unanswered.pop(number, None)
+            if one is None:
+                raise Garbled
             one.taken = True
-            if one.deadline <= self._monotonic():
-                expired.append((one, self._refused(one.submission, Failure.EXPIRED_IN_QUEUE)))
-                continue
-            batch.append(one)
-            if by_itself:
-                break
-        return batch, expired
-
-    def _run(self, org_id: int, batch: list[Submission]) -> list[Answer]:
-        """Runs a batch; conflicts run it again, anything else that fails it as a whole runs its commands one by one."""
-        give_up_at = self._monotonic() + CONFLICT_MAX_S
-        for attempt in range(CONFLICT_RETRIES + 1):
-            try:
-                return self._runner.run(org_id, batch)
-            except StorageConflict:
-                if self._monotonic() >= give_up_at:
-                    return self._all(batch, Failure.CONFLICT)
-                if attempt < CONFLICT_RETRIES:
-                    self._pause(attempt)
-            except (OutcomeUnknown, StorageFull, StorageUnavailable, WriterFenced) as error:
-                return self._all(batch, _FAILURES[type(error)])
-            except Exception as error:  # noqa: BLE001 - the last resort: one command must not fail its neighbours
-                if len(batch) == 1:
-                    self._observer.bug(batch[0], error.__cause__ or error)
-                    return [self._refused(batch[0], Failure.WRITE_FAILED, _decided(error))]
-                break
-        if len(batch) == 1:
-            return self._all(batch, Failure.CONFLICT)
-        return [answer for one in batch for answer in self._run(org_id, [one])]
-
-    def _all(self, batch: list[Submission], failure: Failure) -> list[Answer]:
-        return [self._refused(one, failure) for one in batch]
-
-    @staticmethod
-    def _refused(submission: Submission, failure: Failure, decided: Outcome | None = None) -> Settled:
-        """`decided`: what could not be written; the balance behind a failed redemption is known from it."""
-        command = submission.command
-        metadata: dict[str, str] = {}
-        if isinstance(command, RedeemPoints):
-            metadata["points"] = str(command.points)
-        if isinstance(decided, Accepted) and isinstance(decided.result, RedemptionResult):
-            left = sum(balance.current for balance in decided.result.balances)
-            metadata["current"] = str(left + decided.result.points)
-        return Settled(refusal_of(failure, operation_of(command), metadata), submission.request_id)
-
-    # -- back on the event loop --------------------------------------------------------------------------------------
-
-    def _settle(self, answered: list[tuple[_Waiting, Settled]]) -> None:
-        self._waiting -= len(answered)
-        for one, settled in answered:
             if not one.caller.done():
                 one.caller.set_result(settled)
+        self._read_marks()  # So that the pipe never fills up; those of what was answered just now mean nothing more.
+        self._observer.batch(size=answered.size, seconds=answered.seconds, oldest_wait_s=answered.oldest_wait_s)
 
-
-def _decided(error: Exception) -> Outcome | None:
-    """What had been decided of the one command that could not be written."""
-    return error.outcomes[0] if isinstance(error, NotWritable) and error.outcomes else None
+    def _lost(self) -> None:
+        """Answers for a writer that is gone. Its last marks were written before its end of the stream was closed."""
+        self._read_marks()
+        link, self._link = self._link, None
+        assert link is not None, "attached"
+        link.close()
+        unanswered, self._unanswered = self._unanswered, {}
+        self._queue_age_s = 0.0
+        for one in unanswered.values():
+            one.taken = one.taken or not link.is_understood
+            failure = Failure.OUTCOME_UNKNOWN if one.taken else Failure.STORAGE_UNAVAILABLE
+            if not one.caller.done():
+                one.caller.set_result(refused(one.submission, failure))

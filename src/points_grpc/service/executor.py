@@ -1,14 +1,14 @@
 """The pipeline of one batch: claim, resolve, lock, load, decide, apply, commit. One organisation, one transaction.
 
 Each step is passed once, in that order, for the whole batch. The executor knows the order and the request ids; the
-rules are `domain.decide`, the statements are the storage's. A read-only check takes the same steps without the writes.
+rules are `domain.decide`, the statements are the storage's. A check takes the same steps without the writes, on the
+server's side: `service/checks.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 
 from msgspec import Struct
 
@@ -20,12 +20,11 @@ from points_grpc.domain.events import ConfigKeySet, MessageQueued
 from points_grpc.domain.failures import TRANSFER_OPERATIONS
 from points_grpc.domain.model import Channel, Customer, Identifier, OrgConfig, WalletKey
 from points_grpc.domain.outcome import Accepted, Outcome, Party, Refused, Settled, TransferResult
-from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups, NeedMore, Snapshot
+from points_grpc.domain.snapshot import Changes, Keys, Loaded, Lookups, NeedMore, Snapshot
 from points_grpc.service.keyring import Keyring
 from points_grpc.service.ports import (
     STORAGE_CONDITIONS,
     NotWritable,
-    ReadSession,
     Repository,
     RequestRecord,
     SealedMessage,
@@ -64,7 +63,7 @@ class _Work:
 
 
 class Executor:
-    """Runs batches against a repository. `run` is for the writer thread alone; `check` is safe from any thread."""
+    """Runs batches against a repository. For the writer alone."""
 
     def __init__(
         self,
@@ -125,27 +124,6 @@ class Executor:
             self._configs.pop(org_id, None)
         return answers
 
-    def check(self, submission: Submission) -> Settled:
-        """Decides a read-only command on a snapshot of its own; nothing is written, and its ids are thrown away."""
-        config = self._config(submission.org_id)
-        with self._repository.read(submission.org_id) as session:
-            return self._check(session, submission, config)
-
-    def _check(self, session: ReadSession, submission: Submission, config: OrgConfig) -> Settled:
-        book = session.book()
-        directory: Directory = session.resolve(lookups_of(submission.command))
-        keys = keys_of(submission.command, directory, book)
-        windows: dict[WalletKey, int] = {}
-        while True:
-            loaded = session.load(keys, book, directory, windows)
-            snapshot = Snapshot(loaded, config)
-            try:
-                outcome = decide_one(snapshot, self._context(submission, count(1).__next__), keys)
-            except NeedMore as more:
-                windows[more.wallet] = windows.get(more.wallet, WINDOW_FIRST) * 4
-                continue
-            return _settled(submission, outcome, snapshot)
-
     def _decide(
         self, work: _Work, loaded: Loaded, keys: Mapping[int, Keys]
     ) -> tuple[Snapshot, list[Answer], list[RequestRecord]]:
@@ -175,7 +153,7 @@ class Executor:
                 record = self._record(submission, outcome, snapshot)
                 known[submission.request_id] = record
                 records.append(record)
-            answers.append(_settled(submission, outcome, snapshot))
+            answers.append(settled(submission, outcome, snapshot))
         if too_short:
             raise _Retry
         return snapshot, answers, records
@@ -205,7 +183,7 @@ class Executor:
         """The recorded outcome for the same content; a refusal that names the fields for another."""
         differing = self._differing(submission, record)
         if not differing:
-            return _settled(submission, record.outcome, snapshot, replayed=True)
+            return settled(submission, record.outcome, snapshot, replayed=True)
         operation = operation_of(submission.command)
         fields = ",".join(differing)
         if operation in TRANSFER_OPERATIONS:
@@ -283,7 +261,8 @@ def _is_recorded(submission: Submission, outcome: Outcome) -> bool:
     return isinstance(outcome, Accepted) or outcome.recorded
 
 
-def _settled(submission: Submission, outcome: Outcome, snapshot: Snapshot, *, replayed: bool = False) -> Settled:
+def settled(submission: Submission, outcome: Outcome, snapshot: Snapshot, *, replayed: bool = False) -> Settled:
+    """The answer to a submission, with the names that a transfer's answer shows."""
     parties: tuple[Party, ...] = ()
     program_name = ""
     if isinstance(outcome, Accepted) and isinstance(outcome.result, TransferResult):

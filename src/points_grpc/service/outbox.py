@@ -16,7 +16,7 @@ from typing import Protocol
 from points_grpc.domain.commands import AcknowledgeMessages, MessageResult, Submission
 from points_grpc.domain.model import Channel
 from points_grpc.service.keyring import Keyring, UnknownKey
-from points_grpc.service.ports import Repository, SealedMessage
+from points_grpc.service.ports import Outbox, SealedMessage
 
 BATCH_MAX = 100
 POLL_S = 0.1
@@ -50,7 +50,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        repository: Repository,
+        outbox: Outbox,
         *,
         keyring: Keyring,
         senders: Mapping[Channel, Sender],
@@ -59,7 +59,7 @@ class Dispatcher:
         failures: Failures,
     ) -> None:
         """`submit` hands a command to the committer, waits until it is committed, and raises if it is not."""
-        self._repository = repository
+        self._outbox = outbox
         self._keyring = keyring
         self._senders = senders
         self._submit = submit
@@ -80,7 +80,7 @@ class Dispatcher:
 
     def dispatch_due(self) -> int:
         """Sends what is due now; returns how many messages were tried."""
-        due = self._repository.due_messages(self._now(), BATCH_MAX)
+        due = self._outbox.due_messages(self._now(), BATCH_MAX)
         for org_id, messages in groupby(sorted(due, key=lambda one: one.org_id), key=lambda one: one.org_id):
             results = tuple(self._deliver(list(messages)))
             self._submit(

@@ -140,20 +140,32 @@ class ReadSession(Protocol):
         ...
 
 
-class Repository(Protocol):
-    """The store of the decision core."""
-
-    def write(self, org_id: int) -> AbstractContextManager[WriteSession]:
-        """Opens a write transaction. Called by the writer thread alone."""
-        ...
+class Snapshots(Protocol):
+    """The reading side of the store. Safe from any thread."""
 
     def read(self, org_id: int) -> AbstractContextManager[ReadSession]:
-        """Opens a read-only transaction on a connection of the readers' pool. Safe from any thread."""
+        """Opens a read-only transaction on a connection of the readers' pool."""
         ...
 
     def config(self, org_id: int) -> OrgConfig:
         """Reads the organisation's configuration keys, apart from any write; unavailable if that fails."""
         ...
+
+
+class Repository(Protocol):
+    """The store of the decision core, for the writer."""
+
+    def write(self, org_id: int) -> AbstractContextManager[WriteSession]:
+        """Opens a write transaction. Called by the writer alone."""
+        ...
+
+    def config(self, org_id: int) -> OrgConfig:
+        """As in `Snapshots`."""
+        ...
+
+
+class Outbox(Protocol):
+    """What the dispatcher takes messages from."""
 
     def due_messages(self, now: datetime, limit: int) -> Sequence[SealedMessage]:
         """Outbox messages of all organisations that are due for delivery, oldest first per customer and target."""

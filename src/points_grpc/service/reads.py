@@ -24,7 +24,7 @@ _R = TypeVar("_R")
 
 
 class Checking(Protocol):
-    """What decides a read-only command; `executor.Executor` in the service."""
+    """What decides a read-only command; `checks.Checks` in the service."""
 
     def check(self, submission: Submission) -> Settled:
         """The decision, on a snapshot of its own."""

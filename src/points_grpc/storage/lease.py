@@ -9,7 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
+
+RETRY_S = 0.02
+"""How often a lease that another holds is tried again."""
 
 
 class LeaseHeld(RuntimeError):
@@ -19,12 +23,12 @@ class LeaseHeld(RuntimeError):
 class FileLease:
     """Holds the lock file of a database until closed."""
 
-    def __init__(self, database: Path) -> None:
-        """Takes the lock at once, or raises `LeaseHeld` naming the holder."""
+    def __init__(self, database: Path, *, wait_s: float = 0.0) -> None:
+        """Takes the lock, waiting so long for a holder that is about to end, or raises `LeaseHeld` naming it."""
         path = database.with_name(f"{database.name}.lock")
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(time.monotonic() + wait_s)
         except BlockingIOError:
             holder = os.read(self._descriptor, 200).decode("utf-8", "replace").strip() or "unknown"
             os.close(self._descriptor)
@@ -35,6 +39,16 @@ class FileLease:
         self.holder = f"pid {os.getpid()} on {socket.gethostname()}"
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{self.holder}\n".encode(), 0)
+
+    def _lock(self, until: float) -> None:
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(RETRY_S)
 
     def close(self) -> None:
         """Gives the lock back. The file stays: removing it would let two holders lock two files of one name."""

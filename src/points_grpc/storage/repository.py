@@ -1,7 +1,7 @@
 """The store of the decision core: transactions for writing, snapshots for checking, and the outbox's due messages.
 
-One `SqlRepository` lives in a serving process. It holds the writer's lease and connection; `write` is for the writer
-thread alone, the rest is safe from any thread.
+One `SqlRepository` lives in the writer's process. It holds the lease and the connection that writes; `write` is for
+one thread alone. `SqlSnapshots`, its reading side, lives wherever something is read, and is safe from any thread.
 """
 
 from __future__ import annotations
@@ -137,72 +137,18 @@ class SqlWriteSession(SqlReadSession):
             self._repository.stream_advanced(self._org_id, self._writer.position)
 
 
-class SqlRepository:
-    """The store. Opening it takes the lease, checks the schema and the durability, and takes a writer slot.
-
-    `writing` says that a transaction runs. `slot` is what was taken; `durability` is what the writer's own connection
-    said of its commits when it was opened.
-    """
-
-    slot: Slot
-    durability: Durability
+class SqlSnapshots:
+    """The reading side of the store: `ports.Snapshots`. Needs no lease, and writes nothing."""
 
     def __init__(
-        self,
-        database: Database,
-        *,
-        now: Clock = system_now,
-        window: int = WINDOW,
-        durable: bool = True,
-        probe: Probe | None = None,
+        self, database: Database, *, now: Clock = system_now, window: int = WINDOW, probe: Probe | None = None
     ) -> None:
-        """Opens the store for writing. `durable=False` serves a database that may lose commits in a power loss."""
+        """Takes the database, whose readers' pool is used."""
         self.books = Books()
-        self.writing = False
         self._database = database
         self._now = now
         self._window = window
-        self._durable = durable
         self._probe = probe
-        self._positions: dict[int, int | None] = {}
-        self._connection: PoolProxiedConnection | None = None
-        self._driver: Driver | None = None
-        self._lease: WriterLease | None = None
-        try:
-            self._lease = self._take_lease()
-            self.slot = self._lease.slot
-            self._writer_driver()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Closes the writer's connection and gives the lease back. The database's pool stays the caller's.
-
-        The writer thread must have ended: SQLite breaks if a connection is closed under a running statement.
-        """
-        if self.writing:
-            raise RuntimeError("a transaction is running: end the writer first")
-        self._close_writer()
-        if self._lease is not None:
-            self._lease.close()
-
-    @property
-    def backend_name(self) -> str:
-        """Which engine of databases it is."""
-        return self._database.backend.name
-
-    def connection(self) -> PoolProxiedConnection:
-        """The writer's own connection, for the writer thread and for what looks over its shoulder in tests."""
-        self._writer_driver()
-        assert self._connection is not None
-        return self._connection
-
-    # -- ports.Repository ----------------------------------------------------------------------------------------------
-
-    def write(self, org_id: int) -> SqlWriteSession:
-        """A write transaction. Called by the writer thread alone."""
-        return self._write_session(self._writer_driver(), org_id)
 
     @contextmanager
     def read(self, org_id: int) -> Iterator[SqlReadSession]:
@@ -234,17 +180,81 @@ class SqlRepository:
                 for org_id, customer_id, program_id, due_at in driver.query(sql.WALLETS_AFTER, (*after, limit))
             ]
 
+    def _read_session(self, driver: Driver, org_id: int) -> SqlReadSession:
+        return SqlReadSession(driver, org_id, books=self.books, window=self._window, now=self._now)
+
+
+class SqlRepository(SqlSnapshots):
+    """The store: `ports.Repository`. Opening it takes the lease, checks schema and durability, and takes a writer slot.
+
+    `writing` says that a transaction runs. `slot` is what was taken; `durability` is what the writer's own connection
+    said of its commits when it was opened.
+    """
+
+    slot: Slot
+    durability: Durability
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        now: Clock = system_now,
+        window: int = WINDOW,
+        durable: bool = True,
+        probe: Probe | None = None,
+        lease_wait_s: float = 0.0,
+    ) -> None:
+        """Opens the store for writing. `durable=False` serves a database that may lose commits in a power loss."""
+        super().__init__(database, now=now, window=window, probe=probe)
+        self.writing = False
+        self._durable = durable
+        self._lease_wait_s = lease_wait_s
+        self._positions: dict[int, int | None] = {}
+        self._connection: PoolProxiedConnection | None = None
+        self._driver: Driver | None = None
+        self._lease: WriterLease | None = None
+        try:
+            self._lease = self._take_lease()
+            self.slot = self._lease.slot
+            self._writer_driver()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the writer's connection and gives the lease back. The database's pool stays the caller's.
+
+        The writer must have ended: SQLite breaks if a connection is closed under a running statement.
+        """
+        if self.writing:
+            raise RuntimeError("a transaction is running: end the writer first")
+        self._close_writer()
+        if self._lease is not None:
+            self._lease.close()
+
+    @property
+    def backend_name(self) -> str:
+        """Which engine of databases it is."""
+        return self._database.backend.name
+
+    def connection(self) -> PoolProxiedConnection:
+        """The writer's own connection, for the writer and for what looks over its shoulder in tests."""
+        self._writer_driver()
+        assert self._connection is not None
+        return self._connection
+
+    def write(self, org_id: int) -> SqlWriteSession:
+        """A write transaction. Called by the writer alone."""
+        return self._write_session(self._writer_driver(), org_id)
+
     # -- what differs on other engines ---------------------------------------------------------------------------------
 
     def _take_lease(self) -> WriterLease:
         """The right to write, with the slot to write under; checks the schema."""
-        return FileSlot(self._database, self._now())
+        return FileSlot(self._database, self._now(), wait_s=self._lease_wait_s)
 
     def _write_session(self, driver: Driver, org_id: int) -> SqlWriteSession:
         return SqlWriteSession(self, driver, org_id, window=self._window, now=self._now)
-
-    def _read_session(self, driver: Driver, org_id: int) -> SqlReadSession:
-        return SqlReadSession(driver, org_id, books=self.books, window=self._window, now=self._now)
 
     # -- what the write session asks back ------------------------------------------------------------------------------
 

@@ -44,9 +44,9 @@ class WriterLease(Protocol):
 class FileSlot:
     """The only slot of a database file, kept by the file's lease."""
 
-    def __init__(self, database: Database, now: datetime) -> None:
-        """Takes the lease, then the slot; raises `LeaseHeld` where another server has them."""
-        self._lease = FileLease(database.path)
+    def __init__(self, database: Database, now: datetime, *, wait_s: float = 0.0) -> None:
+        """Takes the lease, then the slot; raises `LeaseHeld` where another server has them, after so long a wait."""
+        self._lease = FileLease(database.path, wait_s=wait_s)
         try:
             require_schema(database)
             self.slot = take_slot(database, holder=self._lease.holder, now=now)

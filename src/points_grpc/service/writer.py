@@ -1,0 +1,181 @@
+"""Group commit: the writer takes what waits of one organisation, decides and commits it at once, and answers.
+
+One thread, which has its process to itself in the service. No timer is needed: while a batch commits, the next one
+gathers in the socket. Expired in the queue: dropped, nothing written. Taken: executed, whatever the caller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from points_grpc.domain.commands import RedeemPoints, Submission, operation_of
+from points_grpc.domain.failures import Failure, refusal_of
+from points_grpc.domain.outcome import Accepted, Outcome, RedemptionResult, Settled
+from points_grpc.service.channel import Channel, ServerGone
+from points_grpc.service.executor import Answer, Deferred
+from points_grpc.service.frames import Answered, BugReport, Drain, Garbled, Work
+from points_grpc.service.ports import (
+    NotWritable,
+    OutcomeUnknown,
+    StorageConflict,
+    StorageFull,
+    StorageUnavailable,
+    WriterFenced,
+)
+from points_grpc.service.queue import Queue, Waiting
+
+CONFLICT_RETRIES = 5
+"""How often a batch is run again after a conflict before its callers are told."""
+
+CONFLICT_MAX_S = 4.0
+"""For how long. A lock that another process holds is waited for about as long, and once is enough: waiting for it again
+and again would outlive every deadline, and callers would be told that the outcome is open although it is not."""
+
+_FAILURES = {
+    OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
+    StorageFull: Failure.STORAGE_FULL,
+    StorageUnavailable: Failure.STORAGE_UNAVAILABLE,
+    WriterFenced: Failure.STORAGE_UNAVAILABLE,
+}
+"""What callers are told of a store that failed a batch for certain, or without saying."""
+
+
+class BatchRunner(Protocol):
+    """What decides and commits a batch; `executor.Executor` in the service."""
+
+    def run(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        """One answer per submission, in order."""
+        ...
+
+
+class Writer:
+    """Serves a channel until it is drained or its other end is gone."""
+
+    def __init__(
+        self,
+        runner: BatchRunner,
+        channel: Channel,
+        *,
+        monotonic: Callable[[], float],
+        pause: Callable[[int], None],
+        batch_max: int,
+    ) -> None:
+        """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines."""
+        self._runner = runner
+        self._channel = channel
+        self._monotonic = monotonic
+        self._pause = pause
+        self._batch_max = batch_max
+        self._queue = Queue()
+
+    def serve(self) -> None:
+        """Returns once all that waited was answered after a drain, or at once when the server is gone.
+
+        What was not taken when the server went is dropped: nobody is left to answer, and nothing was written.
+        """
+        is_draining = False
+        try:
+            while self._queue or not is_draining:
+                for message in self._channel.receive(block=not self._queue):
+                    match message:
+                        case Work():
+                            self._queue.add(message.items)
+                        case Drain():
+                            is_draining = True
+                        case _:
+                            raise Garbled
+                if self._queue:
+                    self._serve_batch(self._queue.take(self._batch_max))
+        except ServerGone:
+            return
+
+    def _serve_batch(self, taken: Sequence[Waiting]) -> None:
+        # First the marks, then the clock: a server that finds no mark after a deadline knows that it is seen here.
+        self._channel.mark(one.number for one in taken)
+        started = self._monotonic()
+        batch = [one for one in taken if one.deadline > started]
+        answers = [
+            (one.number, refused(one.submission, Failure.EXPIRED_IN_QUEUE)) for one in taken if one.deadline <= started
+        ]
+        if batch:
+            deferred = []
+            found = self._run(batch[0].submission.org_id, [one.submission for one in batch])
+            for one, answer in zip(batch, found, strict=True):
+                if isinstance(answer, Deferred):
+                    one.alone = answer.alone
+                    deferred.append(one)
+                else:
+                    answers.append((one.number, answer))
+            self._queue.put_back(deferred)
+        oldest_wait_s = started - taken[0].enqueued_at
+        self._channel.send(
+            Answered(
+                answers,
+                size=len(batch),
+                seconds=self._monotonic() - started,
+                oldest_wait_s=oldest_wait_s,
+                queue_age_s=oldest_wait_s if self._queue else 0.0,
+            )
+        )
+
+    def _run(self, org_id: int, batch: list[Submission]) -> list[Answer]:
+        """Runs a batch; conflicts run it again, anything else that fails it as a whole runs its commands one by one."""
+        give_up_at = self._monotonic() + CONFLICT_MAX_S
+        for attempt in range(CONFLICT_RETRIES + 1):
+            try:
+                return self._runner.run(org_id, batch)
+            except StorageConflict:
+                if self._monotonic() >= give_up_at:
+                    return _all(batch, Failure.CONFLICT)
+                if attempt < CONFLICT_RETRIES:
+                    self._pause(attempt)
+            except (OutcomeUnknown, StorageFull, StorageUnavailable, WriterFenced) as error:
+                return _all(batch, _FAILURES[type(error)])
+            except Exception as error:  # noqa: BLE001 - the last resort: one command must not fail its neighbours
+                if len(batch) == 1:
+                    self._channel.send(bug_report(error.__cause__ or error, batch[0]))
+                    return [refused(batch[0], Failure.WRITE_FAILED, _decided(error))]
+                break
+        if len(batch) == 1:
+            return _all(batch, Failure.CONFLICT)
+        return [answer for one in batch for answer in self._run(org_id, [one])]
+
+
+def refused(submission: Submission, failure: Failure, decided: Outcome | None = None) -> Settled:
+    """The answer to a submission that the machinery failed.
+
+    `decided`: what could not be written; the balance behind a failed redemption is known from it.
+    """
+    command = submission.command
+    metadata: dict[str, str] = {}
+    if isinstance(command, RedeemPoints):
+        metadata["points"] = str(command.points)
+    if isinstance(decided, Accepted) and isinstance(decided.result, RedemptionResult):
+        left = sum(balance.current for balance in decided.result.balances)
+        metadata["current"] = str(left + decided.result.points)
+    return Settled(refusal_of(failure, operation_of(command), metadata), submission.request_id)
+
+
+def bug_report(error: BaseException, submission: Submission | None = None) -> BugReport:
+    """The kind of an error and where it was raised."""
+    frames = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{Path(code.co_filename).name}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    report = BugReport(type(error).__name__, tuple(frames))
+    if submission is None:
+        return report
+    return BugReport(report.error, report.frames, operation_of(submission.command), submission.request_id)
+
+
+def _decided(error: Exception) -> Outcome | None:
+    """What had been decided of the one command that could not be written."""
+    return error.outcomes[0] if isinstance(error, NotWritable) and error.outcomes else None
+
+
+def _all(batch: list[Submission], failure: Failure) -> list[Answer]:
+    return [refused(one, failure) for one in batch]
