@@ -6,12 +6,10 @@ from collections.abc import Mapping
 
 PENDING: Mapping[str, str] = {
     "PENDING_EVENTS": "warnings about undelivered messages",
-    "RATE_LIMITED": "quotas of calls",
-    "WATCH_POSITION_LOST": "an RPC that watches",
 }
 """By reason. `RPC <name>`: allowed as long as the descriptors do not have it."""
 
-NO_RPC_OF_THEIR_OWN = frozenset({"PENDING_EVENTS", "RATE_LIMITED", "WATCH_POSITION_LOST"})
+NO_RPC_OF_THEIR_OWN = frozenset({"PENDING_EVENTS"})
 """Those that wait for something other than an RPC with a known name."""
 
 PENDING_CASES: Mapping[str, str] = {
