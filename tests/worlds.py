@@ -141,13 +141,15 @@ def customer(customer_id: int = ANN, **given: Any) -> Customer:
 
 def lot(lot_id: int, points: int = 100, **given: Any) -> Lot:
     """An issued lot of Ann's in gold that never expires."""
+    program_id = given.pop("program_id", GOLD)
     fields: dict[str, Any] = {
         "lot_id": lot_id,
-        "customer_id": ANN,
-        "program_id": GOLD,
-        "earning_program_id": given.get("program_id", GOLD),
-        "source": Source.LOYALTY_PLUS,
-        "category": "Main",
+        "wallet": WalletKey(given.pop("customer_id", ANN), program_id),
+        "bucket": BucketKey(
+            given.pop("earning_program_id", program_id),
+            given.pop("source", Source.LOYALTY_PLUS),
+            given.pop("category", "Main"),
+        ),
         "points": points,
         "remaining": points,
         "held": 0,
@@ -275,7 +277,9 @@ class World:
         """Enrols a customer, who is created if new."""
         self.customers.setdefault(customer_id, customer(customer_id))
         for program_id in program_ids:
-            self.wallets[WalletKey(customer_id, program_id)] = Wallet(customer_id, program_id, enrolled_at=at)
+            self.wallets[WalletKey(customer_id, program_id)] = Wallet(
+                WalletKey(customer_id, program_id), enrolled_at=at
+            )
 
     def give(self, lot_id: int, points: int = 100, **given: Any) -> Lot:
         """Puts a lot into a wallet, as if it had been issued to its owner when it was awarded."""

@@ -29,7 +29,7 @@ from points_grpc import codes
 from points_grpc.domain.commands import Expiry, IssuePoints
 from points_grpc.domain.configuration import DEFAULTS, MISSED_CALLS_ALLOWED
 from points_grpc.domain.issuance import expiry_instant
-from points_grpc.domain.model import Account, Kind, Lot, Posting, Purchase, Source
+from points_grpc.domain.model import Account, BucketKey, Kind, Lot, Posting, Purchase, Source, WalletKey
 from points_grpc.domain.outcome import Accepted, IssueResult, Refused, Warning
 from points_grpc.domain.policy import Category
 from worlds import ANN, BRONZE, CID, FIRST_ID, GOLD, NOW, SILVER, UNKNOWN, issue, metals, redeem, transfer
@@ -226,11 +226,8 @@ class TestDeed:
 
         opened = Lot(
             lot_id=FIRST_ID + 2,
-            customer_id=ANN,
-            program_id=GOLD,
-            earning_program_id=BRONZE,
-            source=Source.GOODWILL,
-            category="Gift",
+            wallet=WalletKey(ANN, GOLD),
+            bucket=BucketKey(BRONZE, Source.GOODWILL, "Gift"),
             points=50,
             remaining=50,
             held=0,

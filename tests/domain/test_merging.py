@@ -14,7 +14,7 @@ from points_grpc import codes
 from points_grpc.domain import events as ev
 from points_grpc.domain.commands import IssueRedemptionOtp, IssueTransferOtp, MergeCustomers
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX
-from points_grpc.domain.model import FraudStatus, Kind, OtpAction, OtpState, Source, StatusLabel
+from points_grpc.domain.model import FraudStatus, Kind, OtpAction, OtpState, Source, StatusLabel, WalletKey
 from points_grpc.domain.outcome import Accepted, MergeResult, Refused
 from points_grpc.domain.redemption import redemption_id_of
 from worlds import (
@@ -187,7 +187,7 @@ class TestDeed:
             replace(
                 one,
                 lot_id=child.lot_id,
-                customer_id=BEN,
+                wallet=WalletKey(BEN, one.program_id),
                 parent_lot_id=one.lot_id,
                 transaction_id=result.transaction_id,
             )

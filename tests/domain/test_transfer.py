@@ -938,7 +938,7 @@ class TestDeed:
             replace(
                 drawn,
                 lot_id=lot_id,
-                customer_id=BEN,
+                wallet=WalletKey(BEN, GOLD),
                 points=points,
                 remaining=points,
                 parent_lot_id=drawn.lot_id,

@@ -17,6 +17,7 @@ from typing import Any
 from points_grpc.domain import events as ev
 from points_grpc.domain.model import (
     Account,
+    BucketKey,
     Channel,
     Customer,
     FraudStatus,
@@ -272,11 +273,12 @@ def lot(customer_id: int, points: int, *, program_id: int = GOLD, **given: Any) 
     lot_id = given.pop("lot_id", None) or next_id()
     values: dict[str, Any] = {
         "lot_id": lot_id,
-        "customer_id": customer_id,
-        "program_id": program_id,
-        "earning_program_id": program_id,
-        "source": Source.LOYALTY_PLUS,
-        "category": "Main",
+        "wallet": WalletKey(customer_id, program_id),
+        "bucket": BucketKey(
+            given.pop("earning_program_id", program_id),
+            given.pop("source", Source.LOYALTY_PLUS),
+            given.pop("category", "Main"),
+        ),
         "points": points,
         "remaining": points,
         "held": 0,

@@ -137,7 +137,8 @@ def test_an_issue_is_booked(store: Store) -> None:
 
     assert loaded.lots[ANN_GOLD].lots == (issued,)
     assert loaded.lots[ANN_GOLD].complete
-    assert loaded.buckets == {ANN_GOLD: {BucketKey(GOLD, Source.DATA_IMPORT, "Bonus"): Bucket(70, 70, 0)}}
+    assert loaded.buckets[ANN_GOLD] == {BucketKey(GOLD, Source.DATA_IMPORT, "Bonus"): Bucket(70, 70, 0)}
+    assert not any(buckets for key, buckets in loaded.buckets.items() if key != ANN_GOLD)
     wallet = loaded.wallets[ANN_GOLD]
     assert (wallet.version, wallet.current, wallet.promised, wallet.lifetime_earned) == (1, 70, 70, 70)
     assert wallet.due_at == issued.available_from

@@ -25,7 +25,7 @@ from points_grpc.service.ports import (
     StorageUnavailable,
 )
 from points_grpc.storage import sqlite
-from points_grpc.storage.engine import Database, NotDurable, durability, require_durable
+from points_grpc.storage.engine import Database, NotDurable, require_durable
 from points_grpc.storage.faults import translate, translate_commit
 from points_grpc.storage.repository import SqlRepository
 
@@ -348,7 +348,7 @@ def test_the_writer_says_how_durable_it_is(empty_database: Path, tmp_path: Path)
     store = Store.copied(empty_database, tmp_path / "store.db", synchronous="FULL")
 
     assert store.repository.durability == sqlite.Durability("wal", "FULL")
-    assert require_durable(store.repository.connection()).survives_power_loss
+    assert require_durable(store.database, store.repository.connection()).survives_power_loss
     store.close()
 
 
@@ -356,7 +356,7 @@ def test_the_writer_says_how_durable_it_is(empty_database: Path, tmp_path: Path)
 def test_a_writer_that_may_lose_commits_is_refused(empty_database: Path, tmp_path: Path, synchronous: str) -> None:
     """Unless that was asked for."""
     store = Store.copied(empty_database, tmp_path / "store.db", synchronous=synchronous)
-    assert durability(store.repository.connection()).synchronous == synchronous
+    assert store.repository.durability == sqlite.Durability("wal", synchronous)
     assert not store.repository.durability.survives_power_loss
     store.close()
 

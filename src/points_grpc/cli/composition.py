@@ -240,13 +240,13 @@ class _Facts:
     """What GetServerInfo tells; the durability was read from the writer's connection before anything was written."""
 
     def __init__(self, repository: SqlRepository, settings: Settings) -> None:
-        durability = repository.durability
+        durability, backend = repository.durability, repository.backend_name
         self._facts = ServerFacts(
             version=__version__,
             schema_revision=REVISION,
             durability=DurabilityFact(
-                backend="sqlite",
-                settings={"journal_mode": durability.journal_mode, "synchronous": durability.synchronous},
+                backend=backend,
+                settings=durability.settings,
                 durable=durability.survives_power_loss,
             ),
             limits=(

@@ -6,7 +6,7 @@ Rules of this file: the guards of `judge` stand in the documented order, one a l
 from __future__ import annotations
 
 from points_grpc import codes
-from points_grpc.domain.balances import balance_after, bucket_of, holdings, program_shares
+from points_grpc.domain.balances import balance_after, holdings, program_shares
 from points_grpc.domain.commands import AdjustPoints
 from points_grpc.domain.configuration import first_invalid
 from points_grpc.domain.context import Context
@@ -59,7 +59,7 @@ def decide(command: AdjustPoints, context: Context, snapshot: Snapshot) -> Decis
     lots, omitted = shown(
         LotShare(one.lot.lot_id, one.lot.earning_program_id, one.points, one.lot.expires_at) for one in draws
     )
-    taken = [(bucket_of(one), -one.points) for one in draws]
+    taken = [(one.lot.bucket, -one.points) for one in draws]
     result = AdjustmentResult(
         transaction_id=transaction_id,
         points=command.points,

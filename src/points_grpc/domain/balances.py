@@ -105,8 +105,3 @@ def program_shares(snapshot: Snapshot, draws: Sequence[Draw], wallets: Sequence[
     return tuple(
         ProgramShare(program_id, points, held_before[program_id] - points) for program_id, points in deducted.items()
     )
-
-
-def bucket_of(draw: Draw) -> BucketKey:
-    """The bucket of the lot drawn."""
-    return BucketKey(draw.lot.earning_program_id, draw.lot.source, draw.lot.category)

@@ -53,12 +53,17 @@ _WORDS = {"true": True, "false": False}
 
 def parse_switch(text: str | None) -> bool | None:
     """What a raw text says: true, false, or None if it says neither."""
-    return None if text is None else _WORDS.get(text.strip().lower())
+    if text is None or text in _WORDS:
+        return _WORDS.get(text or "")
+    return _WORDS.get(text.strip().lower())
 
 
 def is_on(config: OrgConfig, key: str) -> bool:
     """Whether a switch is on. The text must have been judged before (`first_invalid`)."""
-    parsed = parse_switch(config.values.get(key))
+    text = config.values.get(key)
+    if text is None:
+        return DEFAULTS[key]
+    parsed = parse_switch(text)
     return DEFAULTS[key] if parsed is None else parsed
 
 

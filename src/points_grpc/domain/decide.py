@@ -126,7 +126,7 @@ def decide_batch(snapshot: Snapshot, batch: Sequence[tuple[Context, Keys]]) -> l
 
 def decide_one(snapshot: Snapshot, context: Context, keys: Keys) -> Outcome:
     """Books what is due on the wallets of the command's customers, then decides it."""
-    for customer_id in sorted(keys.customers):
+    for customer_id in sorted(snapshot.due_customers.intersection(keys.customers)):
         for hold in overdue_holds(snapshot, customer_id):
             snapshot.evolve(holds.end_overdue(snapshot, hold, context.next_id))
         for wallet_key in snapshot.wallets_of(customer_id):

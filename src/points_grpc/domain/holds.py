@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from points_grpc import codes
 from points_grpc.domain import redemption
-from points_grpc.domain.balances import balance_after, bucket_of, program_shares
+from points_grpc.domain.balances import balance_after, program_shares
 from points_grpc.domain.commands import AuthorizeRedemption, CaptureRedemption, ReleaseRedemption
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import Booked, Event, HoldClosed, HoldOpened, RedemptionMade
@@ -270,8 +270,8 @@ class _Changes:
         self._held: dict[WalletKey, list[tuple[BucketKey, int]]] = {}
         for one, points, held in changes:
             self.entry.post(one.lot.wallet, one.lot.lot_id, points, held=held)
-            self._points.setdefault(one.lot.wallet, []).append((bucket_of(one), points))
-            self._held.setdefault(one.lot.wallet, []).append((bucket_of(one), held))
+            self._points.setdefault(one.lot.wallet, []).append((one.lot.bucket, points))
+            self._held.setdefault(one.lot.wallet, []).append((one.lot.bucket, held))
 
     def build(
         self, hold: Hold, *, transaction_id: int, kind: Kind, points: int, context: Context | None, notes: str

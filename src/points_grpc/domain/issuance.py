@@ -71,7 +71,7 @@ def decide(command: IssuePoints, context: Context, snapshot: Snapshot) -> Decisi
         policy_revision=case.ruling.policy.revision,
         transaction_number=command.transaction_number or None,
     )
-    bucket = BucketKey(lot.earning_program_id, lot.source, lot.category)
+    bucket = lot.bucket
     promised = lot.points if lot.promised else 0
     events: list[Event] = [Booked(booked)]
     number = command.transaction_number
@@ -242,11 +242,12 @@ def _lot(case: Case, lot_id: int, transaction_id: int) -> Lot:
     promised = command.available_from is not None and command.available_from > now and not expired
     return Lot(
         lot_id=lot_id,
-        customer_id=case.owner.customer_id,
-        program_id=case.ruling.program_id,
-        earning_program_id=command.earning_program_id or case.ruling.program_id,
-        source=command.source,
-        category=case.category,
+        wallet=WalletKey(case.owner.customer_id, case.ruling.program_id),
+        bucket=BucketKey(
+            command.earning_program_id or case.ruling.program_id,
+            command.source,
+            case.category,
+        ),
         points=command.points,
         remaining=0 if expired else command.points,
         held=0,

@@ -56,11 +56,8 @@ def child_of(parent: Lot, wallet: WalletKey, points: int, *, lot_id: int, transa
     """A lot for points of another: origin, award time, promise and expiry are the parent's, and so is the root."""
     return Lot(
         lot_id=lot_id,
-        customer_id=wallet.customer_id,
-        program_id=wallet.program_id,
-        earning_program_id=parent.earning_program_id,
-        source=parent.source,
-        category=parent.category,
+        wallet=wallet,
+        bucket=parent.bucket,
         points=points,
         remaining=points,
         held=0,

@@ -320,7 +320,7 @@ def _program_ids(case: Case, wallets: Iterable[Wallet]) -> tuple[int, ...]:
 def _balance(case: Case, program_id: int, moved: Sequence[Lot]) -> Balance:
     """A wallet of the survivor with what was moved into it."""
     key = WalletKey(case.survivor.customer_id, program_id)
-    wallet = case.snapshot.wallet(key) or Wallet(*key)
+    wallet = case.snapshot.wallet(key) or Wallet(key)
     barred = barred_sources(case.snapshot, key)
     gained = [lot for lot in moved if lot.program_id == program_id]
     free = transferable(case.snapshot, (key,), barred)

@@ -148,8 +148,7 @@ class Wallet(Struct, frozen=True):
     a promised lot matures); None if nothing ever is. A wallet without `enrolled_at` belongs to nobody enrolled.
     """
 
-    customer_id: int
-    program_id: int
+    key: WalletKey
     version: int = 0
     current: int = 0
     promised: int = 0
@@ -161,9 +160,14 @@ class Wallet(Struct, frozen=True):
     due_at: datetime | None = None
 
     @property
-    def key(self) -> WalletKey:
-        """The wallet's key."""
-        return WalletKey(self.customer_id, self.program_id)
+    def customer_id(self) -> int:
+        """Whose wallet it is."""
+        return self.key.customer_id
+
+    @property
+    def program_id(self) -> int:
+        """The program of the wallet."""
+        return self.key.program_id
 
 
 class Bucket(NamedTuple):
@@ -175,17 +179,14 @@ class Bucket(NamedTuple):
 
 
 class Lot(Struct, frozen=True):
-    """Points of one origin in one wallet. `expires_at` None: they never expire.
+    """Points of one origin in one wallet. `bucket` counts them with others of their kind. `expires_at` None: never.
 
     `promised` says that `available_from` lies ahead, as far as was booked.
     """
 
     lot_id: int
-    customer_id: int
-    program_id: int
-    earning_program_id: int
-    source: Source
-    category: str
+    wallet: WalletKey
+    bucket: BucketKey
     points: int
     remaining: int
     held: int
@@ -198,9 +199,29 @@ class Lot(Struct, frozen=True):
     transaction_id: int
 
     @property
-    def wallet(self) -> WalletKey:
-        """The wallet that holds the lot."""
-        return WalletKey(self.customer_id, self.program_id)
+    def customer_id(self) -> int:
+        """Whose points they are."""
+        return self.wallet.customer_id
+
+    @property
+    def program_id(self) -> int:
+        """The program of the wallet that holds the lot."""
+        return self.wallet.program_id
+
+    @property
+    def earning_program_id(self) -> int:
+        """The program that the points were earned in."""
+        return self.bucket.earning_program_id
+
+    @property
+    def source(self) -> Source:
+        """Where the points came from."""
+        return self.bucket.source
+
+    @property
+    def category(self) -> str:
+        """The category of the points."""
+        return self.bucket.category
 
 
 class Program(Struct, frozen=True):

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from points_grpc import codes
 from points_grpc.codes import Code
 from points_grpc.domain import otp, status
-from points_grpc.domain.balances import balance_after, bucket_of, holdings, program_shares
+from points_grpc.domain.balances import balance_after, holdings, program_shares
 from points_grpc.domain.commands import CheckRedemption, IssueRedemptionOtp, RedeemPoints
 from points_grpc.domain.conditions import unmet_condition
 from points_grpc.domain.configuration import (
@@ -599,7 +599,7 @@ def _book(case: Case, plan: Plan, context: Context, transaction_id: int) -> tupl
     for one in plan.draws:
         entry.post(one.lot.wallet, one.lot.lot_id, -one.points)
         entry.system(Account.REDEEMED, one.lot.program_id, one.points)
-        taken.setdefault(one.lot.wallet, []).append((bucket_of(one), -one.points))
+        taken.setdefault(one.lot.wallet, []).append((one.lot.bucket, -one.points))
     balances = tuple(
         balance_after(case.snapshot, key, version=entry.version_after(key), changes=changes)
         for key, changes in taken.items()

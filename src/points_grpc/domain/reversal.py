@@ -85,8 +85,7 @@ def decide(command: ReverseRedemption, context: Context, snapshot: Snapshot) -> 
             entry.open(lot)
         entry.system(Account.REDEEMED, lot.program_id, -one.points)
         if not one.expired:
-            bucket = BucketKey(lot.earning_program_id, lot.source, lot.category)
-            credited.setdefault(one.wallet, []).append((bucket, one.points))
+            credited.setdefault(one.wallet, []).append((lot.bucket, one.points))
             given_back.append(LotShare(lot.lot_id, lot.earning_program_id, one.points, lot.expires_at))
     booked = entry.build(
         transaction_id=transaction_id,

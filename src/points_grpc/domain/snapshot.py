@@ -264,12 +264,17 @@ class Snapshot:
         self._purchases = dict(loaded.purchases)
         self._recent_transfers = dict(loaded.recent_transfers)
         self._holds = dict(loaded.holds)
+        self._holds_of: dict[int, list[str]] = {}
+        for hold_id, hold in loaded.holds.items():
+            self._holds_of.setdefault(hold.customer_id, []).append(hold_id)
         self._held_references = dict(loaded.held_references)
         self._missed_calls = {key: {call.call_id: call for call in calls} for key, calls in loaded.missed_calls.items()}
         self._returns = set(loaded.returns)
         self._messages = dict(loaded.messages)
         self._created: set[int] = set()
         self._days: dict[str, date] = {}
+        self.due_customers = _due_customers(loaded)
+        """Of whom something was due when it was loaded; nothing that the batch itself does is due in it."""
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -305,9 +310,10 @@ class Snapshot:
 
     def wallet(self, key: WalletKey) -> Wallet | None:
         """A wallet of a loaded customer; None if there is none."""
-        if key.customer_id not in self._customers:
+        found = self._wallets.get(key)
+        if found is None and key.customer_id not in self._customers:
             raise NotLoaded("wallet")
-        return self._wallets.get(key)
+        return found
 
     def wallets_of(self, customer_id: int) -> Sequence[WalletKey]:
         """The wallets of a loaded customer."""
@@ -317,9 +323,12 @@ class Snapshot:
 
     def buckets(self, key: WalletKey) -> Mapping[BucketKey, Bucket]:
         """The totals of a wallet by earning program, source and category."""
+        found = self._buckets.get(key)
+        if found is not None:
+            return found
         if key.customer_id not in self._customers:
             raise NotLoaded("buckets")
-        return self._buckets.get(key, {})
+        return {}
 
     def lot(self, lot_id: int) -> Lot:
         """A lot that was loaded, in a window or for a reversal."""
@@ -399,9 +408,8 @@ class Snapshot:
         """The open holds of a loaded customer, booked as such: a deadline may have passed."""
         if customer_id not in self._customers:
             raise NotLoaded("holds")
-        return [
-            hold for hold in self._holds.values() if hold.customer_id == customer_id and hold.state is HoldState.OPEN
-        ]
+        holds = (self._holds[hold_id] for hold_id in self._holds_of.get(customer_id, ()))
+        return [hold for hold in holds if hold.state is HoldState.OPEN]
 
     def unused_call(self, customer: Customer, *, since: datetime) -> MissedCall | None:
         """The earliest unused missed call from the customer's present number, not older than a time."""
@@ -468,66 +476,68 @@ class Snapshot:
         Events without a handler are of no concern to later decisions: audit rows are never read here, and changes of
         configuration run in a batch of their own.
         """
+        append = self.changes.events.append
         for event in happened:
-            self.changes.events.append(event)
+            append(event)
             handler = _EVOLUTIONS.get(type(event))
             if handler is not None:
                 handler(self, event)
 
     def _evolve_booked(self, event: ev.Booked) -> None:
         entry = event.entry
-        opened = {lot.lot_id for lot in entry.opened}
+        opened: set[int] = set()
         for lot in entry.opened:
-            self._lots[lot.lot_id] = lot
-            self.changes.lots_opened[lot.lot_id] = lot
-            self._show_in_window(lot)
-            if lot.promised and lot.wallet in self._promised:
-                self._promised[lot.wallet][lot.lot_id] = lot
-            if lot.parent_lot_id is not None and entry.kind in OFFSPRING:
-                self._offspring.setdefault(lot.parent_lot_id, []).append((lot.lot_id, entry.kind))
+            opened.add(lot.lot_id)
+            self._open_lot(lot, entry.kind)
         for posting in entry.postings:
             if posting.account is not Account.WALLET:
                 continue
-            key = WalletKey(posting.customer_id, posting.program_id)
+            points, held = posting.points, posting.held
             lot = self._lots[posting.lot_id]
             if posting.lot_id not in opened:
                 revived = lot.remaining == 0
-                lot = _with_remaining(lot, lot.remaining + posting.points, lot.held + posting.held)
+                lot = _with_remaining(lot, lot.remaining + points, lot.held + held)
                 self._put_lot(lot)
                 if revived:
                     self._show_in_window(lot)
-            gained = posting.points > 0 and lot.remaining > 0  # not if it had expired on arrival
-            promised = posting.points if lot.promised else 0
-            bucket_key = BucketKey(lot.earning_program_id, lot.source, lot.category)
-            self._add_to_bucket(key, bucket_key, posting.points, promised, posting.held)
-            wallet = self._wallets[key]
+            promised = points if lot.promised else 0
+            self._add_to_bucket(lot.wallet, lot.bucket, points, promised, held)
+            wallet = self._wallets[lot.wallet]
+            due_at = wallet.due_at
+            if points > 0 and lot.remaining > 0:  # not if it had expired on arrival
+                due_at = _earlier(due_at, due_at_of(lot))
             self._put_wallet(
                 Wallet(
-                    customer_id=wallet.customer_id,
-                    program_id=wallet.program_id,
-                    version=posting.wallet_version,
-                    current=posting.balance_after,
-                    promised=wallet.promised + promised,
-                    held=wallet.held + posting.held,
-                    lifetime_earned=wallet.lifetime_earned,
-                    lifetime_received=wallet.lifetime_received,
-                    lifetime_purchases=wallet.lifetime_purchases,
-                    enrolled_at=wallet.enrolled_at,
-                    due_at=_earlier(wallet.due_at, due_at_of(lot)) if gained else wallet.due_at,
+                    wallet.key,
+                    posting.wallet_version,
+                    posting.balance_after,
+                    wallet.promised + promised,
+                    wallet.held + held,
+                    wallet.lifetime_earned,
+                    wallet.lifetime_received,
+                    wallet.lifetime_purchases,
+                    wallet.enrolled_at,
+                    due_at,
                 )
             )
         if entry.kind is Kind.TRANSFER and entry.counterparty_id is not None:
             key_of_equal = DuplicateKey(entry.customer_id, entry.counterparty_id, entry.program_id, entry.points)
             self._recent_transfers[key_of_equal] = entry.created_at
 
+    def _open_lot(self, lot: Lot, kind: Kind) -> None:
+        self._lots[lot.lot_id] = self.changes.lots_opened[lot.lot_id] = lot
+        self._show_in_window(lot)
+        if lot.promised and lot.wallet in self._promised:
+            self._promised[lot.wallet][lot.lot_id] = lot
+        if kind in OFFSPRING and lot.parent_lot_id is not None:
+            self._offspring.setdefault(lot.parent_lot_id, []).append((lot.lot_id, kind))
+
     def _evolve_matured(self, event: ev.LotsMatured) -> None:
         matured = 0
         for lot_id in event.lot_ids:
             lot = self._lots[lot_id]
             matured += lot.remaining
-            self._add_to_bucket(
-                event.wallet, BucketKey(lot.earning_program_id, lot.source, lot.category), 0, -lot.remaining
-            )
+            self._add_to_bucket(event.wallet, lot.bucket, 0, -lot.remaining)
             self._put_lot(replace(lot, promised=False))
             self._promised.get(event.wallet, {}).pop(lot_id, None)
         wallet = self._wallets[event.wallet]
@@ -536,11 +546,17 @@ class Snapshot:
     def _evolve_lifetime(self, event: ev.LifetimeRaised) -> None:
         wallet = self._wallets[event.wallet]
         self._put_wallet(
-            replace(
-                wallet,
-                lifetime_earned=wallet.lifetime_earned + event.earned,
-                lifetime_received=wallet.lifetime_received + event.received,
-                lifetime_purchases=wallet.lifetime_purchases + event.purchases,
+            Wallet(
+                wallet.key,
+                wallet.version,
+                wallet.current,
+                wallet.promised,
+                wallet.held,
+                wallet.lifetime_earned + event.earned,
+                wallet.lifetime_received + event.received,
+                wallet.lifetime_purchases + event.purchases,
+                wallet.enrolled_at,
+                wallet.due_at,
             )
         )
 
@@ -605,6 +621,7 @@ class Snapshot:
     def _evolve_hold_opened(self, event: ev.HoldOpened) -> None:
         hold = event.hold
         self._holds[hold.hold_id] = hold
+        self._holds_of.setdefault(hold.customer_id, []).append(hold.hold_id)
         if hold.external_reference:
             self._held_references[hold.external_reference] = hold.hold_id
         for key in dict.fromkeys(lot.wallet for lot in hold.lots):
@@ -632,7 +649,7 @@ class Snapshot:
         wallet = self._wallets.get(event.wallet)
         if wallet is None:
             self._wallets_of.setdefault(event.wallet.customer_id, []).append(event.wallet)
-            wallet = Wallet(*event.wallet)
+            wallet = Wallet(event.wallet)
         self._put_wallet(replace(wallet, enrolled_at=event.at))
 
     def _put_wallet(self, wallet: Wallet) -> None:
@@ -644,27 +661,26 @@ class Snapshot:
 
     def _put_lot(self, lot: Lot) -> None:
         self._lots[lot.lot_id] = lot
-        if lot.lot_id in self.changes.lots_opened:
-            self.changes.lots_opened[lot.lot_id] = lot
-        else:
-            self.changes.lots_changed[lot.lot_id] = lot
+        changes = self.changes
+        (changes.lots_opened if lot.lot_id in changes.lots_opened else changes.lots_changed)[lot.lot_id] = lot
 
     def _show_in_window(self, lot: Lot) -> None:
         window = self._windows.get(lot.wallet)
         if window is None:
-            if lot.customer_id in self._created or lot.wallet not in self._loaded.wallets:
-                self._windows[lot.wallet] = window = _Window(LotRows((), complete=True))
-            else:
+            if lot.wallet in self._loaded.wallets and lot.customer_id not in self._created:
                 return
+            self._windows[lot.wallet] = window = _Window(LotRows((), complete=True))
         order = spending_key(lot)
         at = bisect_left(window.order, order)
         if at == len(window.order) or window.order[at] != order:
             window.order.insert(at, order)
 
     def _add_to_bucket(self, key: WalletKey, bucket_key: BucketKey, points: int, promised: int, held: int = 0) -> None:
-        buckets = self._buckets.setdefault(key, {})
-        bucket = buckets.get(bucket_key, _EMPTY_BUCKET)
-        bucket = Bucket(bucket.points + points, bucket.promised + promised, bucket.held + held)
+        buckets = self._buckets.get(key)
+        if buckets is None:
+            buckets = self._buckets[key] = {}
+        before = buckets.get(bucket_key, _EMPTY_BUCKET)
+        bucket = Bucket(before[0] + points, before[1] + promised, before[2] + held)
         buckets[bucket_key] = self.changes.buckets[key, bucket_key] = bucket
 
 
@@ -693,6 +709,15 @@ _EVOLUTIONS: Mapping[type[Any], Callable[[Snapshot, Any], None]] = {
     ev.MessageSettled: Snapshot._evolve_settled,
 }
 """What each event changes; a table, because it is looked up for every event."""
+
+
+def _due_customers(loaded: Loaded) -> frozenset[int]:
+    overdue = {
+        hold.customer_id
+        for hold in loaded.holds.values()
+        if hold.state is HoldState.OPEN and hold.expires_at < loaded.now
+    }
+    return frozenset(overdue.union(key.customer_id for key in loaded.promised))
 
 
 def identifiers_of(customer: Customer) -> list[Identifier]:
@@ -725,20 +750,17 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
 
 def _with_remaining(lot: Lot, remaining: int, held: int) -> Lot:
     return Lot(
-        lot_id=lot.lot_id,
-        customer_id=lot.customer_id,
-        program_id=lot.program_id,
-        earning_program_id=lot.earning_program_id,
-        source=lot.source,
-        category=lot.category,
-        points=lot.points,
-        remaining=remaining,
-        held=held,
-        awarded_at=lot.awarded_at,
-        available_from=lot.available_from,
-        promised=lot.promised,
-        expires_at=lot.expires_at,
-        parent_lot_id=lot.parent_lot_id,
-        root_lot_id=lot.root_lot_id,
-        transaction_id=lot.transaction_id,
+        lot.lot_id,
+        lot.wallet,
+        lot.bucket,
+        lot.points,
+        remaining,
+        held,
+        lot.awarded_at,
+        lot.available_from,
+        lot.promised,
+        lot.expires_at,
+        lot.parent_lot_id,
+        lot.root_lot_id,
+        lot.transaction_id,
     )

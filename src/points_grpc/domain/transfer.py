@@ -17,7 +17,6 @@ from points_grpc import codes
 from points_grpc.domain import otp, status
 from points_grpc.domain.balances import (
     balance_after,
-    bucket_of,
     holdings,
     program_shares,
     transferable,
@@ -104,7 +103,9 @@ def decide_transfer(command: TransferPoints, context: Context, snapshot: Snapsho
     case = Case(command, snapshot)
     if refused := judge(case):
         return Decision(refused)
-    proof = otp.try_code(snapshot, context, _binding(case), command.code, due=_code_is_due(case))
+    due, proof = _code_is_due(case), otp.Proof()
+    if due or command.code:
+        proof = otp.try_code(snapshot, context, _binding(case), command.code, due=due)
     if proof.refused:
         return Decision(proof.refused, proof.events)
     plan = _plan(case)
@@ -164,54 +165,47 @@ def decide_issue_otp(command: IssueTransferOtp, context: Context, snapshot: Snap
 
 
 class Case:
-    """A transfer on its way through the guards: what the command's names stand for. None: there is no such thing."""
+    """A transfer on its way through the guards: what the command's names stand for. None: there is no such thing.
 
-    __slots__ = ("_drawn_from", "command", "config", "destination", "program", "snapshot", "source")
+    There once the guards have passed that find the program and the parties: `ruling`, the program named, whose policy
+    judges; `sender` and `receiver`; `drawn_from`, the sender's wallets that the transfer may draw, enrolled ones of the
+    program or of its group; `credited`, the receiver's wallet, in the program named, or pooled in the group's default.
+    """
+
+    __slots__ = (
+        "command",
+        "config",
+        "credited",
+        "destination",
+        "drawn_from",
+        "program",
+        "receiver",
+        "ruling",
+        "sender",
+        "snapshot",
+        "source",
+    )
 
     def __init__(self, command: TransferPoints, snapshot: Snapshot) -> None:
         """Finds what the command names."""
         self.command = command
         self.snapshot = snapshot
         self.config = snapshot.config
-        self.program = snapshot.book.program(command.program_id)
-        self.source = snapshot.find(command.source)
-        self.destination = snapshot.find(command.destination)
-        self._drawn_from: tuple[WalletKey, ...] | None = None
-
-    @property
-    def ruling(self) -> Program:
-        """The program named, whose policy judges; known once `program_is_known` has passed."""
-        assert self.program is not None
-        return self.program
-
-    @property
-    def sender(self) -> Customer:
-        """The sender; known once `customers_are_known` has passed."""
-        assert self.source is not None
-        return self.source
-
-    @property
-    def receiver(self) -> Customer:
-        """The receiver; known once `customers_are_known` has passed."""
-        assert self.destination is not None
-        return self.destination
-
-    @property
-    def drawn_from(self) -> tuple[WalletKey, ...]:
-        """The sender's wallets that the transfer may draw: enrolled ones of the program, or of its group."""
-        if self._drawn_from is None:
-            pool = _pool(self.ruling, self.snapshot.book, self.command.pooled)
-            found = [WalletKey(self.sender.customer_id, one) for one in pool]
-            self._drawn_from = tuple([key for key in found if _is_enrolled(self.snapshot, key)])
-        return self._drawn_from
-
-    @property
-    def credited(self) -> WalletKey:
-        """The receiver's wallet: in the program named, or pooled in the group's default program."""
-        program_id = self.ruling.program_id
-        if self.command.pooled and self.ruling.group_id is not None:
-            program_id = self.snapshot.book.groups[self.ruling.group_id].default_program_id
-        return WalletKey(self.receiver.customer_id, program_id)
+        self.program = program = snapshot.book.program(command.program_id)
+        self.source = source = snapshot.find(command.source)
+        self.destination = destination = snapshot.find(command.destination)
+        if program is None:
+            return
+        self.ruling = program
+        if source is None or destination is None:
+            return
+        self.sender = source
+        self.receiver = destination
+        self.drawn_from = _enrolled(snapshot, source, _pool(program, snapshot.book, command.pooled))
+        credited_in = program.program_id
+        if command.pooled and program.group_id is not None:
+            credited_in = snapshot.book.groups[program.group_id].default_program_id
+        self.credited = WalletKey(destination.customer_id, credited_in)
 
 
 def judge(case: Case) -> Refused | None:
@@ -418,7 +412,10 @@ def velocity_allows(case: Case) -> Refused | None:
 
 def current_points_suffice(case: Case) -> Refused | None:
     """817: fewer current points than asked for; pooled: in the whole group."""
-    current = holdings(case.snapshot, case.drawn_from).current
+    current = 0
+    for key in case.drawn_from:
+        wallet = case.snapshot.wallet(key)
+        current += 0 if wallet is None else wallet.current
     if current >= case.command.points:
         return None
     return Refused(
@@ -429,10 +426,10 @@ def current_points_suffice(case: Case) -> Refused | None:
 
 def transferable_points_suffice(case: Case) -> Refused | None:
     """416: current points cover it, transferable points do not: barred sources, promised or held points."""
-    have = holdings(case.snapshot, case.drawn_from)
     free = transferable(case.snapshot, case.drawn_from, case.ruling.policy.transfer.barred_sources)
     if free >= case.command.points:
         return None
+    have = holdings(case.snapshot, case.drawn_from)
     return Refused(
         codes.POINTS_NOT_TRANSFERABLE,
         {
@@ -452,6 +449,12 @@ def _pool(program: Program, book: ProgramBook, pooled: bool) -> tuple[int, ...]:
     if pooled and program.group_id is not None:
         return book.groups[program.group_id].program_ids
     return (program.program_id,)
+
+
+def _enrolled(snapshot: Snapshot, customer: Customer, program_ids: Iterable[int]) -> tuple[WalletKey, ...]:
+    """The customer's wallets in programs, those of enrolment alone."""
+    found = [WalletKey(customer.customer_id, one) for one in program_ids]
+    return tuple([key for key in found if _is_enrolled(snapshot, key)])
 
 
 def _is_enrolled(snapshot: Snapshot, key: WalletKey) -> bool:
@@ -511,8 +514,8 @@ class Plan(Struct, frozen=True):
 
 def _plan(case: Case) -> Plan:
     barred = case.ruling.policy.transfer.barred_sources
-    draws = draw(case.snapshot, case.drawn_from, case.command.points, usable=lambda lot: int(lot.source) not in barred)
-    drawn_wallets = tuple(dict.fromkeys(one.lot.wallet for one in draws))
+    draws = draw(case.snapshot, case.drawn_from, case.command.points, usable=lambda lot: lot.bucket[1] not in barred)
+    drawn_wallets = tuple(dict.fromkeys([one.lot.wallet for one in draws]))
     return Plan(draws, program_shares(case.snapshot, draws, drawn_wallets))
 
 
@@ -523,13 +526,13 @@ def _book(case: Case, plan: Plan, context: Context, transfer_id: int) -> tuple[J
     taken: dict[WalletKey, list[tuple[BucketKey, int]]] = {}
     for one in plan.draws:
         entry.post(one.lot.wallet, one.lot.lot_id, -one.points)
-        taken.setdefault(one.lot.wallet, []).append((bucket_of(one), -one.points))
+        taken.setdefault(one.lot.wallet, []).append((one.lot.bucket, -one.points))
     for one in plan.draws:
         entry.open(child_of(one.lot, credited, one.points, lot_id=context.next_id(), transaction_id=transfer_id))
         if one.lot.program_id != credited.program_id:
             entry.system(Account.CLEARING, one.lot.program_id, one.points)
             entry.system(Account.CLEARING, credited.program_id, -one.points)
-    given = [(bucket_of(one), one.points) for one in plan.draws]
+    given = [(one.lot.bucket, one.points) for one in plan.draws]
     balances = [
         balance_after(case.snapshot, key, version=entry.version_after(key), changes=changes)
         for key, changes in (*taken.items(), (credited, given))
@@ -549,20 +552,27 @@ def _book(case: Case, plan: Plan, context: Context, transfer_id: int) -> tuple[J
 
 
 def _counted(case: Case) -> Iterable[Event]:
-    program_id, points = case.ruling.program_id, case.command.points
-    today = case.snapshot.today(case.ruling.time_zone)
+    points, today = case.command.points, case.snapshot.today(case.ruling.time_zone)
+    sender, receiver = case.drawn_from[0], case.credited
+    if case.command.pooled:  # counted in the program named, wherever the points come from and go to
+        sender = WalletKey(case.sender.customer_id, case.ruling.program_id)
+        receiver = WalletKey(case.receiver.customer_id, case.ruling.program_id)
     return (
         LifetimeRaised(case.credited, received=points),
-        VelocityCounted(WalletKey(case.sender.customer_id, program_id), Direction.OUT, today, points),
-        VelocityCounted(WalletKey(case.receiver.customer_id, program_id), Direction.IN, today, points),
+        VelocityCounted(sender, Direction.OUT, today, points),
+        VelocityCounted(receiver, Direction.IN, today, points),
     )
 
 
 def _code_is_due(case: Case) -> bool:
     """Whether a code is due for the program named, or for one that a pooled transfer would draw on."""
-    programs = {case.ruling.program_id, *(key.program_id for key in case.drawn_from)}
-    policies = ((one, case.snapshot.book.programs[one].policy.otp.transfer) for one in programs)
-    return any(otp.is_due(case.snapshot, case.sender.customer_id, one, policy) for one, policy in policies)
+    snapshot, ruling = case.snapshot, case.ruling
+    if otp.is_due(snapshot, case.sender.customer_id, ruling.program_id, ruling.policy.otp.transfer):
+        return True
+    if not case.command.pooled:
+        return False
+    drawn = [snapshot.book.programs[key.program_id] for key in case.drawn_from]
+    return any(otp.is_due(snapshot, case.sender.customer_id, one.program_id, one.policy.otp.transfer) for one in drawn)
 
 
 def _binding(case: Case) -> otp.Binding:

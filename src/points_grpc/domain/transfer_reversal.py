@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from points_grpc import codes
-from points_grpc.domain.balances import balance_after, bucket_of
+from points_grpc.domain.balances import balance_after
 from points_grpc.domain.commands import ReverseTransfer
 from points_grpc.domain.configuration import first_invalid
 from points_grpc.domain.context import Context
@@ -45,7 +45,7 @@ def decide(command: ReverseTransfer, context: Context, snapshot: Snapshot) -> De
     changes: dict[WalletKey, list[tuple[BucketKey, int]]] = {}
     for one in case.draws:
         entry.post(one.lot.wallet, one.lot.lot_id, -one.points)
-        changes.setdefault(one.lot.wallet, []).append((bucket_of(one), -one.points))
+        changes.setdefault(one.lot.wallet, []).append((one.lot.bucket, -one.points))
     shares = []
     for one in case.draws:
         credited = WalletKey(case.sender.customer_id, case.drawn_in[one.lot.lot_id])
@@ -54,7 +54,7 @@ def decide(command: ReverseTransfer, context: Context, snapshot: Snapshot) -> De
         if lot.program_id != one.lot.program_id:
             entry.system(Account.CLEARING, one.lot.program_id, one.points)
             entry.system(Account.CLEARING, lot.program_id, -one.points)
-        changes.setdefault(credited, []).append((bucket_of(one), one.points))
+        changes.setdefault(credited, []).append((one.lot.bucket, one.points))
         shares.append(LotShare(lot.lot_id, lot.earning_program_id, lot.points, lot.expires_at))
     booked = entry.build(
         transaction_id=transaction_id,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from points_grpc import codes
-from points_grpc.domain.model import Customer, Lot, Program, ProgramBook, Source, WalletKey
+from points_grpc.domain.model import BucketKey, Customer, Lot, Program, ProgramBook, Source, WalletKey
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.views import AuditRow, JournalRow
 from points_grpc.rpc import render
@@ -405,11 +405,8 @@ def _lot_at(position: bytes) -> Lot:
     expires_at, awarded_at, lot_id = _LOT_POSITION.unpack(position)
     return Lot(
         lot_id=lot_id,
-        customer_id=0,
-        program_id=0,
-        earning_program_id=0,
-        source=Source.LOYALTY_PLUS,
-        category="",
+        wallet=WalletKey(0, 0),
+        bucket=BucketKey(0, Source.LOYALTY_PLUS, ""),
         points=0,
         remaining=0,
         held=0,

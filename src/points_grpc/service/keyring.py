@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
+from functools import lru_cache
 
 from cryptography.fernet import Fernet, InvalidToken
 
@@ -52,11 +53,12 @@ class Keyring:
         key = self._content_keys.get(key_id or self.active)
         if key is None:
             return None
-        blake2b = hashlib.blake2b
-        return {
-            name: blake2b(value, digest_size=_FIELD_HASH_BYTES, key=key, salt=name.encode()[:16]).hexdigest()
-            for name, value in content.items()
-        }
+        hashed = {}
+        for name, value in content.items():
+            field_hash = _field_hash(key, name).copy()
+            field_hash.update(value)
+            hashed[name] = field_hash.hexdigest()
+        return hashed
 
     def signing_secret(self, key_id: str, client_key_id: str) -> str | None:
         """What the owner of an API key signs requests with, in hex; None if the key is not at hand."""
@@ -76,6 +78,12 @@ class Keyring:
             return seal.decrypt(sealed).decode()
         except InvalidToken:
             raise UnknownKey(key_id) from None
+
+
+@lru_cache(maxsize=1024)
+def _field_hash(key: bytes, name: str) -> hashlib.blake2b:
+    """The keyed hash of a field, before it has seen any value. Cached: to start from a copy takes half as long."""
+    return hashlib.blake2b(digest_size=_FIELD_HASH_BYTES, key=key, salt=name.encode()[:16])
 
 
 def _subkey(key: bytes, purpose: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """Statements run on a connection of the driver: rows in, rows out, errors in the service's words.
 
+`Driver` is what loading, applying and reading know; `SqliteDriver` is SQLite's. Every engine has one of its own.
+
 Hot statements do not pass through SQLAlchemy's `Connection`: it builds a description of the result at every execution,
 28 microseconds a query when this was measured, against 2 to 8 for the query itself. SQLAlchemy writes their text
 (`statements`) and keeps the connections (`engine`); this file hands the text to the connection's own cursor.
@@ -12,15 +14,17 @@ stay row by row: as one statement they cost more than they save.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
+from sqlalchemy import Executable
 
 from points_grpc.storage.bundling import for_rows
 from points_grpc.storage.faults import DRIVER_ERRORS, translate, translate_commit
 
+_encode = msgspec.json.Encoder().encode
 _DECODE_ROWS = msgspec.json.Decoder(list[tuple[Any, ...]]).decode
 
 ROWS_PER_STATEMENT_MAX = 128
@@ -42,12 +46,14 @@ class Statement:
 
     `whole`: the same query with all rows as one JSON value; empty for what is not a query of many rows on the hot path.
     `inserts`: it inserts values, so that one statement can insert many rows.
+    `core`: what it was compiled from, for drivers of other engines, which compile it for themselves.
     """
 
     text: str
     names: tuple[str, ...]
     whole: str = ""
     inserts: bool = False
+    core: Executable | None = field(default=None, compare=False, repr=False)
 
 
 class Cursor(Protocol):
@@ -83,19 +89,71 @@ class Transaction(Protocol):
         ...
 
 
-class Driver:
-    """Runs statements on one connection."""
+class Driver(Protocol):
+    """Runs statements on one connection, one transaction after the other; good for one thread at a time."""
 
-    __slots__ = ("_cursor", "_probe", "_transaction")
+    def begin(self) -> None:
+        """Starts a transaction: one that writes, or one that reads a snapshot, whatever the connection is for."""
+        ...
 
-    def __init__(self, transaction: Transaction, cursor: Cursor, probe: Probe | None = None) -> None:
+    def bind_values(self, values: Sequence[int] | Sequence[str]) -> Value:
+        """A list of keys as one parameter (`key_lists.among`)."""
+        ...
+
+    def bind_keys(self, keys: Sequence[Sequence[int]]) -> Value:
+        """A list of composite keys as one parameter (`key_lists.EachKey`); at least one."""
+        ...
+
+    def query(self, statement: Statement, parameters: Sequence[Value]) -> Sequence[Row]:
+        """Runs a query and returns all its rows."""
+        ...
+
+    def change(self, statement: Statement, parameters: Sequence[Value]) -> int:
+        """Runs a statement that changes rows and returns how many it changed."""
+        ...
+
+    def change_many(self, statement: Statement, rows: Sequence[Sequence[Value]]) -> int:
+        """Runs a statement for each row of values and returns how many rows it changed in all."""
+        ...
+
+    def commit(self) -> None:
+        """Commits; raises `OutcomeUnknown` where it cannot be known whether it did."""
+        ...
+
+    def rollback(self) -> None:
+        """Rolls back. A connection that cannot even do that has nothing that could be kept."""
+        ...
+
+
+class SqliteDriver:
+    """Runs statements on a connection to SQLite."""
+
+    __slots__ = ("_begin", "_cursor", "_probe", "_transaction")
+
+    def __init__(self, transaction: Transaction, cursor: Cursor, begin: str, probe: Probe | None = None) -> None:
+        """`begin` starts a transaction, in the words of the engine."""
         self._transaction = transaction
         self._cursor = cursor
+        self._begin = begin
         self._probe = probe
 
-    def begin(self, text: str) -> None:
-        """Starts a transaction with the words of the engine."""
-        self.run(text, ())
+    def begin(self) -> None:
+        """Starts a transaction."""
+        self.run(self._begin, ())
+
+    def bind_values(self, values: Sequence[int] | Sequence[str]) -> str:
+        """A list of keys as one parameter.
+
+        Texts with a NUL are left out: nothing stored has one, and SQLite would cut them short.
+        """
+        bound = _encode(values).decode()
+        if "\\u0000" in bound:
+            bound = _encode([value for value in values if "\x00" not in str(value)]).decode()
+        return bound
+
+    def bind_keys(self, keys: Sequence[Sequence[int]]) -> str:
+        """A list of composite keys as one parameter."""
+        return _encode(keys).decode()
 
     def run(self, text: str, parameters: Sequence[Value]) -> None:
         """Runs a statement for its effect."""

@@ -1,31 +1,26 @@
-"""The connections of a database: one that writes, kept open, and a pool that reads; and whose turn it is to write.
+"""The connections of a database: one that writes, kept open, and a pool that reads; and whether it can be served.
 
-Transactions are begun here by hand: IMMEDIATE for writing, so that two writers queue instead of failing half way, and
-deferred for reading, so that a reader sees one snapshot and blocks nobody.
+The scheme of the URL says which engine of databases it is; `backend.Backend` says what each brings.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import PoolProxiedConnection
 
 from points_grpc.service.ports import StorageUnavailable
-from points_grpc.storage import schema, sqlite
-from points_grpc.storage.driver import Driver, Probe
+from points_grpc.storage import schema
+from points_grpc.storage.backend import Backend, Durability
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
+from points_grpc.storage.sqlite import Sqlite
 
 READERS_MAX = 8
 """Connections of the readers' pool; a read beyond that waits for one."""
 
-CACHED_STATEMENTS = 512
-"""Prepared statements that a connection keeps: a few dozen texts, each for up to eight numbers of rows."""
-
-READER_WAIT_S = 10.0
-"""How long a read waits for a connection before it is told that there is none."""
+_NO_FILE = Path("points").absolute()
 
 
 class NotDurable(RuntimeError):
@@ -37,30 +32,19 @@ class SchemaMismatch(RuntimeError):
 
 
 class Database:
-    """A database file with its engines. Safe to share between threads, except for what the writer is given."""
+    """A database with its engines. Safe to share between threads, except for what the writer is given.
+
+    `path` is the database's file; for a database on a server, what files that belong to it are named after, in the
+    working folder.
+    """
 
     def __init__(self, url: str, *, readers: int = READERS_MAX, synchronous: str = "FULL") -> None:
-        """Opens nothing yet. `synchronous` is for tests and imports that can be started over."""
-        parsed = _checked(url)
-        self.path = Path(parsed.database or "").absolute()
-        self.url = parsed
-        self.writer = create_engine(
-            parsed,
-            poolclass=NullPool,
-            hide_parameters=True,
-            connect_args={"check_same_thread": False, "cached_statements": CACHED_STATEMENTS},
-        )
-        self.reader = create_engine(
-            parsed,
-            poolclass=QueuePool,
-            pool_size=readers,
-            max_overflow=0,
-            pool_timeout=READER_WAIT_S,
-            hide_parameters=True,
-            connect_args={"check_same_thread": False, "cached_statements": CACHED_STATEMENTS},
-        )
-        _manage(self.writer, writes=True, synchronous=synchronous)
-        _manage(self.reader, writes=False, synchronous=synchronous)
+        """Opens nothing yet. `synchronous` is for tests and imports that can be started over; SQLite alone knows it."""
+        self.url = make_url(url)
+        self.backend = _backend(self.url, synchronous)
+        self.path = self.backend.path if isinstance(self.backend, Sqlite) else _NO_FILE
+        self.writer = self.backend.writer()
+        self.reader = self.backend.reader(readers)
 
     def connect_writer(self) -> PoolProxiedConnection:
         """A new connection that writes."""
@@ -76,30 +60,17 @@ class Database:
         self.writer.dispose()
 
 
-def driver_of(connection: PoolProxiedConnection, probe: Probe | None = None) -> Driver:
-    """Runs statements on a pooled connection."""
-    return Driver(connection, connection.cursor(), probe)
-
-
-def durability(connection: PoolProxiedConnection) -> sqlite.Durability:
-    """What holds for the commits of a connection, read back from that connection."""
-    return sqlite.durability(connection.cursor())
-
-
-def require_durable(connection: PoolProxiedConnection) -> sqlite.Durability:
-    """As `durability`; raises `NotDurable` where a commit would not survive a power loss."""
-    found = durability(connection)
+def require_durable(database: Database, connection: PoolProxiedConnection) -> Durability:
+    """What holds for the commits of a connection; raises `NotDurable` where one would not survive a power loss."""
+    found = database.backend.durability(connection)
     if not found.survives_power_loss:
-        raise NotDurable(f"journal_mode={found.journal_mode}, synchronous={found.synchronous}")
+        raise NotDurable(", ".join(f"{name}={value}" for name, value in found.settings.items()))
     return found
 
 
 def schema_revision(connection: Connection) -> str | None:
     """The revision that migrations left in the database; None if none ever ran."""
-    known = connection.execute(
-        select(text("name")).select_from(text("sqlite_master")).where(text("name = 'alembic_version'"))
-    ).first()
-    if known is None:
+    if not inspect(connection).has_table("alembic_version"):
         return None
     revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     return None if revision is None else str(revision)
@@ -113,31 +84,17 @@ def require_schema(database: Database) -> None:
     except DRIVER_ERRORS as error:
         raise translate(error) from error
     if found != schema.REVISION:
+        place = database.backend.place
         raise SchemaMismatch(
-            f"{database.path} has schema revision {found or 'none'}, this program needs {schema.REVISION}: migrate it"
+            f"{place} has schema revision {found or 'none'}, this program needs {schema.REVISION}: migrate it"
         )
 
 
-def _checked(url: str) -> URL:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        raise ValueError(f"unsupported database: {parsed.get_backend_name()}; only sqlite:///<file> is")
-    if parsed.database in {None, "", ":memory:"}:
-        raise ValueError("the database must be a file: readers and the writer share it (sqlite:///points.db)")
-    return parsed
-
-
-def _manage(engine: Engine, *, writes: bool, synchronous: str) -> None:
-    """Sets connections up as they are opened, and begins the transactions that SQLAlchemy is asked for."""
-
-    def connected(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-        sqlite.set_up(connection, writes=writes, synchronous=synchronous)
-
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(sqlite.BEGIN_WRITE if writes else sqlite.BEGIN_READ)
-
-    event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", begun)
+def _backend(url: URL, synchronous: str) -> Backend:
+    name = url.get_backend_name()
+    if name == "sqlite":
+        return Sqlite(url, synchronous=synchronous)
+    raise ValueError(f"unsupported database: {name}; only sqlite:///<file> is")
 
 
 def _connect(engine: Engine) -> PoolProxiedConnection:

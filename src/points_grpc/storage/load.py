@@ -42,7 +42,6 @@ from points_grpc.storage import rows
 from points_grpc.storage import statements as sql
 from points_grpc.storage.codec import decode_policy
 from points_grpc.storage.driver import Driver, Row, Statement
-from points_grpc.storage.sqlite import bind_keys, bind_values
 from points_grpc.storage.times import from_micros, to_micros
 
 WINDOW = 8
@@ -220,17 +219,14 @@ class Reader:
         )
 
     def _wallets(self, customers: Mapping[int, Customer]) -> dict[WalletKey, Wallet]:
-        return {WalletKey(row[0], row[1]): rows.wallet(row) for row in self._by_values(sql.WALLETS, customers)}
+        found = [rows.wallet(row) for row in self._by_values(sql.WALLETS, customers)]
+        return {wallet.key: wallet for wallet in found}
 
     def _buckets(self, wallets: Mapping[WalletKey, Wallet]) -> dict[WalletKey, dict[BucketKey, Bucket]]:
-        found: dict[WalletKey, dict[BucketKey, Bucket]] = {}
-        customer_ids = {key[0] for key in wallets}
-        for row in self._by_values(sql.BALANCES, customer_ids):
+        found: dict[WalletKey, dict[BucketKey, Bucket]] = {key: {} for key in wallets}
+        for row in self._by_values(sql.BALANCES, {key[0] for key in wallets}):
             customer_id, program_id, earning_program_id, source, category, points, promised, held = row
-            key = WalletKey(customer_id, program_id)
-            buckets = found.get(key)
-            if buckets is None:
-                buckets = found[key] = {}
+            buckets = found[customer_id, program_id]  # type: ignore[index]  # equal to a WalletKey, and quick to make
             buckets[rows.bucket(earning_program_id, source, category)] = Bucket(points, promised, held)
         return found
 
@@ -242,9 +238,12 @@ class Reader:
         found: dict[WalletKey, LotRows] = {}
         for size, keys in by_size.items():
             read: dict[WalletKey, list[Lot]] = {key: [] for key in keys}
-            first = self._driver.query(sql.FIRST_LOTS, (bind_keys(keys), self._org_id, self._org_id, size + 1))
+            first = self._driver.query(
+                sql.FIRST_LOTS, (self._driver.bind_keys(keys), self._org_id, self._org_id, size + 1)
+            )
             for row in sorted(row for row in first if row[0] is not None):
-                read[WalletKey(row[0], row[1])].append(rows.lot(row))
+                lot = rows.lot(row)
+                read[lot.wallet].append(lot)
             for key, lots in read.items():
                 found[key] = LotRows(tuple(lots[:size]), complete=len(lots) <= size)
         return found
@@ -253,8 +252,9 @@ class Reader:
         if not due:
             return {}
         found: dict[WalletKey, list[Lot]] = {key: [] for key in due}
-        for row in self._driver.query(sql.PROMISED_LOTS, (bind_keys(list(due)), self._org_id)):
-            found[WalletKey(row[0], row[1])].append(rows.lot(row))
+        for row in self._driver.query(sql.PROMISED_LOTS, (self._driver.bind_keys(list(due)), self._org_id)):
+            lot = rows.lot(row)
+            found[lot.wallet].append(lot)
         return {key: tuple(lots) for key, lots in found.items()}
 
     def _redemptions(self, redemption_ids: Collection[str]) -> dict[str, Redemption]:
@@ -283,7 +283,9 @@ class Reader:
         if not references:
             return {}
         return dict(
-            self._driver.query(sql.HELD_REFERENCES, (self._org_id, bind_values(list(references)), to_micros(now)))
+            self._driver.query(
+                sql.HELD_REFERENCES, (self._org_id, self._driver.bind_values(list(references)), to_micros(now))
+            )
         )
 
     def _missed_calls(self, customer_ids: Collection[int], now: datetime) -> dict[int, tuple[MissedCall, ...]]:
@@ -291,7 +293,9 @@ class Reader:
             return {}
         since = to_micros(now) - MISSED_CALL_WINDOW_S_MAX * 1_000_000
         found: dict[int, tuple[MissedCall, ...]] = {}
-        for row in self._driver.query(sql.UNUSED_CALLS, (self._org_id, bind_values(list(customer_ids)), since)):
+        for row in self._driver.query(
+            sql.UNUSED_CALLS, (self._org_id, self._driver.bind_values(list(customer_ids)), since)
+        ):
             call = rows.missed_call(row)
             found[call.customer_id] = (*found.get(call.customer_id, ()), call)
         return found
@@ -307,7 +311,7 @@ class Reader:
         """What transfers drew and opened; and what became of the latter without another transfer."""
         if not transfers:
             return {}, {}
-        bound = bind_values([made.transfer_id for made in transfers])
+        bound = self._driver.bind_values([made.transfer_id for made in transfers])
         drawn = self._driver.query(sql.LOTS_OF_TRANSACTIONS, (self._org_id, self._org_id, bound))
         found = {lot.lot_id: lot for lot in map(rows.lot, drawn)}
         transfer_ids = {made.transfer_id for made in transfers}
@@ -342,7 +346,7 @@ class Reader:
             return {}
         first_day = now.date().toordinal() - VELOCITY_DAYS
         found: dict[WalletKey, dict[tuple[Direction, date], tuple[int, int]]] = {}
-        for row in self._driver.query(sql.VELOCITY, (bind_keys(list(wallets)), self._org_id, first_day)):
+        for row in self._driver.query(sql.VELOCITY, (self._driver.bind_keys(list(wallets)), self._org_id, first_day)):
             customer_id, program_id, direction, day, points, transfers = row
             days = found.setdefault(WalletKey(customer_id, program_id), {})
             days[_DIRECTIONS[direction], date.fromordinal(day)] = (points, transfers)
@@ -376,14 +380,14 @@ class Reader:
         now_micros = to_micros(now)
         keys = [key for key, _ in wanted]
         bound = [(*key, now_micros - window_s * 1_000_000) for key, window_s in wanted]
-        found = self._driver.query(sql.RECENT_TRANSFERS, (self._org_id, bind_keys(bound)))
+        found = self._driver.query(sql.RECENT_TRANSFERS, (self._org_id, self._driver.bind_keys(bound)))
         return {keys[number]: from_micros(last) for number, last in found if last is not None}
 
     def _by_values(self, statement: Statement, values: Iterable[int] | Iterable[str]) -> Sequence[Row]:
         bound = list(values)
         if not bound:
             return []
-        return self._driver.query(statement, (self._org_id, bind_values(bound)))  # type: ignore[arg-type]
+        return self._driver.query(statement, (self._org_id, self._driver.bind_values(bound)))  # type: ignore[arg-type]
 
 
 def _read_book(

@@ -13,7 +13,6 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from points_grpc.storage import sqlite
 from points_grpc.storage.engine import Database
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -22,14 +21,14 @@ _FOLDER = Path(__file__).parent / "migrations"
 def upgrade(url: str, revision: str = "head") -> str:
     """Runs the migrations that the database lacks, each in a transaction, and returns the revision that it has then."""
     database = Database(url)
-    database.path.parent.mkdir(parents=True, exist_ok=True)
+    database.backend.prepare()
     try:
         with database.writer.connect() as connection:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
         with database.writer.begin() as connection:
-            sqlite.plant_statistics(connection)
+            database.backend.finish(connection)
     finally:
         database.close()
     return current(url) or ""

@@ -28,11 +28,12 @@ from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Lookups
 from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TracedLot, TransferView, WalletView
 from points_grpc.service.ports import RequestRecord
-from points_grpc.storage import rows, sqlite
+from points_grpc.storage import rows
 from points_grpc.storage import statements as sql
 from points_grpc.storage.codec import decode_policy
 from points_grpc.storage.driver import Driver, Row, Statement
 from points_grpc.storage.engine import Database
+from points_grpc.storage.key_lists import among
 from points_grpc.storage.load import Books, Reader
 from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import (
@@ -135,9 +136,9 @@ class SqlQueries:
         with reading(self._database) as driver:
             merged = _with_victims(driver, org_id, customer_id)
             ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit)
-            bound = sqlite.bind_values(ids)
+            bound = driver.bind_values(ids)
             entries = driver.query(_TRANSACTIONS, (org_id, bound))
-            changed = driver.query(_POSTINGS_OF_CUSTOMERS, (org_id, sqlite.bind_values(merged), bound))
+            changed = driver.query(_POSTINGS_OF_CUSTOMERS, (org_id, driver.bind_values(merged), bound))
         return journal_rows(entries, changed)
 
     def transfers(
@@ -149,7 +150,7 @@ class SqlQueries:
         with reading(self._database) as driver:
             merged = _with_victims(driver, org_id, customer_id)
             ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit)
-            found = driver.query(_TRANSACTIONS, (org_id, sqlite.bind_values(ids)))
+            found = driver.query(_TRANSACTIONS, (org_id, driver.bind_values(ids)))
             entries = [rows.entry(row, ())[0] for row in found]
             records = Reader(driver, org_id).recorded([one.request_id for one in entries])
         return [_transfer_view(one, records, merged) for one in entries]
@@ -157,7 +158,7 @@ class SqlQueries:
     def trace(self, org_id: int, lot_id: int, *, limit: int, now: datetime) -> LotTrace | None:
         """A lot with its origin and its offspring: the nearest are shown, the others counted."""
         with reading(self._database) as driver:
-            found = driver.query(_TRACED, (org_id, sqlite.bind_values([lot_id])))
+            found = driver.query(_TRACED, (org_id, driver.bind_values([lot_id])))
             if not found:
                 return None
             start = _traced(driver, org_id, found[0], now)
@@ -170,8 +171,8 @@ class SqlQueries:
 
     def transaction(self, org_id: int, transaction_id: int) -> JournalRow | None:
         """A journal transaction with all postings."""
-        bound = sqlite.bind_values([transaction_id])
         with reading(self._database) as driver:
+            bound = driver.bind_values([transaction_id])
             entries = driver.query(_TRANSACTIONS, (org_id, bound))
             changed = driver.query(_POSTINGS, (org_id, bound))
         found = journal_rows(entries, changed)
@@ -204,7 +205,7 @@ def _with_victims(driver: Driver, org_id: int, customer_id: int) -> list[int]:
     found = [customer_id]
     asked = found
     while asked:
-        asked = [one for (one,) in driver.query(_VICTIMS, (org_id, sqlite.bind_values(asked)))]
+        asked = [one for (one,) in driver.query(_VICTIMS, (org_id, driver.bind_values(asked)))]
         found += asked
     return found
 
@@ -260,7 +261,7 @@ def _ancestors(driver: Driver, org_id: int, start: TracedLot, now: datetime) -> 
     found: list[TracedLot] = []
     parent_id = start.lot.parent_lot_id
     while parent_id is not None and len(found) < TRACED_MAX - 1:
-        [row] = driver.query(_TRACED, (org_id, sqlite.bind_values([parent_id])))
+        [row] = driver.query(_TRACED, (org_id, driver.bind_values([parent_id])))
         found.append(_traced(driver, org_id, row, now))
         parent_id = found[-1].lot.parent_lot_id
     return found
@@ -274,7 +275,7 @@ def _descendants(
     count = 0
     asked = [lot_id]
     while asked and count < count_max:
-        generation = driver.query(_TRACED_CHILDREN, (org_id, sqlite.bind_values(asked), count_max - count))
+        generation = driver.query(_TRACED_CHILDREN, (org_id, driver.bind_values(asked), count_max - count))
         count += len(generation)
         children = [_traced(driver, org_id, row, now) for row in generation]
         found += children[: shown_max - len(found)]
@@ -671,7 +672,7 @@ _VICTIMS = compiled(
     select(customers.c.customer_id)
     .where(
         customers.c.org_id == bindparam("org_id"),
-        customers.c.merged_into.in_(sqlite.each_value("ids")),
+        among(customers.c.merged_into, "ids"),
         customers.c.merged_into.is_not(None),
     )
     .order_by(customers.c.customer_id),
@@ -689,7 +690,7 @@ def _traced_lots(column: str, *names: str) -> Statement:
         )
         .where(
             lots.c.org_id == bindparam("org_id"),
-            lots.c[column].in_(sqlite.each_value("ids")),
+            among(lots.c[column], "ids"),
             lots.c[column].is_not(None),
         )
         .order_by(lots.c.lot_id)
@@ -706,7 +707,7 @@ _TRANSACTIONS = compiled(
     select(*columns(transactions, rows.TRANSACTION_COLUMNS))
     .where(
         transactions.c.org_id == bindparam("org_id"),
-        transactions.c.transaction_id.in_(sqlite.each_value("ids")),
+        among(transactions.c.transaction_id, "ids"),
     )
     .order_by(transactions.c.transaction_id.desc()),
     "org_id",
@@ -715,7 +716,7 @@ _TRANSACTIONS = compiled(
 
 _POSTINGS = compiled(
     select(*columns(postings, rows.POSTING_COLUMNS))
-    .where(postings.c.org_id == bindparam("org_id"), postings.c.transaction_id.in_(sqlite.each_value("ids")))
+    .where(postings.c.org_id == bindparam("org_id"), among(postings.c.transaction_id, "ids"))
     .order_by(postings.c.transaction_id, postings.c.seq),
     "org_id",
     "ids",
@@ -725,8 +726,8 @@ _POSTINGS_OF_CUSTOMERS = compiled(
     select(*columns(postings, rows.POSTING_COLUMNS))
     .where(
         postings.c.org_id == bindparam("org_id"),
-        postings.c.customer_id.in_(sqlite.each_value("customer_ids")),
-        postings.c.transaction_id.in_(sqlite.each_value("ids")),
+        among(postings.c.customer_id, "customer_ids"),
+        among(postings.c.transaction_id, "ids"),
     )
     .order_by(postings.c.transaction_id, postings.c.seq),
     "org_id",

@@ -15,7 +15,6 @@ from msgspec import Struct
 from sqlalchemy import Connection, text
 
 from points_grpc.domain.model import Account, Source
-from points_grpc.storage import sqlite
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 from points_grpc.storage.times import NEVER, from_micros, to_micros
@@ -217,7 +216,7 @@ def _end_of(day: date, zone: ZoneInfo) -> datetime:
 @contextmanager
 def _snapshot(database: Database) -> Iterator[Connection]:
     try:
-        with database.reader.connect() as connection, connection.begin(), sqlite.sorting_on_disk(connection):
+        with database.reader.connect() as connection, connection.begin(), database.backend.long_reads(connection):
             yield connection
     except DRIVER_ERRORS as error:
         raise translate(error) from error

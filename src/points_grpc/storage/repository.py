@@ -26,14 +26,14 @@ from points_grpc.service.ports import (
     StorageFull,
     StorageUnavailable,
 )
-from points_grpc.storage import rows, sqlite
+from points_grpc.storage import rows
 from points_grpc.storage import statements as sql
 from points_grpc.storage.apply import Writer
+from points_grpc.storage.backend import Durability
 from points_grpc.storage.driver import Driver, Probe
-from points_grpc.storage.engine import Database, driver_of, durability, require_durable, require_schema
-from points_grpc.storage.lease import FileLease
+from points_grpc.storage.engine import Database, require_durable
 from points_grpc.storage.load import WINDOW, Books, Reader
-from points_grpc.storage.slots import Slot, take_slot
+from points_grpc.storage.slots import FileSlot, Slot, WriterLease
 from points_grpc.storage.times import to_micros
 
 Clock = Callable[[], datetime]
@@ -66,7 +66,11 @@ class SqlReadSession:
 
     def load(self, keys: Keys, book: ProgramBook, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
         """Reads the clock, then everything declared."""
-        return self._reader.load(keys, book, directory, windows, self._now())
+        return self._reader.load(keys, book, directory, windows, self._read_clock())
+
+    def _read_clock(self) -> datetime:
+        """The instant of the decision; on engines with several writers, the database's."""
+        return self._now()
 
 
 class SqlWriteSession(SqlReadSession):
@@ -82,7 +86,7 @@ class SqlWriteSession(SqlReadSession):
 
     def __enter__(self) -> Self:
         try:
-            self._driver.begin(sqlite.BEGIN_WRITE)
+            self._driver.begin()
         except StorageUnavailable:
             self._repository.drop_writer(self._org_id)
             raise
@@ -141,7 +145,7 @@ class SqlRepository:
     """
 
     slot: Slot
-    durability: sqlite.Durability
+    durability: Durability
 
     def __init__(
         self,
@@ -163,10 +167,10 @@ class SqlRepository:
         self._positions: dict[int, int | None] = {}
         self._connection: PoolProxiedConnection | None = None
         self._driver: Driver | None = None
-        self._lease = FileLease(database.path)
+        self._lease: WriterLease | None = None
         try:
-            require_schema(database)
-            self.slot = take_slot(database, holder=self._lease.holder, now=now())
+            self._lease = self._take_lease()
+            self.slot = self._lease.slot
             self._writer_driver()
         except BaseException:
             self.close()
@@ -180,7 +184,13 @@ class SqlRepository:
         if self.writing:
             raise RuntimeError("a transaction is running: end the writer first")
         self._close_writer()
-        self._lease.close()
+        if self._lease is not None:
+            self._lease.close()
+
+    @property
+    def backend_name(self) -> str:
+        """Which engine of databases it is."""
+        return self._database.backend.name
 
     def connection(self) -> PoolProxiedConnection:
         """The writer's own connection, for the writer thread and for what looks over its shoulder in tests."""
@@ -192,13 +202,13 @@ class SqlRepository:
 
     def write(self, org_id: int) -> SqlWriteSession:
         """A write transaction. Called by the writer thread alone."""
-        return SqlWriteSession(self, self._writer_driver(), org_id, window=self._window, now=self._now)
+        return self._write_session(self._writer_driver(), org_id)
 
     @contextmanager
     def read(self, org_id: int) -> Iterator[SqlReadSession]:
         """A read-only snapshot on a connection of the readers' pool."""
         with reading(self._database, self._probe) as driver:
-            yield SqlReadSession(driver, org_id, books=self.books, window=self._window, now=self._now)
+            yield self._read_session(driver, org_id)
 
     def config(self, org_id: int) -> OrgConfig:
         """The organisation's configuration keys; unavailable if they cannot be read."""
@@ -223,6 +233,18 @@ class SqlRepository:
                 DueWallet(org_id, customer_id, program_id, due_at is not None and due_at <= due_before)
                 for org_id, customer_id, program_id, due_at in driver.query(sql.WALLETS_AFTER, (*after, limit))
             ]
+
+    # -- what differs on other engines ---------------------------------------------------------------------------------
+
+    def _take_lease(self) -> WriterLease:
+        """The right to write, with the slot to write under; checks the schema."""
+        return FileSlot(self._database, self._now())
+
+    def _write_session(self, driver: Driver, org_id: int) -> SqlWriteSession:
+        return SqlWriteSession(self, driver, org_id, window=self._window, now=self._now)
+
+    def _read_session(self, driver: Driver, org_id: int) -> SqlReadSession:
+        return SqlReadSession(driver, org_id, books=self.books, window=self._window, now=self._now)
 
     # -- what the write session asks back ------------------------------------------------------------------------------
 
@@ -253,8 +275,12 @@ class SqlRepository:
     def _writer_driver(self) -> Driver:
         if self._driver is None:
             self._connection = self._database.connect_writer()
-            self.durability = require_durable(self._connection) if self._durable else durability(self._connection)
-            self._driver = driver_of(self._connection, self._probe)
+            backend = self._database.backend
+            if self._durable:
+                self.durability = require_durable(self._database, self._connection)
+            else:
+                self.durability = backend.durability(self._connection)
+            self._driver = backend.driver(self._connection, self._probe, writes=True)
         return self._driver
 
     def _close_writer(self) -> None:
@@ -271,8 +297,8 @@ def reading(database: Database, probe: Probe | None = None) -> Iterator[Driver]:
     """
     connection = database.connect_reader()
     try:
-        driver = driver_of(connection, probe)
-        driver.begin(sqlite.BEGIN_READ)
+        driver = database.backend.driver(connection, probe, writes=False)
+        driver.begin()
         yield driver
     except StorageUnavailable:
         connection.invalidate()

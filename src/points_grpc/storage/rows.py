@@ -7,6 +7,7 @@ hot ones write every argument by position and look enums up in tuples, which hal
 from __future__ import annotations
 
 from datetime import date
+from functools import lru_cache
 
 from points_grpc.domain.model import (
     Account,
@@ -35,6 +36,7 @@ from points_grpc.domain.model import (
     StatusLabel,
     WaitingMessage,
     Wallet,
+    WalletKey,
 )
 from points_grpc.domain.outcome import Party
 from points_grpc.domain.views import AuditRow
@@ -47,6 +49,8 @@ from points_grpc.storage.times import (
     from_micros_or_none,
 )
 
+_FRAUD_STATUSES = {int(status): status for status in FraudStatus}
+_STATUS_LABELS = {int(label): label for label in StatusLabel}
 _SOURCES = {int(source): source for source in Source}
 _ACCOUNTS = {int(account): account for account in Account}
 
@@ -78,9 +82,9 @@ def customer(row: Row) -> Customer:
         email,
         external,
         bool(contact),
-        FraudStatus(fraud),
-        StatusLabel(label),
-        from_micros_or_none(locked),
+        _FRAUD_STATUSES[fraud],
+        _STATUS_LABELS[label],
+        None if locked is None else from_micros(locked),
         merged,
         from_micros(created),
         bool(failed),
@@ -115,8 +119,7 @@ def wallet(row: Row) -> Wallet:
     """A wallet."""
     customer_id, program_id, version, current, promised, held, earned, received, purchases, enrolled_at, due_at = row
     return Wallet(
-        customer_id,
-        program_id,
+        WalletKey(customer_id, program_id),
         version,
         current,
         promised,
@@ -141,8 +144,9 @@ BALANCE_COLUMNS = (
 )
 
 
+@lru_cache(maxsize=4096)
 def bucket(earning_program_id: int, source: int, category: str) -> BucketKey:
-    """The key of a bucket."""
+    """The key of a bucket. Cached: an organisation has few, and a named tuple takes long to make."""
     return BucketKey(earning_program_id, _SOURCES[source], category)
 
 
@@ -194,11 +198,8 @@ def lot(row: Row) -> Lot:
     ) = row
     return Lot(
         lot_id,
-        customer_id,
-        program_id,
-        earning_program_id,
-        _SOURCES[source],
-        category,
+        WalletKey(customer_id, program_id),
+        bucket(earning_program_id, source, category),
         points,
         remaining,
         held,

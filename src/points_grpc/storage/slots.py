@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
 
-from points_grpc.storage import sqlite
-from points_grpc.storage.engine import Database
+from points_grpc.storage.engine import Database, require_schema
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
+from points_grpc.storage.lease import FileLease
 from points_grpc.storage.schema import writer_slots
 from points_grpc.storage.times import to_micros
 
@@ -29,16 +31,44 @@ class Slot:
     epoch: int
 
 
+class WriterLease(Protocol):
+    """The right to write under a slot, until closed."""
+
+    slot: Slot
+
+    def close(self) -> None:
+        """Gives it back."""
+        ...
+
+
+class FileSlot:
+    """The only slot of a database file, kept by the file's lease."""
+
+    def __init__(self, database: Database, now: datetime) -> None:
+        """Takes the lease, then the slot; raises `LeaseHeld` where another server has them."""
+        self._lease = FileLease(database.path)
+        try:
+            require_schema(database)
+            self.slot = take_slot(database, holder=self._lease.holder, now=now)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Gives the lease back."""
+        self._lease.close()
+
+
 def take_slot(database: Database, *, holder: str, now: datetime) -> Slot:
     """Takes the slot in the name of a holder who has the lease already; its epoch goes up."""
     values = {"slot": ONLY_SLOT, "epoch": 1, "holder": holder, "acquired_at": to_micros(now)}
-    insert = sqlite.new_insert(writer_slots).values(values)
-    taken = insert.on_conflict_do_update(
+    taking = insert(writer_slots).values(values)
+    taken = taking.on_conflict_do_update(
         index_elements=[writer_slots.c.slot],
         set_={
             "epoch": writer_slots.c.epoch + 1,
-            "holder": insert.excluded.holder,
-            "acquired_at": insert.excluded.acquired_at,
+            "holder": taking.excluded.holder,
+            "acquired_at": taking.excluded.acquired_at,
         },
     )
     try:

@@ -1,34 +1,23 @@
-"""What holds for SQLite alone: how its connections are set up, how lists of keys are bound, how durable it is.
+"""What holds for SQLite alone: how its connections are set up and what they begin with, how durable it is.
 
-A second engine gets a sibling of this file with the same names. Nothing here knows a table.
+A second engine has siblings of this file (`postgres`). Nothing here knows a table.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import msgspec
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Select,
-    Table,
-    Text,
-    bindparam,
-    func,
-    literal_column,
-    select,
-)
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection, QueuePool
 
-from points_grpc.storage.driver import Cursor, Row
+from points_grpc.storage.driver import Cursor, Probe, SqliteDriver
 
 BEGIN_WRITE = "BEGIN IMMEDIATE"
 BEGIN_READ = "BEGIN"
@@ -43,8 +32,13 @@ CHECKPOINT_PAGES = 8_000
 """How long the log grows before a commit copies it into the file: longer than the default of 1,000 pages, because the
 same pages are written again and again, and are copied once."""
 
+CACHED_STATEMENTS = 512
+"""Prepared statements that a connection keeps: a few dozen texts, each for up to eight numbers of rows."""
+
+READER_WAIT_S = 10.0
+"""How long a read waits for a connection before it is told that there is none."""
+
 _SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +49,89 @@ class Durability:
     synchronous: str
 
     @property
+    def settings(self) -> Mapping[str, str]:
+        """The settings that decide it."""
+        return {"journal_mode": self.journal_mode, "synchronous": self.synchronous}
+
+    @property
     def survives_power_loss(self) -> bool:
         """Whether what was committed is still there after `kill -9` and after a power loss."""
         return self.journal_mode == "wal" and self.synchronous in {"FULL", "EXTRA"}
+
+
+class Sqlite:
+    """SQLite over one database file (`backend.Backend`)."""
+
+    name = "sqlite"
+
+    def __init__(self, url: URL, *, synchronous: str = "FULL") -> None:
+        """`synchronous` is for tests and imports that can be started over."""
+        if url.database in {None, "", ":memory:"}:
+            raise ValueError("the database must be a file: readers and the writer share it (sqlite:///points.db)")
+        self.path = Path(url.database or "").absolute()
+        self.place = str(self.path)
+        self._url = url
+        self._synchronous = synchronous
+
+    def writer(self) -> Engine:
+        """Opens connections that write."""
+        return self._managed(
+            create_engine(self._url, poolclass=NullPool, hide_parameters=True, connect_args=_CONNECT), writes=True
+        )
+
+    def reader(self, connections: int) -> Engine:
+        """A pool of connections that read."""
+        engine = create_engine(
+            self._url,
+            poolclass=QueuePool,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=READER_WAIT_S,
+            hide_parameters=True,
+            connect_args=_CONNECT,
+        )
+        return self._managed(engine, writes=False)
+
+    def driver(self, connection: PoolProxiedConnection, probe: Probe | None, *, writes: bool) -> SqliteDriver:
+        """Runs statements on a connection."""
+        return SqliteDriver(connection, connection.cursor(), BEGIN_WRITE if writes else BEGIN_READ, probe)
+
+    def durability(self, connection: PoolProxiedConnection) -> Durability:
+        """What the connection says of its commits."""
+        return durability(connection.cursor())
+
+    @contextmanager
+    def long_reads(self, connection: Connection) -> Iterator[None]:
+        """Lets long sorts go to temporary files, which `set_up` keeps in memory otherwise."""
+        connection.exec_driver_sql("PRAGMA temp_store = FILE")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("PRAGMA temp_store = MEMORY")
+
+    def prepare(self) -> None:
+        """Makes the folder of the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def finish(self, connection: Connection) -> None:
+        """Plants statistics."""
+        plant_statistics(connection)
+
+    def _managed(self, engine: Engine, *, writes: bool) -> Engine:
+        """Sets connections up as they are opened, and begins the transactions that SQLAlchemy is asked for."""
+
+        def connected(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+            set_up(connection, writes=writes, synchronous=self._synchronous)
+
+        def begun(connection: Connection) -> None:
+            connection.exec_driver_sql(BEGIN_WRITE if writes else BEGIN_READ)
+
+        event.listen(engine, "connect", connected)
+        event.listen(engine, "begin", begun)
+        return engine
+
+
+_CONNECT = {"check_same_thread": False, "cached_statements": CACHED_STATEMENTS}
 
 
 def set_up(connection: sqlite3.Connection, *, writes: bool, synchronous: str = "FULL") -> None:
@@ -94,56 +168,6 @@ def new_dialect() -> SQLiteDialect_pysqlite:
 def new_insert(table: Table) -> Insert:
     """An INSERT that knows ON CONFLICT."""
     return insert(table)
-
-
-def bind_values(values: Sequence[int] | Sequence[str]) -> str:
-    """A list of keys as one parameter, so that one prepared statement serves every number of them.
-
-    Texts with a NUL are left out: nothing stored has one, and SQLite would cut them short.
-    """
-    bound = _encode(values).decode()
-    if "\\u0000" in bound:
-        bound = _encode([value for value in values if "\x00" not in str(value)]).decode()
-    return bound
-
-
-def bind_keys(keys: Sequence[Row]) -> str:
-    """A list of composite keys as one parameter."""
-    return _encode(keys).decode()
-
-
-def each_value(name: str) -> Select[Any]:
-    """The values of a list bound as `name`, for `column.in_(…)`."""
-    values = func.json_each(_list_parameter(name)).table_valued("value", name=f"each_{name}")
-    return select(values.c.value)
-
-
-class EachKey:
-    """The composite keys of a list bound as `name`, as a table to select from; `part(n)` is a key's n-th part."""
-
-    def __init__(self, name: str) -> None:
-        self.table: TableValuedAlias = func.json_each(_list_parameter(name)).table_valued(
-            "key", "value", name=f"each_{name}"
-        )
-        self.number: ColumnElement[int] = self.table.c.key
-
-    def part(self, number: int) -> ColumnElement[Any]:
-        """The n-th part of the key, from 0."""
-        return func.json_extract(self.table.c.value, literal_column(f"'$[{number}]'"))
-
-
-def _list_parameter(name: str) -> BindParameter[str]:
-    return bindparam(name, type_=Text)
-
-
-@contextmanager
-def sorting_on_disk(connection: Connection) -> Iterator[None]:
-    """Lets long sorts go to temporary files, which `set_up` keeps in memory otherwise."""
-    connection.exec_driver_sql("PRAGMA temp_store = FILE")
-    try:
-        yield
-    finally:
-        connection.exec_driver_sql("PRAGMA temp_store = MEMORY")
 
 
 PLANTED_ROWS = 1_000_000

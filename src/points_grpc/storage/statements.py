@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
     tuple_,
     update,
 )
@@ -35,6 +36,7 @@ from points_grpc.domain.snapshot import OFFSPRING as OFFSPRING_KINDS
 from points_grpc.storage import rows, sqlite
 from points_grpc.storage.bundling import as_one_value, inserts_values
 from points_grpc.storage.driver import Statement
+from points_grpc.storage.key_lists import EachKey, among
 from points_grpc.storage.schema import (
     audit_events,
     balances,
@@ -68,10 +70,16 @@ _ZERO: ColumnElement[int] = literal_column("0")
 _ONE: ColumnElement[int] = literal_column("1")
 
 
-def compiled(statement: Select[Any] | Insert | Update | Delete, *names: str, whole: bool = False) -> Statement:
+def compiled(
+    statement: Select[Any] | Insert | Update | Delete,
+    *names: str,
+    whole: bool = False,
+    elsewhere: Select[Any] | None = None,
+) -> Statement:
     """A statement as the driver takes it. `names`: its parameters in the order in which they are bound.
 
     `whole`: for queries that answer with many rows on the hot path; they come as one value.
+    `elsewhere`: the same query for other engines than SQLite, where one form is not good for all.
     """
     found = statement.compile(dialect=_dialect)
     order = tuple(found.positiontup or ())
@@ -80,7 +88,9 @@ def compiled(statement: Select[Any] | Insert | Update | Delete, *names: str, who
     bundled = ""
     if whole and isinstance(statement, Select):
         bundled = as_one_value(str(found), len(statement.selected_columns))
-    return Statement(str(found), names, bundled, inserts_values(str(found)))
+    return Statement(
+        str(found), names, bundled, inserts_values(str(found)), statement if elsewhere is None else elsewhere
+    )
 
 
 def columns(table: Any, names: Sequence[str]) -> list[Column[Any]]:
@@ -117,9 +127,7 @@ def _update(table: Table, values: Sequence[str], *where: str) -> Statement:
 # -- what a batch names ----------------------------------------------------------------------------------------------
 
 REQUESTS_BY_ID = compiled(
-    select(*columns(requests, rows.REQUEST_COLUMNS)).where(
-        _same_org(requests), requests.c.request_id.in_(sqlite.each_value("ids"))
-    ),
+    select(*columns(requests, rows.REQUEST_COLUMNS)).where(_same_org(requests), among(requests.c.request_id, "ids")),
     "org_id",
     "ids",
 )
@@ -169,7 +177,7 @@ CONFIG = compiled(select(config_keys.c.name, config_keys.c.value).where(_same_or
 def _customers_by(column: str) -> Statement:
     return compiled(
         select(*columns(customers, rows.CUSTOMER_COLUMNS)).where(
-            _same_org(customers), customers.c[column].in_(sqlite.each_value("ids"))
+            _same_org(customers), among(customers.c[column], "ids")
         ),
         "org_id",
         "ids",
@@ -183,9 +191,7 @@ CUSTOMERS_BY_EMAIL = _customers_by("email")
 CUSTOMERS_BY_EXTERNAL_ID = _customers_by("external_id")
 
 PARTIES = compiled(
-    select(*columns(customers, rows.PARTY_COLUMNS)).where(
-        _same_org(customers), customers.c.customer_id.in_(sqlite.each_value("ids"))
-    ),
+    select(*columns(customers, rows.PARTY_COLUMNS)).where(_same_org(customers), among(customers.c.customer_id, "ids")),
     "org_id",
     "ids",
 )
@@ -194,7 +200,7 @@ PARTIES = compiled(
 def _redemptions_by(column: str) -> Statement:
     return compiled(
         select(redemptions.c[column], redemptions.c.redemption_id, redemptions.c.customer_id)
-        .where(_same_org(redemptions), redemptions.c[column].in_(sqlite.each_value("ids")))
+        .where(_same_org(redemptions), among(redemptions.c[column], "ids"))
         .order_by(redemptions.c.transaction_id),
         "org_id",
         "ids",
@@ -208,7 +214,7 @@ REDEMPTIONS_BY_TRANSACTION_NUMBER = _redemptions_by("transaction_number")
 TRANSFERS_BY_ID = compiled(
     select(*columns(transactions, rows.MADE_TRANSFER_COLUMNS)).where(
         _same_org(transactions),
-        transactions.c.transaction_id.in_(sqlite.each_value("ids")),
+        among(transactions.c.transaction_id, "ids"),
         transactions.c.kind == literal_column(str(int(Kind.TRANSFER))),
     ),
     "org_id",
@@ -216,7 +222,7 @@ TRANSFERS_BY_ID = compiled(
 )
 
 HOLD_OWNERS = compiled(
-    select(holds.c.hold_id, holds.c.customer_id).where(_same_org(holds), holds.c.hold_id.in_(sqlite.each_value("ids"))),
+    select(holds.c.hold_id, holds.c.customer_id).where(_same_org(holds), among(holds.c.hold_id, "ids")),
     "org_id",
     "ids",
 )
@@ -224,18 +230,14 @@ HOLD_OWNERS = compiled(
 # -- what a batch is decided on --------------------------------------------------------------------------------------
 
 WALLETS = compiled(
-    select(*columns(wallets, rows.WALLET_COLUMNS)).where(
-        _same_org(wallets), wallets.c.customer_id.in_(sqlite.each_value("ids"))
-    ),
+    select(*columns(wallets, rows.WALLET_COLUMNS)).where(_same_org(wallets), among(wallets.c.customer_id, "ids")),
     "org_id",
     "ids",
     whole=True,
 )
 
 BALANCES = compiled(
-    select(*columns(balances, rows.BALANCE_COLUMNS)).where(
-        _same_org(balances), balances.c.customer_id.in_(sqlite.each_value("ids"))
-    ),
+    select(*columns(balances, rows.BALANCE_COLUMNS)).where(_same_org(balances), among(balances.c.customer_id, "ids")),
     "org_id",
     "ids",
     whole=True,
@@ -246,32 +248,34 @@ def _first_lots() -> Statement:
     """The first lots of many wallets at once: for each key, as many as the limit says, off the spending index.
 
     The join is an outer one because SQLite keeps the order of an outer join: as an inner one it may be planned from the
-    lots, which reads every lot of the organisation. A wallet without lots comes as a row of nulls.
+    lots, which reads every lot of the organisation. A wallet without lots comes as a row of nulls. Elsewhere a lateral
+    join says what is meant.
     """
-    keys = sqlite.EachKey("keys")
+    keys = EachKey("keys")
     first = lots.alias("first")
-    first_ids = (
-        select(first.c.lot_id)
-        .where(
-            first.c.org_id == bindparam("org_id"),
-            first.c.customer_id == keys.part(0),
-            first.c.program_id == keys.part(1),
-            first.c.live == _ONE,
-        )
-        .order_by(first.c.expires_at, first.c.awarded_at, first.c.lot_id)
-        .limit(bindparam("limit"))
-        .offset(_ZERO)
-        .correlate(keys.table)
+    of_wallet = and_(
+        first.c.org_id == bindparam("org_id"),
+        first.c.customer_id == keys.part(0),
+        first.c.program_id == keys.part(1),
+        first.c.live == _ONE,
     )
+
+    def firsts(*names: str) -> Select[Any]:
+        in_order = select(*columns(first, names)).where(of_wallet)
+        in_order = in_order.order_by(first.c.expires_at, first.c.awarded_at, first.c.lot_id)
+        return in_order.limit(bindparam("limit")).offset(_ZERO).correlate(keys.table)
+
+    found = firsts(*rows.LOT_COLUMNS).lateral("found")
     return compiled(
         select(*columns(lots, rows.LOT_COLUMNS)).select_from(
-            keys.table.join(lots, and_(_same_org(lots), lots.c.lot_id.in_(first_ids)), isouter=True)
+            keys.table.join(lots, and_(_same_org(lots), lots.c.lot_id.in_(firsts("lot_id"))), isouter=True)
         ),
         "keys",
         "org_id",
         "org_id",
         "limit",
         whole=True,
+        elsewhere=select(*columns(found, rows.LOT_COLUMNS)).select_from(keys.table.join(found, true())),
     )
 
 
@@ -280,7 +284,7 @@ FIRST_LOTS = _first_lots()
 
 
 def _promised_lots() -> Statement:
-    keys = sqlite.EachKey("keys")
+    keys = EachKey("keys")
     return compiled(
         select(*columns(lots, rows.LOT_COLUMNS)).select_from(
             keys.table.join(
@@ -301,7 +305,7 @@ def _promised_lots() -> Statement:
 PROMISED_LOTS = _promised_lots()
 
 LOTS_BY_ID = compiled(
-    select(*columns(lots, rows.LOT_COLUMNS)).where(_same_org(lots), lots.c.lot_id.in_(sqlite.each_value("ids"))),
+    select(*columns(lots, rows.LOT_COLUMNS)).where(_same_org(lots), among(lots.c.lot_id, "ids")),
     "org_id",
     "ids",
 )
@@ -312,7 +316,7 @@ LOTS_OF_TRANSACTIONS = compiled(
         lots.c.lot_id.in_(
             select(postings.c.lot_id).where(
                 postings.c.org_id == bindparam("org_id_again"),
-                postings.c.transaction_id.in_(sqlite.each_value("ids")),
+                among(postings.c.transaction_id, "ids"),
                 postings.c.account == literal_column(str(int(Account.WALLET))),
             )
         ),
@@ -331,7 +335,7 @@ OFFSPRING = compiled(
     )
     .where(
         _same_org(lots),
-        lots.c.parent_lot_id.in_(sqlite.each_value("ids")),
+        among(lots.c.parent_lot_id, "ids"),
         lots.c.parent_lot_id.is_not(None),
         transactions.c.kind.in_([literal_column(str(int(kind))) for kind in sorted(OFFSPRING_KINDS)]),
     )
@@ -342,14 +346,14 @@ OFFSPRING = compiled(
 """The lots drawn from lots by anything but a transfer."""
 
 OTPS = compiled(
-    select(*columns(otps, rows.OTP_COLUMNS)).where(_same_org(otps), otps.c.customer_id.in_(sqlite.each_value("ids"))),
+    select(*columns(otps, rows.OTP_COLUMNS)).where(_same_org(otps), among(otps.c.customer_id, "ids")),
     "org_id",
     "ids",
 )
 
 OTP_COUNTERS = compiled(
     select(*columns(otp_counters, rows.OTP_COUNTER_COLUMNS)).where(
-        _same_org(otp_counters), otp_counters.c.customer_id.in_(sqlite.each_value("ids"))
+        _same_org(otp_counters), among(otp_counters.c.customer_id, "ids")
     ),
     "org_id",
     "ids",
@@ -357,7 +361,7 @@ OTP_COUNTERS = compiled(
 
 
 def _velocity() -> Statement:
-    keys = sqlite.EachKey("keys")
+    keys = EachKey("keys")
     return compiled(
         select(*columns(velocity_days, rows.VELOCITY_COLUMNS)).select_from(
             keys.table.join(
@@ -382,7 +386,7 @@ WAITING_MESSAGES = compiled(
     select(*columns(outbox, rows.WAITING_MESSAGE_COLUMNS))
     .where(
         _same_org(outbox),
-        outbox.c.customer_id.in_(sqlite.each_value("ids")),
+        among(outbox.c.customer_id, "ids"),
         outbox.c.state == literal_column("'QUEUED'"),
     )
     .order_by(outbox.c.customer_id, outbox.c.message_id),
@@ -393,7 +397,7 @@ WAITING_MESSAGES = compiled(
 
 def _recent_transfers() -> Statement:
     """When each of some equal transfers (from, to, program, points, not before) was made last; by number of the key."""
-    keys = sqlite.EachKey("keys")
+    keys = EachKey("keys")
     last = (
         select(func.max(transactions.c.created_at))
         .where(
@@ -416,7 +420,7 @@ RECENT_TRANSFERS = _recent_transfers()
 
 REDEMPTIONS = compiled(
     select(*columns(redemptions, rows.REDEMPTION_COLUMNS)).where(
-        _same_org(redemptions), redemptions.c.redemption_id.in_(sqlite.each_value("ids"))
+        _same_org(redemptions), among(redemptions.c.redemption_id, "ids")
     ),
     "org_id",
     "ids",
@@ -424,7 +428,7 @@ REDEMPTIONS = compiled(
 
 REDEEMED_LOTS = compiled(
     select(*columns(redemption_lots, rows.REDEEMED_LOT_COLUMNS))
-    .where(_same_org(redemption_lots), redemption_lots.c.redemption_id.in_(sqlite.each_value("ids")))
+    .where(_same_org(redemption_lots), among(redemption_lots.c.redemption_id, "ids"))
     .order_by(redemption_lots.c.redemption_id, redemption_lots.c.seq),
     "org_id",
     "ids",
@@ -433,22 +437,20 @@ REDEEMED_LOTS = compiled(
 _OPEN = holds.c.state == literal_column("'OPEN'")
 
 OPEN_HOLDS = compiled(
-    select(*columns(holds, rows.HOLD_COLUMNS)).where(
-        _same_org(holds), holds.c.customer_id.in_(sqlite.each_value("ids")), _OPEN
-    ),
+    select(*columns(holds, rows.HOLD_COLUMNS)).where(_same_org(holds), among(holds.c.customer_id, "ids"), _OPEN),
     "org_id",
     "ids",
 )
 
 HOLDS = compiled(
-    select(*columns(holds, rows.HOLD_COLUMNS)).where(_same_org(holds), holds.c.hold_id.in_(sqlite.each_value("ids"))),
+    select(*columns(holds, rows.HOLD_COLUMNS)).where(_same_org(holds), among(holds.c.hold_id, "ids")),
     "org_id",
     "ids",
 )
 
 HELD_LOTS = compiled(
     select(*columns(hold_lots, rows.HELD_LOT_COLUMNS))
-    .where(_same_org(hold_lots), hold_lots.c.hold_id.in_(sqlite.each_value("ids")))
+    .where(_same_org(hold_lots), among(hold_lots.c.hold_id, "ids"))
     .order_by(hold_lots.c.hold_id, hold_lots.c.seq),
     "org_id",
     "ids",
@@ -457,7 +459,7 @@ HELD_LOTS = compiled(
 HELD_REFERENCES = compiled(
     select(holds.c.external_reference, holds.c.hold_id).where(
         _same_org(holds),
-        holds.c.external_reference.in_(sqlite.each_value("ids")),
+        among(holds.c.external_reference, "ids"),
         _OPEN,
         holds.c.expires_at >= bindparam("now"),
     ),
@@ -470,7 +472,7 @@ HELD_REFERENCES = compiled(
 UNUSED_CALLS = compiled(
     select(*columns(missed_calls, rows.MISSED_CALL_COLUMNS)).where(
         _same_org(missed_calls),
-        missed_calls.c.customer_id.in_(sqlite.each_value("ids")),
+        among(missed_calls.c.customer_id, "ids"),
         missed_calls.c.used_by.is_(None),
         missed_calls.c.called_at >= bindparam("since"),
     ),
@@ -481,16 +483,14 @@ UNUSED_CALLS = compiled(
 
 PURCHASES = compiled(
     select(*columns(purchases, rows.PURCHASE_COLUMNS)).where(
-        _same_org(purchases), purchases.c.transaction_number.in_(sqlite.each_value("ids"))
+        _same_org(purchases), among(purchases.c.transaction_number, "ids")
     ),
     "org_id",
     "ids",
 )
 
 RETURNS = compiled(
-    select(returns.c.transaction_number).where(
-        _same_org(returns), returns.c.transaction_number.in_(sqlite.each_value("ids"))
-    ),
+    select(returns.c.transaction_number).where(_same_org(returns), among(returns.c.transaction_number, "ids")),
     "org_id",
     "ids",
 )

@@ -22,7 +22,6 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, TextClause, bindparam, case, column, func, select, text, true
 
-from points_grpc.storage import sqlite
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 
@@ -122,7 +121,7 @@ def verify(database: Database, org_ids: Iterable[int] | None = None) -> Report:
 @contextmanager
 def _snapshot(database: Database) -> Iterator[Connection]:
     try:
-        with database.reader.connect() as connection, connection.begin(), sqlite.sorting_on_disk(connection):
+        with database.reader.connect() as connection, connection.begin(), database.backend.long_reads(connection):
             yield connection
     except DRIVER_ERRORS as error:
         raise translate(error) from error

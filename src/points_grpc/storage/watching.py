@@ -12,9 +12,10 @@ from sqlalchemy import and_, bindparam, func, literal_column, select
 
 from points_grpc.domain.model import WalletKey
 from points_grpc.domain.views import JournalRow
-from points_grpc.storage import rows, sqlite
+from points_grpc.storage import rows
 from points_grpc.storage.driver import Driver, Row
 from points_grpc.storage.engine import Database
+from points_grpc.storage.key_lists import among
 from points_grpc.storage.queries import journal_rows
 from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import journal_streams, postings, transactions, wallets
@@ -50,7 +51,7 @@ class SqlJournal:
             for stream, head in sorted(heads.items()):
                 if head > places.get(stream, 0) and len(found) < limit:
                     found += driver.query(_AFTER_POSITION, (org_id, stream, places.get(stream, 0), limit - len(found)))
-            changed = driver.query(_POSTINGS, (org_id, sqlite.bind_values([row[0] for row in found])))
+            changed = driver.query(_POSTINGS, (org_id, driver.bind_values([row[0] for row in found])))
         return heads, journal_rows(found, changed)
 
     def wallet_after(
@@ -68,7 +69,7 @@ class SqlJournal:
             if not ids:
                 start = driver.query(_MADE_VERSION, (org_id, *key, version + 1))
                 ids = _run(driver, org_id, key, version, start[0][0], limit) if start else []
-            bound = sqlite.bind_values(ids)
+            bound = driver.bind_values(ids)
             by_id = {row[0]: row for row in driver.query(_TRANSACTIONS, (org_id, bound))}
             changed = driver.query(_POSTINGS_OF_WALLET, (org_id, *key, bound))
         return head, journal_rows([by_id[one] for one in ids], changed)
@@ -133,7 +134,7 @@ _AFTER_POSITION = compiled(
 
 _POSTINGS = compiled(
     select(*columns(postings, rows.POSTING_COLUMNS))
-    .where(postings.c.org_id == bindparam("org_id"), postings.c.transaction_id.in_(sqlite.each_value("ids")))
+    .where(postings.c.org_id == bindparam("org_id"), among(postings.c.transaction_id, "ids"))
     .order_by(postings.c.transaction_id, postings.c.seq),
     "org_id",
     "ids",
@@ -166,7 +167,7 @@ more than this ever does."""
 
 _TRANSACTIONS = compiled(
     select(*columns(transactions, rows.TRANSACTION_COLUMNS)).where(
-        transactions.c.org_id == bindparam("org_id"), transactions.c.transaction_id.in_(sqlite.each_value("ids"))
+        transactions.c.org_id == bindparam("org_id"), among(transactions.c.transaction_id, "ids")
     ),
     "org_id",
     "ids",
@@ -174,7 +175,7 @@ _TRANSACTIONS = compiled(
 
 _POSTINGS_OF_WALLET = compiled(
     select(*columns(postings, rows.POSTING_COLUMNS))
-    .where(_OF_WALLET, postings.c.transaction_id.in_(sqlite.each_value("ids")))
+    .where(_OF_WALLET, among(postings.c.transaction_id, "ids"))
     .order_by(postings.c.transaction_id, postings.c.seq),
     *_WALLET_KEY,
     "ids",

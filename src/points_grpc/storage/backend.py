@@ -1,0 +1,67 @@
+"""What an engine of databases must bring: everything in which SQLite and PostgreSQL differ, behind one small Protocol.
+
+`engine.Database` chooses by the scheme of the URL: `sqlite` and `postgres` implement it, each in files of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from points_grpc.storage.driver import Driver, Probe
+
+
+class Durability(Protocol):
+    """What the writer's own connection says of its commits."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The settings that decide it, by the names that the engine has for them."""
+        ...
+
+    @property
+    def survives_power_loss(self) -> bool:
+        """Whether what was committed is still there after `kill -9` and after a power loss."""
+        ...
+
+
+class Backend(Protocol):
+    """An engine of databases, for one URL."""
+
+    name: str
+    """As GetServerInfo calls it."""
+
+    place: str
+    """What the database is called in messages to people: never with a password."""
+
+    def writer(self) -> Engine:
+        """Opens connections that write; keeps none."""
+        ...
+
+    def reader(self, connections: int) -> Engine:
+        """A pool of connections that read, each transaction one snapshot."""
+        ...
+
+    def driver(self, connection: PoolProxiedConnection, probe: Probe | None, *, writes: bool) -> Driver:
+        """Runs statements on a connection of one of the two."""
+        ...
+
+    def durability(self, connection: PoolProxiedConnection) -> Durability:
+        """What holds for the commits of a connection, read back from that connection."""
+        ...
+
+    def long_reads(self, connection: Connection) -> AbstractContextManager[None]:
+        """Lets the reads of a transaction take long and sort much."""
+        ...
+
+    def prepare(self) -> None:
+        """Makes room for a new database before the first migration, where that is a thing to do."""
+        ...
+
+    def finish(self, connection: Connection) -> None:
+        """Does after all migrations what they cannot say, in a transaction that writes."""
+        ...
