@@ -68,6 +68,27 @@ BUSY = (
 """The writer is held up, the queue runs full, and SIGTERM comes."""
 
 
+def quota_row(fault: str, rpc: str, request: Any, quota: str, limit: str, scope: str) -> Row:
+    """A row of a quota that is used up."""
+    numbers = {"quota": quota, "limit": limit, "scope": scope}
+    named = f"{rpc}: {fault.lower().replace('_', ' ')}"
+    return Row(named, "10003 RESOURCE_EXHAUSTED RATE_LIMITED", rpc, request, (*BASE, Fault(fault)), numbers)
+
+
+ONE = {"customer_identifier": customer(1)}
+QUOTAS = (
+    quota_row("READS_USED_UP", "GetWallet", ONE, "client_reads_per_s", "2", "client"),
+    quota_row("WRITES_USED_UP", "RedeemPoints", redeem(1), "client_writes_per_s", "2", "client"),
+    quota_row("ORGANISATION_USED_UP", "GetWallet", ONE, "org_calls_per_s", "3", "organization"),
+    quota_row("ALL_WATCHING", "WatchWallet", ONE, "org_watches_max", "1", "organization"),
+    quota_row("IN_FLIGHT", "TransferPoints", transfer(), "org_calls_in_flight_max", "1", "organization"),
+    quota_row(
+        "IN_FLIGHT", "BatchRedeemPoints", {"requests": [redeem(1)] * 3}, "org_calls_in_flight_max", "1", "organization"
+    ),
+)
+"""Small quotas, used up."""
+
+
 def otp_row(outcome: str, rpc: str, request: Any) -> Row:
     """A row of a customer with a mobile number, on a server that has no sender."""
     setup = (program(), member(1, mobile=True), member(2), issue(1, 1000), Fault("NO_SENDER"))
@@ -119,4 +140,4 @@ FAILING_SENDER = (
 )
 """The sender of codes is there and fails: the console that it writes to is gone."""
 
-ROWS = (*PLANTED, *LOCKED, *DISK, *FULL, *BUSY, *SENDERLESS, *FAILING_SENDER)
+ROWS = (*PLANTED, *LOCKED, *DISK, *FULL, *BUSY, *QUOTAS, *SENDERLESS, *FAILING_SENDER)

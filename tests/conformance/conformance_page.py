@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from conformance_failures import ROWS as FAILURE_ROWS
-from conformance_pending import PENDING
 from conformance_recording import Recorded
 from conformance_rows import ROWS
 from conformance_table import BASE, Do, Elapse, Row, Step
@@ -124,8 +123,6 @@ def _section(code: Code, comment: Mapping[str, str], rows: Sequence[Row], record
     if code.metadata_keys:
         facts.append("metadata " + ", ".join(f"`{key}`" for key in code.metadata_keys))
     parts.append(" · ".join(facts) + "\n")
-    if code.reason in PENDING:
-        return "".join((*parts, f"\nNo example yet: {PENDING[code.reason]}.\n"))
     shown = [(row, recorded[row.name]) for row in rows if row.name in recorded]
     parts += [_example(*one) for one in shown[:1]]
     parts += _others(shown[1:])

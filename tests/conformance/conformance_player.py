@@ -40,6 +40,9 @@ METHODS = {
 }
 """Path, request and answer of every RPC."""
 
+STREAMS = {method.name for service in SERVICES for method in service.methods if method.server_streaming}
+"""The RPCs that stream their answers."""
+
 ROLES = ("reader", "operator", "manager", "admin")
 CALL_S = 20.0
 AT_ONCE = 64
@@ -185,12 +188,23 @@ class Play:
     def ask_raw(
         self, rpc: str, raw: bytes, caller: str = "admin", headers: tuple[tuple[str, str], ...] = ()
     ) -> tuple[Any, grpc.Call]:
-        """Calls an RPC with bytes; the answer, and the call with its trailers."""
+        """Calls an RPC with bytes; the answer, or the first of a stream, and the call with its trailers."""
         path, _, answer = METHODS[rpc]
-        call = self._channel.unary_unary(path, response_deserializer=answer.FromString)
         metadata = (*self.headers(caller, rpc, raw), *headers)
+        if rpc in STREAMS:
+            stream = self.watch(rpc, raw, metadata)
+            first = next(stream)
+            stream.cancel()
+            return first, stream
+        call = self._channel.unary_unary(path, response_deserializer=answer.FromString)
         found: tuple[Any, grpc.Call] = call.with_call(raw, metadata=metadata, timeout=self.timeout_s)
         return found
+
+    def watch(self, rpc: str, raw: bytes, metadata: tuple[tuple[str, str], ...]) -> Any:
+        """A stream of answers that has begun; asking it for its first one is the caller's."""
+        path, _, answer = METHODS[rpc]
+        call = self._channel.unary_stream(path, response_deserializer=answer.FromString)
+        return call(raw, metadata=metadata, timeout=self.timeout_s)
 
     def request(self, rpc: str, fields: Mapping[str, Any]) -> Message:
         """A request from its JSON form."""

@@ -26,6 +26,7 @@ NOBODY_10001 = "10001 UNAUTHENTICATED UNAUTHENTICATED"
 DENIED_10002 = "10002 PERMISSION_DENIED PERMISSION_DENIED"
 NO_ID_10005 = "10005 INVALID_ARGUMENT REQUEST_ID_REQUIRED"
 REUSED_10006 = "10006 ALREADY_EXISTS REQUEST_ID_REUSED"
+LOST_10018 = "10018 OUT_OF_RANGE WATCH_POSITION_LOST"
 TOKEN_10007 = "10007 INVALID_ARGUMENT PAGE_TOKEN_INVALID"
 NOT_FOUND_10012 = "10012 NOT_FOUND RESOURCE_NOT_FOUND"
 EXISTS_10013 = "10013 ALREADY_EXISTS RESOURCE_EXISTS"
@@ -397,4 +398,30 @@ HOLDS = (
     ),
 )
 
-ROWS = (*CALLERS, *FIELDS, *IDS, *READS, *MERGED, *HOLDS)
+WATCHES = (
+    row(
+        "a version that the wallet has not",
+        LOST_10018,
+        "WatchWallet",
+        {"customer_identifier": customer(1), "after_version": 2},
+        *BASE,
+        metadata={"oldest": "0"},
+        field="after_version",
+    ),
+    *(
+        row(
+            case,
+            LOST_10018,
+            "WatchTransactions",
+            {"resume_token": token},
+            *BASE,
+            metadata={
+                "oldest": lambda playing: playing.read("WatchTransactions", {"from_beginning": True}, "resume_token")
+            },
+            field="resume_token",
+        )
+        for case, token in (("a token that is none", "x"), ("a token that is cut", "A" * 22))
+    ),
+)
+
+ROWS = (*CALLERS, *FIELDS, *IDS, *READS, *MERGED, *HOLDS, *WATCHES)

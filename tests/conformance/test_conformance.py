@@ -13,7 +13,6 @@ import grpc
 import pytest
 from conformance_expect import asked, compare, compare_acceptance, raw_of, refusal, told
 from conformance_failures import ROWS as FAILURE_ROWS
-from conformance_pending import NO_RPC_OF_THEIR_OWN, PENDING
 from conformance_player import METHODS, Play
 from conformance_rows import ROWS
 from conformance_table import Row
@@ -108,23 +107,17 @@ def test_acceptance(row: Row, plays: Callable[[Row], Play]) -> None:
 
 
 def test_every_code_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each code of the catalogue stands in the table, or waits for something that is named and is really missing."""
+    """Each code of the catalogue stands in the table."""
     covered = {row.reason for row in (*ROWS, *FAILURE_ROWS)}
     reasons = {code.reason for code in CATALOGUE}
-    missing = {reason: what for reason, what in PENDING.items() if what.startswith("RPC ")}
     with capsys.disabled():
         counts = Counter(BY_REASON[reason].table is Table.SERVICE for reason in covered)
         print(
             f"\nconformance: {counts[False]} of 87 documented codes, {counts[True]} of ours, "
-            f"{len(ROWS) + len(FAILURE_ROWS)} rows; {len(PENDING)} codes pending:"
+            f"{len(ROWS) + len(FAILURE_ROWS)} rows"
         )
-        for name, what in PENDING.items():
-            print(f"  {name}: {what}")
 
-    assert reasons == covered | PENDING.keys()
-    assert set() == covered & PENDING.keys()
-    assert set() == {what[4:] for what in missing.values()} & METHODS.keys()
-    assert NO_RPC_OF_THEIR_OWN == PENDING.keys() - missing.keys()
+    assert reasons == covered
 
 
 # Where a row's alternative has no such figure: the reason, what the row says of itself, and the key that it lacks.

@@ -22,9 +22,9 @@ from pathlib import Path
 import grpc
 import pytest
 from conformance_expect import compare, compare_acceptance, raw_of, refusal
-from conformance_failures import BUSY, DISK, FAILING_SENDER, FULL, LOCKED, PLANTED, SENDERLESS
+from conformance_failures import BUSY, DISK, FAILING_SENDER, FULL, ISSUE, LOCKED, PLANTED, QUOTAS, SENDERLESS
 from conformance_player import Play, make_orgs
-from conformance_table import Fault, Row
+from conformance_table import Fault, Row, redeem
 
 from points_grpc.storage.engine import Database
 from points_grpc.storage.verify import verify
@@ -305,6 +305,69 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# -- the quotas
+
+SMALL = {
+    "POINTS_GRPC_CLIENT_READS_PER_S": "2",
+    "POINTS_GRPC_CLIENT_WRITES_PER_S": "2",
+    "POINTS_GRPC_ORG_CALLS_PER_S": "3",
+    "POINTS_GRPC_QUOTA_BURST_MS": "10000",
+    "POINTS_GRPC_ORG_WATCHES_MAX": "1",
+    "POINTS_GRPC_ORG_CALLS_IN_FLIGHT_MAX": "1",
+}
+USES_UP = {
+    "READS_USED_UP": (),
+    "WRITES_USED_UP": (),
+    "ORGANISATION_USED_UP": (("RedeemPoints", redeem(1)),) * 12,
+}
+"""What is called before the row's own request is repeated until it is refused: what is left of ten seconds at once."""
+
+
+def test_quotas(tmp_path: Path) -> None:
+    """A quota that is used up is named, and lets the same call in once the time that it asks for has passed."""
+    with scene(tmp_path, QUOTAS, environment=SMALL) as (server, plays):
+        for fault, before in USES_UP.items():
+            [row] = of(QUOTAS, fault)
+            play = plays[row.name]
+            for rpc, request in before:
+                play.ask(rpc, request)
+            with pytest.raises(grpc.RpcError):
+                ask_often(play, row)
+            found = refused(row, play)
+            pause_ms = int(found.trailers["grpc-retry-pushback-ms"])
+            time.sleep(pause_ms / 1000)
+
+            assert 0 < pause_ms <= 1000
+            assert play.ask(row.rpc, row.request)
+        [row] = of(QUOTAS, "ALL_WATCHING")
+        play = plays[row.name]
+        watching = play.watch(
+            row.rpc, play.request(row.rpc, row.request).SerializeToString(), play.headers("admin", "", b"")
+        )
+        assert next(watching)
+        refused(row, play)
+        watching.cancel()
+        for row in of(QUOTAS, "IN_FLIGHT"):
+            play = plays[row.name]
+            done: list[object] = []
+            with locked(server.path):
+                waiting = threading.Thread(
+                    target=lambda play=play, done=done: done.append(play.ask("IssuePoints", ISSUE))
+                )
+                waiting.start()
+                time.sleep(0.3)
+                refused(row, play)
+            waiting.join()
+
+            assert 1 == len(done)
+
+
+def ask_often(play: Play, row: Row) -> None:
+    """Asks more often than any of these quotas allows."""
+    for _ in range(200):
+        play.ask(row.rpc, row.request)
 
 
 # -- the senders

@@ -60,6 +60,8 @@ WELL_FORMED: Mapping[str, Mapping[str, Any]] = {
     "GetWallet": ONE,
     "ListTransfers": ONE,
     "TraceLot": {"lot_id": "$lot"},
+    "WatchWallet": ONE,
+    "WatchTransactions": {},
     "ListLots": ONE,
     "ListTransactions": ONE,
     "GetTransaction": {"request_id": "nothing"},

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from points_grpc.storage import queries
+from points_grpc.storage import queries, watching
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (sql, queries)
+    for module in (sql, queries, watching)
     for name, found in vars(module).items()
     if isinstance(found, Statement) and not found.text.startswith("INSERT")
 }
@@ -38,7 +38,7 @@ FULL_KEYS = {
     "LOTS_OF_TRANSACTIONS": "PRIMARY KEY (org_id=? AND transaction_id=?)",
     "UPDATE_LOT": "PRIMARY KEY (org_id=? AND lot_id=?)",
 }
-WHOLE_ORGANISATION = {"ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM"}
+WHOLE_ORGANISATION = {"ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM", "_HEADS"}
 """What is read or written for an organisation as such."""
 
 
@@ -81,7 +81,16 @@ def test_a_statement_uses_its_index(empty_database: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["statements.FIRST_LOTS", "queries._LIVE_LOTS", "queries._EXPIRIES", "queries._TOUCHED", "queries._TRANSFERRED"],
+    [
+        "statements.FIRST_LOTS",
+        "queries._LIVE_LOTS",
+        "queries._EXPIRIES",
+        "queries._TOUCHED",
+        "queries._TRANSFERRED",
+        "watching._AFTER_POSITION",
+        "watching._VERSIONS_FROM",
+        "watching._MADE_VERSION",
+    ],
 )
 def test_the_first_rows_are_found_without_sorting(empty_database: Path, name: str) -> None:
     """The index has the order, so that reading stops at the limit."""
