@@ -45,7 +45,7 @@ def loaded_library() -> str | None:
 # -- counting xSync ----------------------------------------------------------------------------------------------------
 
 _Pointer = ctypes.c_void_p
-_Open = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_char_p, _Pointer, ctypes.c_int, ctypes.POINTER(ctypes.c_int))
+_Open = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer, _Pointer, ctypes.c_int, ctypes.POINTER(ctypes.c_int))
 _Sync = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int)
 
 
@@ -98,7 +98,7 @@ class Syncs:
         """How many syncs there were so far."""
         return self.of_logs + self.of_others
 
-    def _opened(self, _vfs: int, name: bytes, file: int, flags: int, out: Any) -> int:
+    def _opened(self, _vfs: int, name: int, file: int, flags: int, out: Any) -> int:
         result = self._open_below(ctypes.cast(self._below, _Pointer), name, file, flags, out)
         slot = _Pointer.from_address(file)
         if result == 0 and slot.value:

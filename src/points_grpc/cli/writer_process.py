@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 MODULE = "points_grpc.cli.writer"
+STANDARD_ERROR = 2
 
 
 class ChildWriter:
@@ -21,7 +22,7 @@ class ChildWriter:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), str(their_marks)],
                 stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
+                stdout=STANDARD_ERROR,
                 pass_fds=(theirs.fileno(), their_marks),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
