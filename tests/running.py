@@ -189,7 +189,19 @@ class Details:
         self.code: grpc.StatusCode = error.code()
         self.message: str = error.details()
         self.trailers: dict[str, Any] = dict(error.trailing_metadata() or ())
-        self.status = status_pb2.Status.FromString(self.trailers.get("grpc-status-details-bin", b""))
+        self._read(status_pb2.Status.FromString(self.trailers.get("grpc-status-details-bin", b"")))
+
+    @classmethod
+    def of_item(cls, status: status_pb2.Status) -> Details:
+        """The details of an item of a batch."""
+        found = cls.__new__(cls)
+        found.code = next(one for one in grpc.StatusCode if one.value[0] == status.code)
+        found.message, found.trailers = status.message, {}
+        found._read(status)
+        return found
+
+    def _read(self, status: status_pb2.Status) -> None:
+        self.status = status
         self.info = self._unpack(error_details_pb2.ErrorInfo())
         self.payload = self._unpack(common_pb2.StatusPayload())
         self.bad_request = self._unpack(error_details_pb2.BadRequest())

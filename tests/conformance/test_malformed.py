@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from conformance_table import BASE, Do, Row, customer, group, program, purchase,
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from running import Details, RunningServer
+from running import Details, RunningServer, refused
 
 pytestmark = pytest.mark.xdist_group("malformed")
 
@@ -52,7 +52,11 @@ WELL_FORMED: Mapping[str, Mapping[str, Any]] = {
     "ReverseTransfer": {"transfer_id": "$transfer", "shortfall": "UP_TO_AVAILABLE", "reason": "x"},
     "ReverseRedemption": {**ONE, "transaction_number": "BILL-1"},
     "IssuePoints": {**ONE, "points": 1, "source": "GOODWILL"},
-    "ReturnTransaction": {**ONE, "transaction_number": "RETURN-1"},
+    "ReturnTransaction": {
+        **ONE,
+        "transaction_number": "$redemption",
+        "items": [{"redemption_id": "$redemption", "points_to_be_reversed": 1, "customer_identifier": customer(1)}],
+    },
     "BatchTransferPoints": {"requests": [transfer(1)]},
     "BatchRedeemPoints": {"requests": [redeem(1)]},
     "BatchIssuePoints": {"requests": [{**ONE, "points": 1, "source": "GOODWILL"}]},
@@ -106,6 +110,7 @@ FRESH = {
     "CaptureRedemption": (HOLD,),
     "ReleaseRedemption": (HOLD,),
     "ReverseTransfer": (Do("TransferPoints", transfer(1), {"transfer": "data[0].transfer_id"}),),
+    "ReturnTransaction": (Do("RedeemPoints", redeem(1), {"redemption": "redemption_id"}),),
     "TraceLot": (Do("ListLots", ONE, {"lot": "lots[0].lot_id"}),),
 }
 """What a well-formed request uses up."""
@@ -123,8 +128,17 @@ LENIENT = {
 IGNORED = frozenset().union(*LENIENT.values())
 """Fields that are not refused, whatever they hold."""
 
-ITEMS = ("requests[0].", "items[0].")
-"""Items of a batch or of a return: what is malformed in one is the outcome of the item, and the call is accepted."""
+UNARY = {
+    "BatchTransferPoints": "TransferPoints",
+    "BatchRedeemPoints": "RedeemPoints",
+    "BatchIssuePoints": "IssuePoints",
+}
+"""What is malformed in an item of a batch is the outcome of that item: the status that the unary call gives."""
+
+IN_BATCH, IN_RETURN = "requests[0].", "items[0]."
+"""Where items lie. What is malformed in one of a return is a warning that names it, and the return is booked."""
+
+RETURN_IS_BOOKED = {"returns": 1, "requests": 1}
 
 NEVER = {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"}
 TOO_MANY = "1,001 elements"
@@ -157,7 +171,8 @@ def malformed(rpc: str) -> Iterator[Malformed]:
     for path, field in fields_of(METHODS[rpc][1].DESCRIPTOR):
         yield Malformed(path, "absent", None, must=False)
         for what, value, must in values_for(field):
-            yield Malformed(path, what, value, must and (rpc, path) not in IGNORED and not path.startswith(ITEMS))
+            named = (UNARY.get(rpc, rpc), path.removeprefix(IN_BATCH))
+            yield Malformed(path, what, value, must and named not in IGNORED)
 
 
 def values_for(field: FieldDescriptor) -> Iterator[tuple[str, Any, bool]]:
@@ -246,6 +261,24 @@ def test_every_rpc_has_a_well_formed_request() -> None:
     assert METHODS.keys() == WELL_FORMED.keys()
 
 
+@pytest.mark.parametrize("rpc", UNARY)
+def test_malformed_item_among_others(rpc: str, world: tuple[RunningServer, Play]) -> None:
+    """The outcome at its place names the field as the unary call does; the items around it are done."""
+    _, play = world
+    [item] = WELL_FORMED[rpc]["requests"]
+    items = [{**item, "notes": f"item {number}"} for number in range(5)]
+    items[3] = {**item, "notes": "n" * 501}
+    answer = play.ask(rpc, {"requests": items})
+    found = Details.of_item(answer.outcomes[3].status)
+    with refused() as unary:
+        play.ask(UNARY[rpc], items[3])
+
+    kinds = [one.WhichOneof("outcome") for one in answer.outcomes]
+    assert ["response", "response", "response", "status", "response"] == kinds
+    assert (unary[0].code, unary[0].message, unary[0].payload) == (found.code, found.message, found.payload)
+    assert ["notes"] == [one.field for one in found.bad_request.field_violations]
+
+
 @pytest.mark.parametrize("rpc", METHODS)
 def test_malformed(rpc: str, world: tuple[RunningServer, Play]) -> None:
     """Any field of the request malformed in any way: a coded answer that names it, and nothing written."""
@@ -257,15 +290,36 @@ def test_malformed(rpc: str, world: tuple[RunningServer, Play]) -> None:
         put(message, one)
         before = rows_in(server.path)
         try:
-            play.ask_raw(rpc, message.SerializeToString())
+            answer, _ = play.ask_raw(rpc, message.SerializeToString())
         except grpc.RpcError as error:
             problem = problem_of(one, Details(error), before, rows_in(server.path))
         else:
-            problem = "accepted" if one.must else ""
+            problem = problem_of_answer(rpc, one, answer, before, rows_in(server.path))
         if problem:
             wrong.append(f"{one.path} {one.what}: {problem}")
 
     assert [] == wrong
+
+
+def problem_of_answer(
+    rpc: str, one: Malformed, answer: Any, before: Mapping[str, int], after: Mapping[str, int]
+) -> str:
+    """What is wrong with an answer that was given; of an item that was refused, what is wrong with its outcome."""
+    if one.path.startswith(IN_BATCH):
+        [outcome] = answer.outcomes
+        if outcome.WhichOneof("outcome") == "status":
+            inside = replace(one, path=one.path.removeprefix(IN_BATCH))
+            return problem_of(inside, Details.of_item(outcome.status), before, after)
+    if one.path.startswith(IN_RETURN) and answer.warnings:
+        named = [warning.field for warning in answer.warnings]
+        written = written_between(before, after)
+        return "" if (named, written) == (["items[0]"], RETURN_IS_BOOKED) else f"warned of {named}, wrote {written}"
+    return "accepted" if one.must else ""
+
+
+def written_between(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """How many rows each table gained, of those that changed."""
+    return {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)}
 
 
 def problem_of(one: Malformed, found: Details, before: Mapping[str, int], after: Mapping[str, int]) -> str:
@@ -279,7 +333,7 @@ def problem_of(one: Malformed, found: Details, before: Mapping[str, int], after:
             return f"{item.code} {item.reason} names {named}"
     elif one.must and not belongs(one.path, item.field):
         return f"{item.code} {item.reason} names {item.field}"
-    written = {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)}
+    written = written_between(before, after)
     final = found.code.name in {"FAILED_PRECONDITION", "NOT_FOUND"}
     if written and not (final and written == {"requests": 1}):
         return f"{item.code} {item.reason} wrote {written}"

@@ -45,7 +45,7 @@ from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.repository import SqlRepository
-from points_grpc.storage.verify import INVARIANTS, Report, verify
+from points_grpc.storage.verify import INVARIANTS, Invariant, Report, verify
 
 START = datetime(2026, 3, 15, 18, 0, tzinfo=UTC)  # half past eleven in the evening in Kolkata
 ORG, QUIET_ORG = 1, 2
@@ -334,6 +334,22 @@ def test_the_first_difference_is_shown(database: Database) -> None:
     assert difference.invariant == "lifetime_earned"
     assert difference.subject.startswith(f"wallet {ANN}/{GOLD}")
     assert int(difference.actual) == int(difference.expected) + 1
+
+
+def test_opening_a_lot_is_found_without_looking_through_its_transaction(database: Database) -> None:
+    """A transaction that opens 10,000 lots is read once, and not once for each of them."""
+    [invariant] = [one for one in INVARIANTS if one.name == "lot_opening"]
+    assert isinstance(invariant, Invariant)
+    with database.reader.connect() as connection:
+        seen: list[str] = []
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.set_trace_callback(seen.append)
+        invariant.check(connection, ORG)
+        raw.set_trace_callback(None)
+        plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {seen[-1]}")]
+
+    assert [] == [line for line in plan if "CORRELATED" in line]
 
 
 def test_organisations_are_checked_apart(database: Database) -> None:

@@ -12,10 +12,17 @@ from zoneinfo import ZoneInfo
 from points_grpc import codes
 from points_grpc.domain.balances import balance_after
 from points_grpc.domain.commands import Expiry, IssuePoints
-from points_grpc.domain.configuration import first_invalid
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import Booked, Event, LifetimeRaised, PurchaseRecorded
 from points_grpc.domain.expiry import is_expired
+from points_grpc.domain.first_guards import (
+    configuration_parses,
+    customer_is_known,
+    customer_is_not_merged_away,
+    operations_run,
+    policy_is_sound,
+    program_is_known,
+)
 from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.model import (
     Account,
@@ -140,22 +147,6 @@ def judge(case: Case) -> Refused | None:
     )
 
 
-def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation or the program."""
-    if case.snapshot.book.paused:
-        return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"})
-    if case.program is not None and case.program.paused:
-        return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
-    return None
-
-
-def program_is_known(case: Case) -> Refused | None:
-    """895: no active program, or the program named is unknown."""
-    if case.program is None or not case.program.active:
-        return Refused(codes.PROGRAM_NOT_CONFIGURED, field="program_id")
-    return None
-
-
 def earning_program_is_known(case: Case) -> Refused | None:
     """895: the earning program named is unknown."""
     earning = case.command.earning_program_id
@@ -164,44 +155,11 @@ def earning_program_is_known(case: Case) -> Refused | None:
     return None
 
 
-def policy_is_sound(case: Case) -> Refused | None:
-    """899: the policy contradicts itself."""
-    if fields := case.ruling.policy.contradictions:
-        return Refused(codes.PROGRAM_CONFIGURATION_INVALID, {"fields": ",".join(fields)})
-    return None
-
-
-def configuration_parses(case: Case) -> Refused | None:
-    """815: the configuration could not be read. 888: a configuration key does not parse."""
-    if not case.config.available:
-        return Refused(codes.STORAGE_UNAVAILABLE)
-    if key := first_invalid(case.config):
-        return Refused(codes.ORG_CONFIGURATION_INVALID, {"key": key})
-    return None
-
-
 def category_is_known(case: Case) -> Refused | None:
     """826: the program has no such category."""
     if case.ruling.policy.redemption.has_category(case.category):
         return None
     return Refused(codes.INVALID_POINTS_CATEGORY, {"cause": "UNKNOWN_CATEGORY"}, field="category")
-
-
-def customer_is_known(case: Case) -> Refused | None:
-    """816: no such customer in the organisation."""
-    if case.customer is None:
-        return Refused(codes.CUSTOMER_NOT_IN_ORGANIZATION, {"party": "CUSTOMER"}, field="customer_identifier.value")
-    return None
-
-
-def customer_is_not_merged_away(case: Case) -> Refused | None:
-    """419: the identifier names an account that was merged away."""
-    if case.owner.merged_into is None:
-        return None
-    return Refused(
-        codes.MERGED_CUSTOMER,
-        {"customer_id": str(case.owner.customer_id), "survivor_id": str(case.owner.merged_into)},
-    )
 
 
 def customer_is_enrolled(case: Case) -> Refused | None:

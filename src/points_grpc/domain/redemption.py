@@ -23,11 +23,18 @@ from points_grpc.domain.configuration import (
     MISSED_CALLS_ALLOWED,
     POOLING_ALLOWED,
     REDEMPTIONS_ALLOWED,
-    first_invalid,
     is_on,
 )
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import Booked, Event, MissedCallUsed, RedemptionMade
+from points_grpc.domain.first_guards import (
+    configuration_parses,
+    customer_is_known,
+    customer_is_not_merged_away,
+    operations_run,
+    policy_is_sound,
+    program_is_known,
+)
 from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.lots import Draw, draw, shown
 from points_grpc.domain.model import (
@@ -272,44 +279,12 @@ def judge(case: Case) -> Refused | None:
     )
 
 
-def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation or the program."""
-    if case.snapshot.book.paused:
-        return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"})
-    if case.program is not None and case.program.paused:
-        return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
-    return None
-
-
-def program_is_known(case: Case) -> Refused | None:
-    """895: no active program, or the program named is unknown."""
-    if case.program is None or not case.program.active:
-        return Refused(codes.PROGRAM_NOT_CONFIGURED, field="program_id")
-    return None
-
-
-def policy_is_sound(case: Case) -> Refused | None:
-    """899: the policy contradicts itself."""
-    if fields := case.ruling.policy.contradictions:
-        return Refused(codes.PROGRAM_CONFIGURATION_INVALID, {"fields": ",".join(fields)})
-    return None
-
-
 def worth_is_representable(case: Case) -> Refused | None:
     """899: what the points would be worth does not fit into an amount of money (64 bits)."""
     worth = case.value
     if worth is None or worth.minor_units <= MINOR_UNITS_MAX:
         return None
     return Refused(codes.PROGRAM_CONFIGURATION_INVALID, {"fields": "redemption.point_value"})
-
-
-def configuration_parses(case: Case) -> Refused | None:
-    """815: the configuration could not be read. 888: a configuration key does not parse."""
-    if not case.config.available:
-        return Refused(codes.STORAGE_UNAVAILABLE)
-    if key := first_invalid(case.config):
-        return Refused(codes.ORG_CONFIGURATION_INVALID, {"key": key})
-    return None
 
 
 def redemptions_are_allowed(case: Case) -> Refused | None:
@@ -350,23 +325,6 @@ def external_reference_is_new(case: Case) -> Refused | None:
     if reference and case.snapshot.has_external_reference(reference):
         return Refused(codes.EXTERNAL_REFERENCE_REUSED, field="external_reference_number")
     return None
-
-
-def customer_is_known(case: Case) -> Refused | None:
-    """816: no such customer in the organisation."""
-    if case.customer is None:
-        return Refused(codes.CUSTOMER_NOT_IN_ORGANIZATION, {"party": "CUSTOMER"}, field="customer_identifier.value")
-    return None
-
-
-def customer_is_not_merged_away(case: Case) -> Refused | None:
-    """419: the identifier names an account that was merged away."""
-    if case.owner.merged_into is None:
-        return None
-    return Refused(
-        codes.MERGED_CUSTOMER,
-        {"customer_id": str(case.owner.customer_id), "survivor_id": str(case.owner.merged_into)},
-    )
 
 
 def customer_is_no_campaign_contact(case: Case) -> Refused | None:

@@ -218,6 +218,8 @@ def channel_options(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.max_metadata_size", limits.metadata_bytes_soft_max),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),
         ("grpc.max_concurrent_streams", limits.concurrent_streams_max),
+        # With it the core refuses, bare, what a client may rightly send once it has seen another call end.
+        ("grpc.http.overload_protection", 0),
         ("grpc.max_allowed_incoming_connections", limits.connections_max),
         ("grpc.server_handshake_timeout_ms", limits.handshake_timeout_ms),
         ("grpc.max_connection_idle_ms", limits.connection_idle_ms),

@@ -346,13 +346,13 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         "lot_opening",
         "lot {lot_id}: points against the transaction that opened it",
         """
-            SELECT lot_id, points AS expected, (
-                SELECT COALESCE(SUM(postings.points), 0) FROM postings
-                WHERE postings.org_id = :org_id AND postings.transaction_id = lots.transaction_id
-                    AND postings.lot_id = lots.lot_id AND postings.customer_id = lots.customer_id
-                    AND postings.program_id = lots.program_id AND postings.points > 0
-            ) AS actual
-            FROM lots WHERE org_id = :org_id
+            SELECT lot_id, MAX(opened) AS expected, SUM(posted) AS actual FROM (
+                SELECT lot_id, transaction_id, customer_id, program_id, points AS opened, 0 AS posted
+                FROM lots WHERE org_id = :org_id
+                UNION ALL
+                SELECT lot_id, transaction_id, customer_id, program_id, NULL, points FROM postings
+                WHERE org_id = :org_id AND account = 1 AND points > 0
+            ) AS sides GROUP BY lot_id, transaction_id, customer_id, program_id HAVING MAX(opened) IS NOT NULL
         """,
     ),
     Invariant(
