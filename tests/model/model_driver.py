@@ -317,7 +317,8 @@ class Play:
         recorded = self.model.records.get(request_id)
         expected = "NOT_RECORDED" if recorded is None else "REFUSED" if is_refusal(recorded[2]) else "ACCEPTED"
         if state != expected:
-            self._diverges(f"GetTransaction {request_id}", ["state"], expected, state)
+            rpc = self.asked[-1][0]
+            self._diverges(f"GetTransaction of {rpc}", ["state"], f"{expected} {recorded}", state)
 
     # -- comparing
 

@@ -75,7 +75,8 @@ class Model(State):
         """What the service must answer; what it changes is remembered."""
         if malformed := self._malformed(rpc, request):
             return malformed
-        request_id = getattr(request, "request_id", "")
+        is_read = rpc.startswith("Check") and not request.issue_otp
+        request_id = "" if is_read else getattr(request, "request_id", "")
         if request_id in self.records:
             return self._again(rpc, request)
         method: Callable[[Any, Drawn], Answer] = getattr(self, rpc)
