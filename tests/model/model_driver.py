@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from reference import Answer, Model, time_or_none
-from reference_state import Drawn, LotName, Points, Refusal, Time
+from reference_state import Drawn, LotName, Points, Refusal, Time, iso
 
 from points_grpc.cli.tokens import new_key
 from points_grpc.rpc.server import SERVICES
@@ -179,6 +179,8 @@ class Play:
         self.model = Model(start)
         self.hits = hits
         self.asked: list[tuple[str, Any]] = []
+        self.diverged = False
+        self._story: list[str] = []
         self._lots: dict[int, int] = {}
         self._versions: dict[tuple[int, int], int] = {}
         self._metadata = (("authorization", f"Bearer {self.org.token}"),)
@@ -186,6 +188,7 @@ class Play:
 
     def step_clock(self, micros: int) -> None:
         """Time passes for both."""
+        self._story.append(f"it is {iso(micros)}")
         self.model.now = micros
         self._server.set_clock(micros)
 
@@ -200,6 +203,7 @@ class Play:
     def repeat(self, rpc: str, request: Any) -> Answer | Refusal:
         """Asks both, and compares the answers."""
         self.asked.append((rpc, request))
+        self._story.append(f"{rpc} {MessageToDict(request)}")
         try:
             answer = self._call(rpc, request)
         except grpc.RpcError as error:
@@ -209,6 +213,7 @@ class Play:
             told = answer
             expected = self.model.play(rpc, request, self._drawn(rpc, request, answer))
         self._count(rpc, expected)
+        self._story.append(f"    {shortly(expected)}")
         found = self._compared(expected, told)
         if found:
             self._diverges(f"{rpc} {MessageToDict(request)}", found, expected, told)
@@ -226,6 +231,7 @@ class Play:
             item = ParseDict(dict(fields), batch.requests.add())
             item.request_id = f"b{len(self.asked)}-{number}"
         self.asked.append((rpc, batch))
+        self._story.append(f"{rpc} {MessageToDict(batch)}")
         answer = self._call(rpc, batch)
         for request, outcome in zip(batch.requests, answer.outcomes, strict=True):
             refused = outcome.WhichOneof("outcome") == "status"
@@ -401,8 +407,16 @@ class Play:
 
     def _diverges(self, what: str, found: Sequence[str], expected: Any, told: Any) -> None:
         shown = f"{told.grpc} {told.number} {told.info}" if isinstance(told, Told) else told
-        differences = "\n  ".join(found)
-        raise Divergence(f"{what}\n  {differences}\n-- the model: {expected}\n-- the service: {shown}")
+        differences, story = "\n  ".join(found), "\n  ".join(self._story)
+        self.diverged = True
+        raise Divergence(
+            f"{what}\n  {differences}\n-- the model: {expected}\n-- the service: {shown}\n-- the calls:\n  {story}"
+        )
+
+
+def shortly(outcome: Answer | Refusal) -> str:
+    """An outcome in a line."""
+    return str(outcome) if isinstance(outcome, Refusal) else "accepted"
 
 
 def is_refusal(outcome: Any) -> bool:

@@ -444,10 +444,14 @@ class Model(State):
         return counted
 
     def _is_due(self, case: TransferCase) -> bool:
-        requirement = requirement_of(case.program.policy.otp)
+        """For the program named, and for each that is drawn on: pooling does not get round a code."""
+        return any(self._is_due_from(case, one) for one in {case.program.program_id, *(one for _, one in case.wallets)})
+
+    def _is_due_from(self, case: TransferCase, program_id: int) -> bool:
+        requirement = requirement_of(self.programs[program_id].policy.otp)
         if requirement != OtpPolicy.IF_ISSUED:
             return requirement == OtpPolicy.REQUIRED
-        return self.due.get((case.source.customer_id, case.program.program_id), 0) > self.now
+        return self.due.get((case.source.customer_id, program_id), 0) > self.now
 
     def _issue(
         self, binding: Sequence[Any], points_max: int, person: Person, program: Program, drawn: Drawn
