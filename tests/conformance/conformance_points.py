@@ -583,6 +583,7 @@ REVERSALS = (
         for origin, step in (
             ("a purchase", purchase(1, "BILL-1")),
             ("an issue", issue(1, 5, transaction_number="BILL-1")),
+            ("a return", Do("ReturnTransaction", {"transaction_number": "BILL-1", "customer_identifier": customer(1)})),
         )
     ),
     reversal(

@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from reference import Answer, Model, time_or_none
-from reference_state import Drawn, LotName, Points, Refusal, Time, iso
+from reference_state import Drawn, LotName, Person, Points, Refusal, Time, iso
 
 from points_grpc.cli.tokens import new_key
 from points_grpc.rpc.server import SERVICES
@@ -34,6 +34,7 @@ from running import RunningServer
 BUILD = Path(__file__).parent / "build"
 CALL_S = 20.0
 CODE_S = 10.0
+MORE_ORGS = 100
 
 METHODS = {
     method.name: (
@@ -104,32 +105,54 @@ class ModelServer:
             "POINTS_GRPC_LOG_CALLS": "false",
         }
         self._server = RunningServer(folder, "--otp-sender", "console", environment=environment)
-        self._orgs = iter(self._make_orgs(orgs))
-        self._output = self._printed = 0
+        self._made = 0
+        self._orgs = self._make_orgs(orgs)
+        self._printed = 0
         self._codes: dict[str, str] = {}
         self.set_clock(1_700_000_000_000_000)
         self._server.start()
         self.channel = grpc.insecure_channel(self._server.address)
 
     def _make_orgs(self, count: int) -> list[Org]:
-        """Made before the server starts, so that it knows their keys."""
+        """Beside the server, which knows the keys that are there when it starts, and others within seconds."""
         database = Database(self._server.database, synchronous="OFF")
         accounts = Accounts(database)
         kept = database.connect_writer()  # or each write would be the first and the last of its log
         made = []
-        for number in range(count):
+        for number in range(self._made, self._made + count):
             org_id, key = accounts.create_org(f"org {number}", "IN"), new_key()
             accounts.create_key(key.key_id, org_id, client="model", role="admin", secret_hash=key.secret_hash)
             made.append(Org(number, key.token))
+        self._made += count
         kept.close()
         database.close()
         return made
 
     def org(self) -> Org:
-        """The next organisation."""
-        found = next(self._orgs, None)
-        assert found is not None, "all organisations are used up: make more of them"
-        return found
+        """An organisation that nobody used; shrinking a divergence needs more of them than were made at the start."""
+        if not self._orgs:
+            self._orgs = self._make_orgs(MORE_ORGS)
+            self._await_key(self._orgs[-1])
+        return self._orgs.pop(0)
+
+    def _await_key(self, org: Org) -> None:
+        until = time.monotonic() + CALL_S
+        while time.monotonic() < until:
+            try:
+                self.call("ListPrograms", METHODS["ListPrograms"][1](), org).result()
+            except grpc.RpcError:
+                time.sleep(0.1)
+                continue
+            return
+        raise AssertionError("the server does not learn of a new key")
+
+    def call(self, rpc: str, request: Message, org: Org) -> Any:
+        """Asks the service; the answer is there when `result` is."""
+        path, _, answer = METHODS[rpc]
+        call = self.channel.unary_unary(
+            path, request_serializer=lambda one: one.SerializeToString(), response_deserializer=answer.FromString
+        )
+        return call.future(request, metadata=(("authorization", f"Bearer {org.token}"),), timeout=CALL_S)
 
     def set_clock(self, micros: int) -> None:
         """Steps the clock of the service."""
@@ -142,7 +165,7 @@ class ModelServer:
             self._read_codes()
             if code := self._codes.pop(address, ""):
                 return code
-            time.sleep(0.002)
+            time.sleep(0.001)
         raise AssertionError(f"no code was sent to {address}: {self._server.errors()[-2000:]}")
 
     def _read_codes(self) -> None:
@@ -183,7 +206,6 @@ class Play:
         self._story: list[str] = []
         self._lots: dict[int, int] = {}
         self._versions: dict[tuple[int, int], int] = {}
-        self._metadata = (("authorization", f"Bearer {self.org.token}"),)
         server.set_clock(start)
 
     def step_clock(self, micros: int) -> None:
@@ -244,15 +266,22 @@ class Play:
 
     def compare_wallets(self, customers: Iterable[int] | None = None) -> None:
         """Compares the wallets and lots of customers, or of all."""
-        for customer_id in sorted(self.model.people) if customers is None else customers:
-            person = self.model.people.get(customer_id)
-            for program_id in sorted(person.enrolled) if person else ():
-                self._compare_wallet(customer_id, program_id)
+        wanted = sorted(self.model.people) if customers is None else sorted(customers)
+        asked = []
+        for person in (self.model.people[one] for one in wanted if one in self.model.people):
+            for program_id in sorted(person.enrolled):
+                fields = {"customer_identifier": {"type": "ID", "value": str(person.customer_id)}}
+                fields["program_id"] = program_id
+                calls = [
+                    self._server.call(rpc, ParseDict(fields, METHODS[rpc][1]()), self.org)
+                    for rpc in ("GetWallet", "ListLots")
+                ]
+                asked.append((person, program_id, calls))
+        for person, program_id, calls in asked:
+            self._compare_wallet(person, program_id, *(one.result() for one in calls))
 
-    def _compare_wallet(self, customer_id: int, program_id: int) -> None:
-        model, person = self.model, self.model.people[customer_id]
-        asked = {"customer_identifier": {"type": "ID", "value": str(customer_id)}, "program_id": program_id}
-        wallet = self._call("GetWallet", ParseDict(asked, METHODS["GetWallet"][1]()))
+    def _compare_wallet(self, person: Person, program_id: int, wallet: Any, listed: Any) -> None:
+        model, customer_id = self.model, person.customer_id
         lots = model.live(customer_id, program_id)
         ends = sorted({lot.expires for lot in lots if lot.expires is not None})
         expected = {
@@ -269,7 +298,6 @@ class Play:
         if found := self._compared(expected, wallet):
             self._diverges(f"GetWallet {customer_id} in {program_id}", found, expected, wallet)
         self._check_version(wallet.wallet, newer=False)
-        listed = self._call("ListLots", ParseDict(asked, METHODS["ListLots"][1]()))
         shown = {"lots": [self._shown(lot) for lot in lots]}
         if found := self._compared(shown, listed):
             self._diverges(f"ListLots {customer_id} in {program_id}", found, shown, listed)
@@ -293,11 +321,7 @@ class Play:
     # -- the service
 
     def _call(self, rpc: str, request: Message) -> Any:
-        path, _, answer = METHODS[rpc]
-        call = self._server.channel.unary_unary(
-            path, request_serializer=lambda one: one.SerializeToString(), response_deserializer=answer.FromString
-        )
-        return call(request, metadata=self._metadata, timeout=CALL_S)
+        return self._server.call(rpc, request, self.org).result()
 
     def _drawn(self, rpc: str, request: Any, answer: Any) -> Drawn:
         """What the server made up in an answer."""

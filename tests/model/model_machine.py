@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 from google.protobuf.message import Message
@@ -86,11 +87,14 @@ MISHAPS: Sequence[tuple[str, Any, Any]] = (
     *(("label", number, label) for number in (ANN, BEN) for label in ("SUSPENDED", "FRAUD_CONFIRMED", "DELETED")),
     ("label without module", ANN, "SUSPENDED"),
 )
+SEEDS = st.binary(min_size=8, max_size=8)
+"""What each step throws its dice from: eight bytes, which Hypothesis draws evenly; each step can be left out alone."""
+
 AMOUNTS = (1, 5, 10, 20, 50, 70)
-PEOPLE = (ANN, ANN, ANN, BEN, BEN, BEN, CID, CID, DEE, EVE, NOBODY)
-PROGRAMS = (0, MAIN, MAIN, MAIN, GROUPED, GROUPED, ALONE, ALONE, 99)
+PEOPLE = (*(ANN,) * 12, *(BEN,) * 10, CID, CID, CID, DEE, EVE, NOBODY)
+PROGRAMS = (0, *(MAIN,) * 12, *(GROUPED,) * 3, ALONE, ALONE, 99)
 SPANS = (0, 1, 59, 60, 61, 3_600, 86_400, 8 * 86_400, 31 * 86_400)
-SOMETIMES = (True, False, False, False)
+SOMETIMES = (True, False, False, False, False, False)
 
 
 def merged(features: Sequence[Mapping[str, Mapping[str, Any]]]) -> Fields:
@@ -100,6 +104,16 @@ def merged(features: Sequence[Mapping[str, Mapping[str, Any]]]) -> Fields:
         for part, fields in one.items():
             policy[part] = {**policy.get(part, {}), **fields}
     return policy
+
+
+def features(dice: Random) -> Fields:
+    """A random policy: mostly lenient."""
+    return merged(dice.sample(FEATURES, dice.choice((0, 0, 1, 1, 2, 3))))
+
+
+def other(dice: Random, customer_id: int) -> int:
+    """Another customer, or seldom the same."""
+    return dice.choice([one for one in PEOPLE if one != customer_id] + [customer_id])
 
 
 def by_id(customer_id: int) -> Fields:
@@ -117,18 +131,21 @@ class Commands(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.steps = 0
+        self.seed = b""
         self.play: Play | None = None
 
     # -- the world
 
-    @initialize(data=st.data(), start=st.sampled_from(STARTS))
-    def create(self, data: st.DataObject, start: str) -> None:
+    @initialize(seed=SEEDS)
+    def create(self, seed: bytes) -> None:
         """Programs with random policies, customers, and some points."""
+        self.seed = seed
+        dice = Random(seed)  # noqa: S311 - to be played again
+        start = dice.choice(STARTS)
         self.play = Play(self.server, micros_of(instant(0).fromisoformat(start)), self.hits)
-        policies = st.lists(st.sampled_from(FEATURES), max_size=3)
         for program_id, zone, places in ((MAIN, "UTC", 0), (GROUPED, "Asia/Kolkata", 0), (ALONE, "UTC", 1)):
             fields = {"program_id": program_id, "name": f"Program {program_id}", "time_zone": zone}
-            policy = merged(data.draw(policies))
+            policy = features(dice)
             self.ask("CreateProgram", decimal_places=places, policy=policy, **fields)
         group = {"program_group_id": 5, "name": "Group", "program_ids": [MAIN, GROUPED], "default_program_id": GROUPED}
         self.ask("CreateProgramGroup", **group)
@@ -151,6 +168,13 @@ class Commands(RuleBasedStateMachine):
         for customer_id in (ANN, BEN):
             for expires in (3_600, 3_600, 90_000):
                 self.issue_one(customer_id, MAIN, 50, expires_at=self.in_s(expires))
+
+    @rule(seed=SEEDS)
+    def step(self, seed: bytes) -> None:
+        """One of the commands below."""
+        dice = Random(self.seed + seed)  # noqa: S311 - to be played again
+        [kind] = dice.choices(list(KINDS), list(KINDS.values()))
+        kind(self, dice)
 
     def ask(self, rpc: str, **fields: Any) -> Any:
         """Asks service and model."""
@@ -180,15 +204,15 @@ class Commands(RuleBasedStateMachine):
 
     # -- what to aim at
 
-    def amount(self, data: st.DataObject, customer_id: int, program_id: int, *, pooled: bool) -> int:
+    def amount(self, dice: Random, customer_id: int, program_id: int, *, pooled: bool) -> int:
         """Points around what the customer has and what the policy allows."""
         program = self.model.program(program_id)
         person = self.model.people.get(customer_id)
-        near = list(AMOUNTS)
+        near = list(AMOUNTS) * 3
         if program is not None and person is not None:
             pool = self.model.pool(program, pooled=pooled)
             sums = self.model.sums([(customer_id, one) for one in pool if one in person.enrolled])
-            near += [points + more for points in set(sums.values()) for more in (0, 1, -1)] * 2
+            near += [points + more for points in set(sums.values()) for more in (0, 1, -1)]
             policy = program.policy
             near += [policy.redemption.minimum_points - 1, policy.redemption.maximum_points + 1]
             for limit in policy.transfer.velocity_limits:
@@ -200,10 +224,10 @@ class Commands(RuleBasedStateMachine):
                 near += [limit.points_max - used, limit.points_max - used + 1]
             if program.decimal_places:
                 near += [one // 10 * 10 for one in near]
-        points = data.draw(st.sampled_from([one for one in near if 0 < one < 10**9]))
-        return 0 if data.draw(st.integers(0, 60)) == 60 else points
+        points = dice.choice([one for one in near if 0 < one < 10**9])
+        return 0 if dice.randint(0, 60) == 60 else points
 
-    def digits(self, data: st.DataObject, customer_id: int, action: str, *, due: bool) -> str:
+    def digits(self, dice: Random, customer_id: int, action: str, *, due: bool) -> str:
         """No code, the right one, or a wrong one; whatever is due most of the time."""
         issued = self.model.secrets.get((customer_id, action), [])
         right = issued[-1].digits if issued else "000000"
@@ -211,18 +235,18 @@ class Commands(RuleBasedStateMachine):
         choices = ("right", "right", "right", "wrong", "none") if due else ("none", "none", "none", "right", "wrong")
         if issued and issued[-1].alive:
             choices = ("right", "wrong", "wrong", "none")
-        return {"right": right, "wrong": wrong, "none": ""}[data.draw(st.sampled_from(choices))]
+        return {"right": right, "wrong": wrong, "none": ""}[dice.choice(choices)]
 
-    def named(self, data: st.DataObject, person: Person | None, customer_id: int) -> Fields:
+    def named(self, dice: Random, person: Person | None, customer_id: int) -> Fields:
         """An identifier of a customer."""
         mobile = person.identifiers.get(2) if person else None
-        if mobile and data.draw(st.booleans()):
+        if mobile and dice.random() < 0.5:
             return {"type": "MOBILE", "value": mobile}
         return by_id(customer_id)
 
-    def who(self, data: st.DataObject, customer_id: int) -> Fields:
+    def who(self, dice: Random, customer_id: int) -> Fields:
         """An identifier of a customer by id."""
-        return self.named(data, self.model.people.get(customer_id), customer_id)
+        return self.named(dice, self.model.people.get(customer_id), customer_id)
 
     # -- points come and go
 
@@ -231,233 +255,209 @@ class Commands(RuleBasedStateMachine):
         fields = {"customer_identifier": by_id(customer_id), "program_id": program_id, "points": points}
         self.ask("IssuePoints", **{"source": "LOYALTY_PLUS", **fields, **more})
 
-    @rule(
-        data=st.data(),
-        customer_id=st.sampled_from(PEOPLE),
-        program_id=st.sampled_from(PROGRAMS),
-        source=st.sampled_from(["LOYALTY_PLUS", "LOYALTY_PLUS", "ENGAGE_PLUS", "GOODWILL", "REGISTRATION"]),
-    )
-    def issue(self, data: st.DataObject, customer_id: int, program_id: int, source: str) -> None:
+    def issue(self, dice: Random) -> None:
         """Opens a lot of any kind."""
-        draw = data.draw
-        points = 0 if draw(st.integers(0, 60)) == 60 else draw(st.sampled_from((10, 30, 50, 50, 100)))
-        expiry = draw(
-            st.sampled_from(
-                [
-                    {},
-                    {"never_expires": True},
-                    *({"expires_at": self.in_s(span)} for span in (-1, 0, 60, 3_600, 3_600, 90_000)),
-                    {"expires_in_days": 0},
-                    {"expires_in_days": 2},
-                    {"expires_in_months": 0},
-                    {"expires_in_months": 1},
-                ]
-            )
+        customer_id = dice.choice(PEOPLE)
+        program_id = dice.choice(PROGRAMS)
+        source = dice.choice(["LOYALTY_PLUS", "LOYALTY_PLUS", "ENGAGE_PLUS", "GOODWILL", "REGISTRATION"])
+        points = 0 if dice.randint(0, 60) == 60 else dice.choice((10, 30, 50, 50, 100))
+        expiry: Sequence[Fields] = (
+            {},
+            {"never_expires": True},
+            *({"expires_at": self.in_s(span)} for span in (-1, 0, 60, 3_600, 3_600, 90_000, 90_000)),
+            {"expires_in_days": 0},
+            {"expires_in_days": 2},
+            {"expires_in_months": 0},
+            {"expires_in_months": 1},
         )
-        more: Fields = dict(expiry)
-        if draw(st.sampled_from(SOMETIMES)):
-            more["available_from"] = self.in_s(draw(st.sampled_from(SPANS[:6])))
-        if draw(st.sampled_from(SOMETIMES)):
-            more["category"] = draw(st.sampled_from(("Main", "Gifts", "Bonus", "Nothing")))
-        if draw(st.sampled_from(SOMETIMES)):
-            more["earning_program_id"] = draw(st.sampled_from((MAIN, GROUPED, ALONE, 98)))
-        if draw(st.sampled_from(SOMETIMES)):
-            more["transaction_number"] = f"earned-{draw(st.integers(1, 3))}"
-        who = self.who(data, customer_id)
+        more = dict(dice.choice(expiry))
+        if dice.choice(SOMETIMES):
+            more["available_from"] = self.in_s(dice.choice(SPANS[:6]))
+        if dice.choice(SOMETIMES):
+            more["category"] = dice.choice(("Main", "Gifts", "Bonus", "Nothing"))
+        if dice.choice(SOMETIMES):
+            more["earning_program_id"] = dice.choice((MAIN, GROUPED, ALONE, 98))
+        if dice.choice(SOMETIMES):
+            more["transaction_number"] = f"earned-{dice.randint(1, 3)}"
+        who = self.who(dice, customer_id)
         self.issue_one(customer_id, program_id, points, source=source, **{**more, "customer_identifier": who})
         self.done(customer_id)
 
-    @rule(data=st.data(), customer_id=st.sampled_from(PEOPLE), program_id=st.sampled_from(PROGRAMS))
-    def adjust(self, data: st.DataObject, customer_id: int, program_id: int) -> None:
+    def adjust(self, dice: Random) -> None:
         """Takes points away."""
-        points = self.amount(data, customer_id, program_id, pooled=False)
-        category = data.draw(st.sampled_from(("", "", "Main", "Gifts", "Nothing")))
-        who = {"customer_identifier": self.who(data, customer_id), "program_id": program_id}
+        customer_id = dice.choice(PEOPLE)
+        program_id = dice.choice(PROGRAMS)
+        points = self.amount(dice, customer_id, program_id, pooled=False)
+        category = dice.choice(("", "", "Main", "Gifts", "Nothing"))
+        who = {"customer_identifier": self.who(dice, customer_id), "program_id": program_id}
         self.ask("AdjustPoints", points=points, category=category, reason="a mistake", **who)
         self.done(customer_id)
 
     # -- transfers
 
-    def transfer_of(self, data: st.DataObject, source: int, destination: int, program_id: int) -> Fields:
+    def transfer_of(self, dice: Random, source: int, destination: int, program_id: int) -> Fields:
         """What a transfer asks for."""
-        pooled = data.draw(st.sampled_from(SOMETIMES))
+        pooled = dice.choice(SOMETIMES)
         return {
-            "points_to_be_transferred": self.amount(data, source, program_id, pooled=pooled),
+            "points_to_be_transferred": self.amount(dice, source, program_id, pooled=pooled),
             "program_id": program_id,
-            "from_customer_identifier": self.who(data, source),
-            "to_customer_identifier": self.who(data, destination),
+            "from_customer_identifier": self.who(dice, source),
+            "to_customer_identifier": self.who(dice, destination),
             "group_program_transfer": pooled,
         }
 
-    def transfer_code(self, data: st.DataObject, source: int, program_id: int) -> str:
+    def transfer_code(self, dice: Random, source: int, program_id: int) -> str:
         """A code for a transfer."""
         program = self.model.program(program_id)
         required = program is not None and program.policy.otp.transfer == 1
         program_id = program.program_id if program else program_id
         due = required or self.model.due.get((source, program_id), 0) > self.model.now
-        return self.digits(data, source, "transfer", due=due)
+        return self.digits(dice, source, "transfer", due=due)
 
-    @rule(
-        data=st.data(),
-        source=st.sampled_from(PEOPLE),
-        destination=st.sampled_from(PEOPLE),
-        program_id=st.sampled_from(PROGRAMS),
-        first=st.sampled_from(["", "", "", "CheckTransfer", "IssueTransferOtp"]),
-    )
-    def transfer(self, data: st.DataObject, source: int, destination: int, program_id: int, first: str) -> None:
+    def transfer(self, dice: Random) -> None:
         """Transfers, sometimes after a check or a code for the very same transfer."""
-        fields = self.transfer_of(data, source, destination, program_id)
+        source = dice.choice(PEOPLE)
+        destination = other(dice, source)
+        program_id = dice.choice(PROGRAMS)
+        first = dice.choice(["", "", "", "CheckTransfer", "IssueTransferOtp"])
+        fields = self.transfer_of(dice, source, destination, program_id)
         if first:
             self.ask(first, **fields)
-        code = self.transfer_code(data, source, program_id)
-        for _ in range(data.draw(st.sampled_from((1, 1, 1, 2)))):
+        code = self.transfer_code(dice, source, program_id)
+        for _ in range(dice.choice((1, 1, 1, 2))):
             self.ask("TransferPoints", code=code, **fields)
         self.done(source, destination)
 
-    @rule(
-        data=st.data(),
-        source=st.sampled_from(PEOPLE),
-        destination=st.sampled_from(PEOPLE),
-        program_id=st.sampled_from(PROGRAMS),
-        issue_otp=st.booleans(),
-    )
-    def check_transfer(
-        self, data: st.DataObject, source: int, destination: int, program_id: int, issue_otp: bool
-    ) -> None:
+    def check_transfer(self, dice: Random) -> None:
         """Checks a transfer, with or without a code."""
+        source = dice.choice(PEOPLE)
+        destination = other(dice, source)
+        program_id = dice.choice(PROGRAMS)
+        issue_otp = dice.random() < 0.5
         assert self.play is not None
-        fields = self.transfer_of(data, source, destination, program_id)
+        fields = self.transfer_of(dice, source, destination, program_id)
         self.play.ask("CheckTransfer", {**fields, "issue_otp": issue_otp}, names=issue_otp)
         self.done(source, destination)
 
-    @rule(
-        data=st.data(),
-        source=st.sampled_from(PEOPLE[:8]),
-        destination=st.sampled_from(PEOPLE[:8]),
-        program_id=st.sampled_from(PROGRAMS[:5]),
-        issues=st.sampled_from((1, 1, 2, 6)),
-    )
-    def transfer_codes(
-        self, data: st.DataObject, source: int, destination: int, program_id: int, issues: int
-    ) -> None:
+    def transfer_codes(self, dice: Random) -> None:
         """Issues codes, and tries wrong ones."""
-        fields = self.transfer_of(data, source, destination, program_id)
+        source = dice.choice((ANN, BEN, CID))
+        destination = other(dice, source)
+        program_id = dice.choice((MAIN, MAIN, GROUPED))
+        issues = dice.choice((1, 1, 2, 6))
+        fields = self.transfer_of(dice, source, destination, program_id)
         for _ in range(issues):
             self.ask("IssueTransferOtp", **fields)
-        for _ in range(data.draw(st.sampled_from((0, 0, 1, 3, 5)))):
+        for _ in range(dice.choice((0, 0, 1, 3, 5))):
             self.ask("TransferPoints", **fields, code="wrong!")
         self.done(source, destination)
 
-    @rule(data=st.data(), program_id=st.sampled_from(PROGRAMS), count=st.integers(1, 4))
-    def batch_transfer(self, data: st.DataObject, program_id: int, count: int) -> None:
+    def batch_transfer(self, dice: Random) -> None:
         """Several transfers in one call."""
+        program_id = dice.choice(PROGRAMS)
+        count = dice.randint(1, 4)
         assert self.play is not None
-        people = [(data.draw(st.sampled_from(PEOPLE)), data.draw(st.sampled_from(PEOPLE))) for _ in range(count)]
-        self.play.batch("BatchTransferPoints", [self.transfer_of(data, *pair, program_id) for pair in people])
+        people = [(one, other(dice, one)) for one in dice.choices(PEOPLE, k=count)]
+        self.play.batch("BatchTransferPoints", [self.transfer_of(dice, *pair, program_id) for pair in people])
         self.done(*(one for pair in people for one in pair))
 
-    @rule(data=st.data(), partial=st.booleans(), unknown=st.sampled_from((False,) * 12 + (True,)))
-    def reverse_transfer(self, data: st.DataObject, partial: bool, unknown: bool) -> None:
+    def reverse_transfer(self, dice: Random) -> None:
         """Takes a transfer back."""
+        partial = dice.random() < 0.5
+        unknown = dice.choice((False,) * 12 + (True,))
         made = [one.transfer_id for one in self.model.transfers]
-        transfer_id = 7 if unknown or not made else data.draw(st.sampled_from(made[-6:]))
+        transfer_id = 7 if unknown or not made else dice.choice(made[-6:])
         shortfall = "UP_TO_AVAILABLE" if partial else "FAIL"
         self.ask("ReverseTransfer", transfer_id=transfer_id, shortfall=shortfall, reason="by mistake")
         self.done(ANN, BEN, CID)
 
     # -- redemptions
 
-    def redemption_of(self, data: st.DataObject, customer_id: int, program_id: int) -> Fields:
+    def redemption_of(self, dice: Random, customer_id: int, program_id: int) -> Fields:
         """What a redemption asks for."""
-        draw = data.draw
-        pooled = draw(st.sampled_from(SOMETIMES))
+        pooled = dice.choice(SOMETIMES)
         fields = {
-            "customer_identifier": self.who(data, customer_id),
+            "customer_identifier": self.who(dice, customer_id),
             "program_id": program_id,
-            "points": self.amount(data, customer_id, program_id, pooled=pooled),
+            "points": self.amount(dice, customer_id, program_id, pooled=pooled),
             "group_redemption": pooled,
         }
-        if draw(st.sampled_from(SOMETIMES)):
-            fields["category"] = draw(st.sampled_from(("Main", "Main", "Gifts", "Bonus", "Nothing")))
+        if dice.choice(SOMETIMES):
+            fields["category"] = dice.choice(("Main", "Main", "Gifts", "Bonus", "Nothing"))
         return fields
 
-    def details_of(self, data: st.DataObject, customer_id: int) -> Fields:
+    def details_of(self, dice: Random, customer_id: int) -> Fields:
         """What more a redemption can say than the issue of its code."""
-        draw, details = data.draw, Fields()
-        if draw(st.booleans()):
-            details["transaction_number"] = draw(st.sampled_from(("bill-1", "bill-2", "bought-1", "not a bill")))
-        if draw(st.sampled_from(SOMETIMES)):
+        details = Fields()
+        if dice.random() < 0.5:
+            details["transaction_number"] = dice.choice(("bill-1", "bill-2", "bought-1", "not a bill"))
+        if dice.choice(SOMETIMES):
             spans = (-86_401, -86_400, -60, -1, 0, 1)
-            details["redemption_time"] = self.in_s(draw(st.sampled_from(spans)))
+            details["redemption_time"] = self.in_s(dice.choice(spans))
         return details
 
-    def proof_of(self, data: st.DataObject, customer_id: int) -> Fields:
+    def proof_of(self, dice: Random, customer_id: int) -> Fields:
         """How a redemption is proved."""
-        draw = data.draw
-        proof: Fields = {"validation_code": self.digits(data, customer_id, "redeem", due=False)}
-        if draw(st.integers(0, 5)) == 5:
+        proof: Fields = {"validation_code": self.digits(dice, customer_id, "redeem", due=False)}
+        if dice.randint(0, 5) == 5:
             proof["validation_type"] = "MISSED_CALL"
-            if draw(st.integers(0, 3)):
+            if dice.randint(0, 3):
                 proof["validation_code"] = ""
-        if draw(st.sampled_from(SOMETIMES)):
-            proof["external_reference_number"] = f"reference {draw(st.integers(1, 6))}"
+        if dice.choice(SOMETIMES):
+            proof["external_reference_number"] = f"reference {dice.randint(1, 6)}"
         return proof
 
-    @rule(
-        data=st.data(),
-        customer_id=st.sampled_from(PEOPLE),
-        program_id=st.sampled_from(PROGRAMS),
-        rpc=st.sampled_from(("RedeemPoints", "RedeemPoints", "AuthorizeRedemption")),
-        first=st.sampled_from(["", "", "CheckRedemption", "IssueRedemptionOtp"]),
-    )
-    def redeem(self, data: st.DataObject, customer_id: int, program_id: int, rpc: str, first: str) -> None:
+    def redeem(self, dice: Random) -> None:
         """Redeems or holds, sometimes after a check or a code."""
-        fields = self.redemption_of(data, customer_id, program_id)
-        details = self.details_of(data, customer_id)
+        customer_id = dice.choice(PEOPLE)
+        program_id = dice.choice(PROGRAMS)
+        rpc = dice.choice(("RedeemPoints", "RedeemPoints", "AuthorizeRedemption"))
+        first = dice.choice(["", "", "CheckRedemption", "IssueRedemptionOtp"])
+        fields = self.redemption_of(dice, customer_id, program_id)
+        details = self.details_of(dice, customer_id)
         if first == "CheckRedemption":
             assert self.play is not None
-            issue_otp = data.draw(st.booleans())
+            issue_otp = dice.random() < 0.5
             self.play.ask(first, {**fields, **details, "issue_otp": issue_otp}, names=issue_otp)
         elif first:
             self.ask(first, **fields)
         if rpc == "AuthorizeRedemption":
-            details["hold_s"] = data.draw(st.sampled_from((0, 60, 3_600, 90_000)))
-        self.ask(rpc, **fields, **details, **self.proof_of(data, customer_id))
+            details["hold_s"] = dice.choice((0, 60, 3_600, 90_000))
+        self.ask(rpc, **fields, **details, **self.proof_of(dice, customer_id))
         self.done(customer_id)
 
-    @rule(
-        data=st.data(),
-        customer_id=st.sampled_from(PEOPLE[:8]),
-        program_id=st.sampled_from(PROGRAMS[:5]),
-        issues=st.sampled_from((1, 1, 2, 6)),
-    )
-    def redemption_codes(self, data: st.DataObject, customer_id: int, program_id: int, issues: int) -> None:
+    def redemption_codes(self, dice: Random) -> None:
         """Issues codes, and tries wrong ones."""
-        fields = self.redemption_of(data, customer_id, program_id)
+        customer_id = dice.choice((ANN, BEN, CID))
+        program_id = dice.choice((MAIN, MAIN, GROUPED))
+        issues = dice.choice((1, 1, 2, 6))
+        fields = self.redemption_of(dice, customer_id, program_id)
         for _ in range(issues):
             self.ask("IssueRedemptionOtp", **fields)
-        for _ in range(data.draw(st.sampled_from((0, 0, 1, 3, 5)))):
+        for _ in range(dice.choice((0, 0, 1, 3, 5))):
             self.ask("RedeemPoints", **fields, validation_code="wrong!")
         self.done(customer_id)
 
-    @rule(data=st.data(), program_id=st.sampled_from(PROGRAMS), count=st.integers(1, 4))
-    def batch_redeem(self, data: st.DataObject, program_id: int, count: int) -> None:
+    def batch_redeem(self, dice: Random) -> None:
         """Several redemptions in one call."""
+        program_id = dice.choice(PROGRAMS)
+        count = dice.randint(1, 4)
         assert self.play is not None
-        people = [data.draw(st.sampled_from(PEOPLE)) for _ in range(count)]
-        self.play.batch("BatchRedeemPoints", [self.redemption_of(data, one, program_id) for one in people])
+        people = [dice.choice(PEOPLE) for _ in range(count)]
+        self.play.batch("BatchRedeemPoints", [self.redemption_of(dice, one, program_id) for one in people])
         self.done(*people)
 
-    @rule(data=st.data(), release=st.booleans(), unknown=st.sampled_from((False,) * 12 + (True,)))
-    def close_hold(self, data: st.DataObject, release: bool, unknown: bool) -> None:
+    def close_hold(self, dice: Random) -> None:
         """Captures or releases a hold."""
+        release = dice.random() < 0.5
+        unknown = dice.choice((False,) * 12 + (True,))
         opened = [one for one in self.model.holds if self.model.is_open(one)] or self.model.holds
         if unknown or not opened:
             self.ask("ReleaseRedemption" if release else "CaptureRedemption", hold_id="h0")
             return
-        hold = data.draw(st.sampled_from(opened[-4:]))
+        hold = dice.choice(opened[-4:])
         total = sum(one.points for one in hold.draws)
-        points = data.draw(st.sampled_from([one for one in (None, None, 1, total - 1, total, total + 1) if one != 0]))
+        points = dice.choice([one for one in (None, None, 1, total - 1, total, total + 1) if one != 0])
         if release:
             self.ask("ReleaseRedemption", hold_id=hold.hold_id)
         else:
@@ -466,16 +466,16 @@ class Commands(RuleBasedStateMachine):
 
     # -- reversals
 
-    def back(self, data: st.DataObject, spent: Any) -> Fields:
+    def back(self, dice: Random, spent: Any) -> Fields:
         """How many points to give back."""
         near = [None, None, 1, 1, spent.left - 1, spent.left, spent.left + 1]
-        points = data.draw(st.sampled_from([one for one in near if one is None or one > 0]))
-        points = 0 if data.draw(st.integers(0, 40)) == 40 else points
+        points = dice.choice([one for one in near if one is None or one > 0])
+        points = 0 if dice.randint(0, 40) == 40 else points
         return {} if points is None else {"points_to_be_reversed": points}
 
-    @rule(data=st.data(), key=st.sampled_from(("id", "id", "id", "reference", "bill", "unknown")))
-    def reverse(self, data: st.DataObject, key: str) -> None:
+    def reverse(self, dice: Random) -> None:
         """Gives points back."""
+        key = dice.choice(("id", "id", "id", "reference", "bill", "unknown"))
         made = self.model.redemptions
         if key == "unknown" or not made:
             unknown = [
@@ -483,83 +483,87 @@ class Commands(RuleBasedStateMachine):
                 {"external_reference_number": "none"},
                 *({"transaction_number": one} for one in ("bought-1", "bought-2", "earned-1", "nothing")),
             ]
-            self.ask("ReverseRedemption", customer_identifier=by_id(ANN), **data.draw(st.sampled_from(unknown)))
+            self.ask("ReverseRedemption", customer_identifier=by_id(ANN), **dice.choice(unknown))
             return
-        spent = data.draw(st.sampled_from(made[-6:]))
+        spent = dice.choice(made[-6:])
         fields = {"redemption_id": spent.redemption_id}
         if key == "reference" and spent.reference:
             fields = {"external_reference_number": spent.reference}
         if key == "bill" and spent.bill:
             fields = {"transaction_number": spent.bill}
         survivor = self.model.survivor(spent.customer_id).customer_id
-        customer_id = data.draw(st.sampled_from((survivor,) * 6 + (spent.customer_id,) * 4 + (BEN, NOBODY)))
-        who = self.who(data, customer_id)
-        self.ask("ReverseRedemption", customer_identifier=who, **fields, **self.back(data, spent))
+        customer_id = dice.choice((survivor,) * 6 + (spent.customer_id,) * 4 + (BEN, NOBODY))
+        who = self.who(dice, customer_id)
+        self.ask("ReverseRedemption", customer_identifier=who, **fields, **self.back(dice, spent))
         self.done(survivor, spent.customer_id)
 
-    @rule(data=st.data(), customer_id=st.sampled_from(PEOPLE), bill=st.sampled_from(("bought-1", "bought-2", "new-1")))
-    def give_back_purchase(self, data: st.DataObject, customer_id: int, bill: str) -> None:
+    def give_back_purchase(self, dice: Random) -> None:
         """Returns a purchase with some redemptions."""
+        customer_id = dice.choice(PEOPLE)
+        bill = dice.choice(("bought-1", "bought-2", "new-1"))
         items: list[Fields] = []
-        for spent in self.model.redemptions[-data.draw(st.integers(0, 3)) :][:3]:
-            item = {"redemption_id": spent.redemption_id, **self.back(data, spent)}
-            if data.draw(st.integers(0, 3)):
-                item["customer_identifier"] = by_id(data.draw(st.sampled_from((spent.customer_id,) * 3 + (NOBODY,))))
+        for spent in self.model.redemptions[-dice.randint(0, 3) :][:3]:
+            item = {"redemption_id": spent.redemption_id, **self.back(dice, spent)}
+            if dice.randint(0, 3):
+                item["customer_identifier"] = by_id(dice.choice((spent.customer_id,) * 3 + (NOBODY,)))
             items.append(item)
-        items += data.draw(st.sampled_from(([], [], [{"redemption_id": "r0"}], [{"redemption_id": "?"}])))
-        number = data.draw(st.sampled_from((bill, bill, f"{bill}-{self.steps}")))
-        who = self.who(data, customer_id)
+        items += dice.choice(([], [], [{"redemption_id": "r0"}], [{"redemption_id": "?"}]))
+        number = dice.choice((bill, bill, f"{bill}-{self.steps}"))
+        who = self.who(dice, customer_id)
         self.ask("ReturnTransaction", transaction_number=number, customer_identifier=who, items=items)
         self.done(ANN, BEN, CID)
 
     # -- customers
 
-    @rule(data=st.data(), customer_id=st.sampled_from(PEOPLE), span=st.sampled_from((None, 0, 60, 86_400)))
-    def lock(self, data: st.DataObject, customer_id: int, span: int | None) -> None:
+    def lock(self, dice: Random) -> None:
         """Locks a customer, tries a transfer, and mostly unlocks again."""
+        customer_id = dice.choice(PEOPLE)
+        span = dice.choice((None, 0, 60, 86_400))
         who = by_id(customer_id)
         until = {} if span is None else {"locked_until": self.in_s(span)}
         self.ask("SetTransferLock", customer_identifier=who, reason="a suspicion", **until)
-        self.ask("TransferPoints", **self.transfer_of(data, customer_id, BEN, MAIN))
-        if data.draw(st.integers(0, 3)):
+        self.ask("TransferPoints", **self.transfer_of(dice, customer_id, BEN, MAIN))
+        if dice.randint(0, 3):
             self.ask("SetTransferLock", customer_identifier=who, reason="no suspicion")
         self.done(customer_id, BEN)
 
-    @rule(
-        customer_id=st.sampled_from(PEOPLE),
-        program_id=st.sampled_from(PROGRAMS),
-        bill=st.sampled_from(("bought-1", "bought-2", "bill-1")),
-        amount=st.sampled_from((0, 300, 500)),
-    )
-    def purchase(self, customer_id: int, program_id: int, bill: str, amount: int) -> None:
+    def purchase(self, dice: Random) -> None:
         """Buys something."""
+        customer_id = dice.choice(PEOPLE)
+        program_id = dice.choice(PROGRAMS)
+        bill = dice.choice(("bought-1", "bought-2", "bill-1"))
+        amount = dice.choice((0, 300, 500))
         fields = {"customer_identifier": by_id(customer_id), "program_id": program_id, "transaction_number": bill}
         self.ask("RecordPurchase", amount_minor_units=amount, **fields)
         self.done(customer_id)
 
-    @rule(data=st.data(), customer_id=st.sampled_from((ANN, ANN, BEN, EVE)), allowed=st.sampled_from((True, True, False)))
-    def missed_call(self, data: st.DataObject, customer_id: int, allowed: bool) -> None:
+    def missed_call(self, dice: Random) -> None:
         """Calls, and redeems by it."""
+        customer_id = dice.choice((ANN, ANN, BEN, EVE))
+        allowed = dice.choice((True, True, False))
         mobile = self.model.people[customer_id].identifiers[2]
         self.ask("SetConfigKey", key="ENABLE_MISSED_CALL_REDEMPTION", value=str(allowed).lower())
-        if data.draw(st.integers(0, 3)):
+        if dice.randint(0, 3):
             self.ask("RecordMissedCall", mobile_number=mobile)
-        self.advance_to(data, data.draw(st.sampled_from((0, 0, 60, 61, 300, 301))) * SECOND + self.model.now)
-        fields = self.redemption_of(data, customer_id, MAIN)
-        code = data.draw(st.sampled_from(("", "", "", "123456")))
-        for _ in range(data.draw(st.sampled_from((1, 2)))):
+        self.advance_to(dice, dice.choice((0, 0, 60, 61, 300, 301)) * SECOND + self.model.now)
+        fields = self.redemption_of(dice, customer_id, MAIN)
+        code = dice.choice(("", "", "", "123456"))
+        for _ in range(dice.choice((1, 2))):
             self.ask("RedeemPoints", validation_type="MISSED_CALL", validation_code=code, **fields)
         self.done(customer_id)
 
-    @rule(customer_id=st.sampled_from((CID, DEE, EVE, EVE, NOBODY)), program_id=st.sampled_from(PROGRAMS))
-    def enrol(self, customer_id: int, program_id: int) -> None:
+    def enrol(self, dice: Random) -> None:
         """Becomes a member."""
+        customer_id = dice.choice((CID, DEE, EVE, EVE, NOBODY))
+        program_id = dice.choice(PROGRAMS)
         self.ask("EnrolCustomer", customer_identifier=by_id(customer_id), program_id=program_id)
         self.done(customer_id)
 
-    @rule(victim=st.sampled_from(PEOPLE), survivor=st.sampled_from(PEOPLE), meant=st.integers(0, 3))
-    def merge(self, victim: int, survivor: int, meant: int) -> None:
+    def merge(self, dice: Random) -> None:
         """Merges customers; seldom, since a customer who is merged away does nothing more."""
+        victim = dice.choice(PEOPLE)
+        survivor = dice.choice(PEOPLE)
+        meant = dice.randint(0, 3)
         if meant:
             victim, survivor = (CID, ANN) if meant == 1 else (DEE, BEN)
         fields = {"victim_customer_identifier": by_id(victim), "survivor_customer_identifier": by_id(survivor)}
@@ -569,35 +573,36 @@ class Commands(RuleBasedStateMachine):
 
     # -- what judges, and when
 
-    @rule(data=st.data(), program_id=st.sampled_from((MAIN, GROUPED, ALONE)))
-    def set_policy(self, data: st.DataObject, program_id: int) -> None:
+    def set_policy(self, dice: Random) -> None:
         """Another policy from now on."""
-        policy = merged(data.draw(st.lists(st.sampled_from(FEATURES), max_size=3)))
+        program_id = dice.choice((MAIN, GROUPED, ALONE))
+        policy = features(dice)
         self.ask("SetPolicy", program_id=program_id, policy=policy)
         self.done()
 
-    @rule(data=st.data(), mishap=st.sampled_from(MISHAPS), calls=st.integers(1, 3))
-    def mishap(self, data: st.DataObject, mishap: tuple[str, Any, Any], calls: int) -> None:
+    def mishap(self, dice: Random) -> None:
         """Something is broken for a few calls."""
+        mishap = dice.choice(MISHAPS)
+        calls = dice.randint(1, 3)
         repair = self.spoil(*mishap)
         for _ in range(calls):
-            self.one_call(data)
+            self.one_call(dice)
         repair()
         self.done(ANN, BEN)
 
-    def one_call(self, data: st.DataObject) -> None:
+    def one_call(self, dice: Random) -> None:
         """One of many commands, between two who can mostly do it."""
-        pair = data.draw(st.sampled_from(((ANN, BEN), (BEN, ANN))))
-        program_id = data.draw(st.sampled_from((MAIN, MAIN, GROUPED)))
+        pair = dice.choice(((ANN, BEN), (BEN, ANN)))
+        program_id = dice.choice((MAIN, MAIN, GROUPED))
         spent = self.model.redemptions[-1:]
         kinds: dict[str, Callable[[], Fields]] = {
-            "TransferPoints": lambda: self.transfer_of(data, *pair, program_id),
-            "IssueTransferOtp": lambda: self.transfer_of(data, *pair, program_id),
-            "CheckTransfer": lambda: self.transfer_of(data, *pair, program_id),
-            "RedeemPoints": lambda: self.redemption_of(data, pair[0], program_id),
-            "CheckRedemption": lambda: self.redemption_of(data, pair[0], program_id),
-            "IssueRedemptionOtp": lambda: self.redemption_of(data, pair[0], program_id),
-            "AuthorizeRedemption": lambda: self.redemption_of(data, pair[0], program_id),
+            "TransferPoints": lambda: self.transfer_of(dice, *pair, program_id),
+            "IssueTransferOtp": lambda: self.transfer_of(dice, *pair, program_id),
+            "CheckTransfer": lambda: self.transfer_of(dice, *pair, program_id),
+            "RedeemPoints": lambda: self.redemption_of(dice, pair[0], program_id),
+            "CheckRedemption": lambda: self.redemption_of(dice, pair[0], program_id),
+            "IssueRedemptionOtp": lambda: self.redemption_of(dice, pair[0], program_id),
+            "AuthorizeRedemption": lambda: self.redemption_of(dice, pair[0], program_id),
             "ReverseRedemption": lambda: {
                 "redemption_id": spent[0].redemption_id if spent else "r0",
                 "customer_identifier": by_id(spent[0].customer_id if spent else ANN),
@@ -621,7 +626,7 @@ class Commands(RuleBasedStateMachine):
                 "reason": "a mistake",
             },
         }
-        rpc = data.draw(st.sampled_from(sorted(kinds)))
+        rpc = dice.choice(sorted(kinds))
         assert self.play is not None
         self.play.ask(rpc, kinds[rpc](), names=not rpc.startswith("Check"))
 
@@ -668,46 +673,72 @@ class Commands(RuleBasedStateMachine):
         self.ask("SetCustomerStatus", **who, **marks)
         return lambda: self.ask("SetCustomerStatus", **who, fraud_status="NOT_FRAUD", status_label="ACTIVE")
 
-    @rule(data=st.data())
-    def edge(self, data: st.DataObject) -> None:
+    def edge(self, dice: Random) -> None:
         """Time passes to an instant at which something changes, just before it, or just after."""
         ahead = self.model.instants()[:6]
         if ahead:
-            at = data.draw(st.sampled_from(ahead)) + data.draw(st.sampled_from((-1, 0, 0, 1, 1)))
-            self.advance_to(data, max(at, self.model.now))
+            at = dice.choice(ahead) + dice.choice((-1, 0, 0, 1, 1))
+            self.advance_to(dice, max(at, self.model.now))
         self.done(ANN, BEN)
 
-    @rule(data=st.data(), span=st.sampled_from(SPANS))
-    def span(self, data: st.DataObject, span: int) -> None:
+    def span(self, dice: Random) -> None:
         """Time passes."""
-        self.advance_to(data, self.model.now + span * SECOND)
+        span = dice.choice(SPANS)
+        self.advance_to(dice, self.model.now + span * SECOND)
         self.done()
 
-    def advance_to(self, data: st.DataObject, micros: int) -> None:
+    def advance_to(self, dice: Random, micros: int) -> None:
         """Steps the clock, by 40 days at most."""
         assert self.play is not None
         self.play.step_clock(min(micros, self.model.now + 40 * DAY))
 
     # -- request ids
 
-    @rule(data=st.data(), changed=st.sampled_from(SOMETIMES))
-    def retry(self, data: st.DataObject, changed: bool) -> None:
+    def retry(self, dice: Random) -> None:
         """An earlier command comes again under its request id, with the same content or with other."""
+        changed = dice.choice(SOMETIMES)
         assert self.play is not None
         setup = {"CreateProgram", "CreateProgramGroup", "CreateCustomer", "SetPolicy", "SetConfigKey", "SetPause"}
         asked = [one for one in self.play.asked if one[0] not in setup and getattr(one[1], "request_id", "")]
         if not asked:
             return
-        rpc, request = data.draw(st.sampled_from(asked[-25:]))
+        rpc, request = dice.choice(asked[-25:])
         again = type(request)()
         again.CopyFrom(request)
         if changed:
-            field = data.draw(st.sampled_from([one for one in NUMBERS if one in again.DESCRIPTOR.fields_by_name] or [""]))
+            field = dice.choice([one for one in NUMBERS if one in again.DESCRIPTOR.fields_by_name] or [""])
             if field:
                 setattr(again, field, max(1, getattr(again, field) + 1))
         self.play.repeat(rpc, again)
         self.done(ANN, BEN)
 
+
+KINDS: Mapping[Callable[[Commands, Random], None], int] = {
+    Commands.issue: 12,
+    Commands.adjust: 4,
+    Commands.transfer: 14,
+    Commands.check_transfer: 5,
+    Commands.transfer_codes: 5,
+    Commands.batch_transfer: 4,
+    Commands.reverse_transfer: 5,
+    Commands.redeem: 14,
+    Commands.redemption_codes: 5,
+    Commands.batch_redeem: 4,
+    Commands.close_hold: 6,
+    Commands.reverse: 12,
+    Commands.give_back_purchase: 5,
+    Commands.lock: 2,
+    Commands.purchase: 3,
+    Commands.missed_call: 3,
+    Commands.enrol: 1,
+    Commands.merge: 1,
+    Commands.set_policy: 4,
+    Commands.mishap: 9,
+    Commands.edge: 7,
+    Commands.span: 3,
+    Commands.retry: 8,
+}
+"""How often each kind of step comes, by weight."""
 
 NUMBERS = ("points_to_be_transferred", "points", "points_to_be_reversed", "amount_minor_units")
 """Fields whose change makes other content."""

@@ -244,9 +244,7 @@ class Model(State):
         points, policy = case.points, case.program.policy
         for multiple in (10**case.program.decimal_places, multiple_of(policy)):
             if points % multiple:
-                raise Refusal(
-                    "807 FAILED_PRECONDITION TRANSFER_POINTS_NOT_DIVISIBLE", points=points, multiple=multiple
-                )
+                raise Refusal("807 FAILED_PRECONDITION TRANSFER_POINTS_NOT_DIVISIBLE", points=points, multiple=multiple)
         if not policy.transfer.redemption_conditions:
             return
         for name, _, actual, required in self._conditions(policy, case.wallets):
@@ -981,12 +979,13 @@ class Model(State):
         if request.category and request.category not in categories_of(program.policy):
             raise Refusal("826 FAILED_PRECONDITION INVALID_POINTS_CATEGORY", cause="UNKNOWN_CATEGORY")
         person = self._member(program, self.person(request.customer_identifier))
-        wallets, categories = [(person.customer_id, program.program_id)], [request.category] if request.category else None
+        wallets, categories = (
+            [(person.customer_id, program.program_id)],
+            [request.category] if request.category else None,
+        )
         have, points = self.sums(wallets, categories), request.points
         if have["current"] < points:
-            raise Refusal(
-                EXCEEDS_CURRENT, points=points, current=have["current"], short_by=points - have["current"]
-            )
+            raise Refusal(EXCEEDS_CURRENT, points=points, current=have["current"], short_by=points - have["current"])
         if have["redeemable"] < points:
             raise insufficient(points, have)
         draws = self.draw(wallets, points, lambda lot: categories is None or lot.category in categories)
@@ -1227,9 +1226,7 @@ def is_final(outcome: Answer | Refusal) -> bool:
 
 def content_of(request: Message) -> Mapping[str, bytes]:
     """The fields that are set, the request id apart."""
-    return {
-        field.name: repr(value).encode() for field, value in request.ListFields() if field.name != "request_id"
-    }
+    return {field.name: repr(value).encode() for field, value in request.ListFields() if field.name != "request_id"}
 
 
 def came_with(lot: Points, transfer_id: int) -> bool:
@@ -1255,7 +1252,12 @@ def wallets_of(draws: Sequence[Draw]) -> list[tuple[int, int]]:
 def shares(draws: Sequence[Draw]) -> list[dict[str, Any]]:
     """What is taken from each lot."""
     return [
-        {"lot_id": lot.name, "earning_program_id": lot.earning, "points": points, "expires_at": time_or_none(lot.expires)}
+        {
+            "lot_id": lot.name,
+            "earning_program_id": lot.earning,
+            "points": points,
+            "expires_at": time_or_none(lot.expires),
+        }
         for lot, points in draws
     ]
 

@@ -1,21 +1,66 @@
-"""The service against the reference model: random commands, the same answers and the same wallets."""
+"""The service against the reference model: random commands over the wire, the same answers and the same wallets.
+
+`POINTS_MODEL_SEED` plays a run again, `POINTS_MODEL_EXAMPLES` makes it longer or shorter.
+"""
+
 from __future__ import annotations
-import os, random
+
+import os
 from collections import Counter
 from pathlib import Path
+from random import SystemRandom
+
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+from model_codes import HITS_MIN, REACHED
 from model_driver import ModelServer
 from model_machine import machine
 
-def test_x(tmp_path: Path) -> None:
-    n = int(os.environ.get("EX", "20")); s = int(os.environ.get("POINTS_MODEL_SEED", "1"))
-    server = ModelServer(tmp_path, orgs=n + 500)
-    hits = Counter()
+CI_EXAMPLES, LONG_EXAMPLES = 60, 1_500
+STEPS = 40
+
+
+def play(folder: Path, *, examples: int) -> Counter[str]:
+    """Plays examples and verifies the books; how often each outcome was reached."""
+    examples = int(os.environ.get("POINTS_MODEL_EXAMPLES", examples))
+    number = int(os.environ.get("POINTS_MODEL_SEED", SystemRandom().randrange(2**32)))
+    print(f"POINTS_MODEL_SEED={number} POINTS_MODEL_EXAMPLES={examples} plays this run again")
+    hits: Counter[str] = Counter()
+    server = ModelServer(folder, orgs=examples + 5)
     try:
-        run_state_machine_as_test(seed(s)(machine(server, hits)), settings=settings(max_examples=n, stateful_step_count=30, deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate]))
+        run_state_machine_as_test(
+            seed(number)(machine(server, hits)),
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
         server.verify()
     finally:
         server.close()
-        for k, v in sorted(hits.items(), key=lambda x: x[1]): print(v, k)
+        for reason, count in sorted(hits.items(), key=lambda one: (-one[1], one[0])):
+            print(f"{count:>7} {reason}")
+    return hits
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+def test_service_and_model_agree(tmp_path: Path) -> None:
+    """Whatever is asked, in whatever order and at whatever time, the service answers as the model does."""
+    hits = play(tmp_path, examples=CI_EXAMPLES)
+
+    assert hits["accepted TransferPoints"] > CI_EXAMPLES
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+def test_service_and_model_agree_for_long(tmp_path: Path) -> None:
+    """The same for long: every outcome that the commands can reach is reached often."""
+    hits = play(tmp_path, examples=LONG_EXAMPLES)
+
+    assert {} == {reason: hits[reason] for reason in sorted(REACHED) if hits[reason] < HITS_MIN}

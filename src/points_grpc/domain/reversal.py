@@ -59,6 +59,7 @@ def keys(command: ReverseRedemption, directory: Directory, book: ProgramBook) ->
         redemptions=named,
         external_references=frozenset({command.external_reference} if command.external_reference else ()),
         transaction_numbers=frozenset({command.transaction_number} if command.transaction_number else ()),
+        returns=frozenset({command.transaction_number} if command.transaction_number else ()),
     )
 
 
@@ -195,11 +196,11 @@ def reversals_are_allowed(case: Case) -> Refused | None:
 
 
 def key_names_a_redemption(case: Case) -> Refused | None:
-    """902: no such redemption id or reference. 811, 814: unknown bill, or one without a redemption."""
+    """902: no such redemption id or reference. 811, 814: unknown bill, or one that purchase, issue or return named."""
     if case.redemptions:
         return None
     if number := case.command.transaction_number:
-        if case.snapshot.purchase(number) is None:
+        if case.snapshot.purchase(number) is None and not case.snapshot.is_returned(number):
             return Refused(codes.INVALID_TRANSACTION_NUMBER, {"cause": "UNKNOWN"}, field="transaction_number")
         return Refused(codes.NO_REDEMPTION_ON_TRANSACTION, field="transaction_number")
     field = "redemption_id" if case.command.redemption_id else "external_reference_number"
