@@ -93,7 +93,7 @@ SEEDS = st.binary(min_size=8, max_size=8)
 AMOUNTS = (1, 5, 10, 20, 50, 70)
 PEOPLE = (*(ANN,) * 12, *(BEN,) * 10, CID, CID, CID, DEE, EVE, NOBODY)
 PROGRAMS = (0, *(MAIN,) * 12, *(GROUPED,) * 3, ALONE, ALONE, 99)
-SPANS = (0, 1, 59, 60, 61, 3_600, 86_400, 8 * 86_400, 31 * 86_400)
+SPANS = (1, 59, 60, 61, 600, 3_600, 86_400, 8 * 86_400, 31 * 86_400)
 SOMETIMES = (True, False, False, False, False, False)
 
 
@@ -132,6 +132,7 @@ class Commands(RuleBasedStateMachine):
         super().__init__()
         self.steps = 0
         self.seed = b""
+        self.thrown: Counter[bytes] = Counter()
         self.play: Play | None = None
 
     # -- the world
@@ -168,11 +169,14 @@ class Commands(RuleBasedStateMachine):
         for customer_id in (ANN, BEN):
             for expires in (3_600, 3_600, 90_000):
                 self.issue_one(customer_id, MAIN, 50, expires_at=self.in_s(expires))
+            self.issue_one(customer_id, MAIN, 200)
+            self.issue_one(customer_id, GROUPED, 100)
 
     @rule(seed=SEEDS)
     def step(self, seed: bytes) -> None:
         """One of the commands below."""
-        dice = Random(self.seed + seed)  # noqa: S311 - to be played again
+        self.thrown[seed] += 1
+        dice = Random(self.seed + seed + bytes([self.thrown[seed]]))  # noqa: S311 - to be played again
         [kind] = dice.choices(list(KINDS), list(KINDS.values()))
         kind(self, dice)
 
@@ -260,11 +264,11 @@ class Commands(RuleBasedStateMachine):
         customer_id = dice.choice(PEOPLE)
         program_id = dice.choice(PROGRAMS)
         source = dice.choice(["LOYALTY_PLUS", "LOYALTY_PLUS", "ENGAGE_PLUS", "GOODWILL", "REGISTRATION"])
-        points = 0 if dice.randint(0, 60) == 60 else dice.choice((10, 30, 50, 50, 100))
+        points = 0 if dice.randint(0, 60) == 60 else dice.choice((10, 50, 50, 100, 300))
         expiry: Sequence[Fields] = (
             {},
             {"never_expires": True},
-            *({"expires_at": self.in_s(span)} for span in (-1, 0, 60, 3_600, 3_600, 90_000, 90_000)),
+            *({"expires_at": self.in_s(span)} for span in (-1, 0, 3_600, 3_600, 90_000, 3_000_000, 3_000_000)),
             {"expires_in_days": 0},
             {"expires_in_days": 2},
             {"expires_in_months": 0},
