@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ EXAMPLES = 40
 @pytest.mark.ci
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", PLANTS)
-def test_planted_rule_change_is_caught(name: str, tmp_path: Path) -> None:
+def test_planted_rule_change_is_caught(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """A service with one rule changed diverges from the model within the budget."""
     server = ModelServer(tmp_path, orgs=EXAMPLES + 5, plant=name)
     try:
@@ -31,7 +34,7 @@ def test_planted_rule_change_is_caught(name: str, tmp_path: Path) -> None:
             run(server, Counter(), number=SEEDS.get(name, 1), examples=EXAMPLES, shrink=False)
     finally:
         server.close()
-    print(f"planted: {name}\ncaught: {str(caught.value).partition('-- the calls')[0]}")
+    record_property("summary", f"planted: {name}; caught: {' '.join(str(caught.value).split('-- ')[0].split())[:300]}")
 
 
 SEEDS: dict[str, int] = {}
