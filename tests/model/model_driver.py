@@ -50,6 +50,9 @@ METHODS = {
 STRICTLY_NEWER = {"IssuePoints", "TransferPoints", "RedeemPoints", "AdjustPoints", "AuthorizeRedemption"}
 """What raises the version of every wallet in its answer."""
 
+WARNED = ("points", "cause", "index")
+"""What the model knows of a warning's metadata."""
+
 _CODE = re.compile(r"one-time code for \w+ (\S+): (\w+)\n")
 
 
@@ -205,6 +208,7 @@ class Play:
         self.diverged = False
         self._story: list[str] = []
         self._lots: dict[int, int] = {}
+        self._ours: dict[int, int] = {}
         self._versions: dict[tuple[int, int], int] = {}
         server.set_clock(start)
 
@@ -363,37 +367,35 @@ class Play:
     def _differences(self, path: str, expected: Any, told: Any) -> Iterable[str]:
         """Where what the model says differs from a message; what the model does not say is not compared."""
         if isinstance(expected, Mapping):
-            for name, value in expected.items():
-                if value is None:
-                    if told.HasField(name):
-                        yield f"{path}{name}: is set"
-                    continue
-                if isinstance(value, Mapping) and not told.HasField(name):
-                    yield f"{path}{name}: is not set"
-                    continue
-                yield from self._differences(f"{path}{name}.", value, getattr(told, name))
+            yield from self._field_differences(path, expected, told)
         elif path.endswith("warnings."):
-            wanted = sorted((code, sorted(metadata.items())) for code, metadata in expected)
-            found = [(f"{one.code} {one.reason}", one.metadata) for one in told]
-            given = sorted(
-                (code, sorted((key, value) for key, value in metadata.items() if key in {"points", "cause", "index"}))
-                for code, metadata in found
-            )
-            if [code for code, _ in wanted] != [code for code, _ in given] or not all(
-                set(one[1]) <= set(other[1]) for one, other in zip(wanted, given, strict=True)
-            ):
-                yield f"{path} expected {wanted}, told {given}"
+            yield from _warning_differences(path, expected, told)
         elif isinstance(expected, list):
             yield from self._list_differences(path, expected, told)
         elif isinstance(expected, LotName):
-            known = self._lots.setdefault(expected, told)
-            if known != told or list(self._lots.values()).count(told) > 1:
-                yield f"{path} expected lot {known} (ours {int(expected)}), told {told}"
+            yield from self._lot_differences(path, expected, told)
         elif isinstance(told, Timestamp):
             if int(expected) != told.ToMicroseconds():
-                yield f"{path} expected {Refusal('0 X X', at=expected).metadata['at']}, told {told.ToJsonString()}"
+                yield f"{path} expected {iso(expected)}, told {told.ToJsonString()}"
         elif expected != told:
             yield f"{path} expected {expected!r}, told {told!r}"
+
+    def _field_differences(self, path: str, expected: Mapping[str, Any], told: Any) -> Iterable[str]:
+        """None stands for a field that is not set."""
+        for name, value in expected.items():
+            if value is None:
+                if told.HasField(name):
+                    yield f"{path}{name}: is set"
+            elif isinstance(value, Mapping) and not told.HasField(name):
+                yield f"{path}{name}: is not set"
+            else:
+                yield from self._differences(f"{path}{name}.", value, getattr(told, name))
+
+    def _lot_differences(self, path: str, expected: LotName, told: int) -> Iterable[str]:
+        """The first time that a lot is seen tells what the server calls it."""
+        known = self._lots.setdefault(expected, told)
+        if known != told or self._ours.setdefault(told, expected) != expected:
+            yield f"{path} expected lot {known} (ours {int(expected)}), told {told}"
 
     def _list_differences(self, path: str, expected: list[Any], told: Any) -> Iterable[str]:
         found = list(told)
@@ -446,6 +448,19 @@ def shortly(outcome: Answer | Refusal) -> str:
 def is_refusal(outcome: Any) -> bool:
     """Whether an outcome is a refusal."""
     return isinstance(outcome, Refusal)
+
+
+def _warning_differences(path: str, expected: Any, told: Any) -> Iterable[str]:
+    """Warnings by code, in whatever order, with the numbers that the model knows."""
+    ours = sorted((code, sorted(metadata.items())) for code, metadata in expected)
+    theirs = sorted(
+        (f"{one.code} {one.reason}", sorted((key, one.metadata[key]) for key in WARNED if key in one.metadata))
+        for one in told
+    )
+    if [code for code, _ in ours] != [code for code, _ in theirs] or not all(
+        set(mine) <= set(other) for (_, mine), (_, other) in zip(ours, theirs, strict=True)
+    ):
+        yield f"{path} expected {ours}, told {theirs}"
 
 
 def _refusal_differences(expected: Refusal, told: Told) -> list[str]:

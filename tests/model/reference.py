@@ -51,6 +51,7 @@ Answer = dict[str, Any]
 Wallets = list[tuple[int, int]]
 
 POINTS_MAX = 10**12
+NOTHING_DRAWN = Drawn()
 FINAL_GRPC = {"FAILED_PRECONDITION", "NOT_FOUND"}
 NEVER_FINAL = {412, 888, 899}
 TRANSFERS = {"CheckTransfer", "IssueTransferOtp", "TransferPoints", "ReverseTransfer"}
@@ -69,7 +70,7 @@ class Model(State):
 
     # -- every command
 
-    def play(self, rpc: str, request: Any, drawn: Drawn = Drawn()) -> Answer | Refusal:
+    def play(self, rpc: str, request: Any, drawn: Drawn = NOTHING_DRAWN) -> Answer | Refusal:
         """What the service must answer; what it changes is remembered."""
         if malformed := self._malformed(rpc, request):
             return malformed
@@ -98,9 +99,9 @@ class Model(State):
         named = "customer_identifier" in request.DESCRIPTOR.fields_by_name
         if named and "points" in request.DESCRIPTOR.fields_by_name and not 1 <= request.points <= POINTS_MAX:
             return Refusal("801 INVALID_ARGUMENT INVALID_POINTS")
-        if "redemption_time" in request.DESCRIPTOR.fields_by_name and request.HasField("redemption_time"):
-            if request.redemption_time.ToMicroseconds() > self.now:
-                return Refusal("859 INVALID_ARGUMENT INVALID_REDEMPTION_TIME")
+        is_dated = "redemption_time" in request.DESCRIPTOR.fields_by_name
+        if is_dated and request.redemption_time.ToMicroseconds() > self.now:
+            return Refusal("859 INVALID_ARGUMENT INVALID_REDEMPTION_TIME")
         return None
 
     def _again(self, rpc: str, request: Any) -> Answer | Refusal:
@@ -181,26 +182,32 @@ class Model(State):
             raise Refusal("818 FAILED_PRECONDITION TRANSFER_NOT_ALLOWED_FOR_PROGRAM", cause="ORGANISATION")
         if not is_enabled(policy.transfer):
             raise Refusal("818 FAILED_PRECONDITION TRANSFER_NOT_ALLOWED_FOR_PROGRAM", cause="PROGRAM")
-        pooled = request.group_program_transfer
-        if pooled and program.group is None:
-            raise Refusal("3316 FAILED_PRECONDITION GROUP_TRANSFER_FOR_NON_GROUP", cause="NO_GROUP")
-        if pooled and not self.is_on("ENABLE_GROUP_PROGRAMS_REDEMPTION"):
-            raise Refusal("3316 FAILED_PRECONDITION GROUP_TRANSFER_FOR_NON_GROUP", cause="POOLING_OFF")
+        if request.group_program_transfer:
+            self._check_pooling(program)
         source, destination = self._parties(request)
         case = TransferCase(self, request, program, source, destination)
-        if not case.wallets:
-            raise Refusal(NOT_ELIGIBLE, party="SOURCE", cause="NOT_ENROLLED")
-        if case.credited[1] not in destination.enrolled:
-            raise Refusal(NOT_ELIGIBLE, party="DESTINATION", cause="NOT_ENROLLED")
-        for party, person in (("SOURCE", source), ("DESTINATION", destination)):
-            if self.is_barred(person):
-                raise Refusal(NOT_ELIGIBLE, party=party, cause="STATUS_LABEL")
+        self._check_eligible(case)
         self._check_fraud(source, destination)
         self._check_lock(source, policy.otp)
         self._check_amount(case)
         self._check_past(case)
         self._check_transferable(case)
         return case
+
+    def _check_pooling(self, program: Program) -> None:
+        if program.group is None:
+            raise Refusal("3316 FAILED_PRECONDITION GROUP_TRANSFER_FOR_NON_GROUP", cause="NO_GROUP")
+        if not self.is_on("ENABLE_GROUP_PROGRAMS_REDEMPTION"):
+            raise Refusal("3316 FAILED_PRECONDITION GROUP_TRANSFER_FOR_NON_GROUP", cause="POOLING_OFF")
+
+    def _check_eligible(self, case: TransferCase) -> None:
+        if not case.wallets:
+            raise Refusal(NOT_ELIGIBLE, party="SOURCE", cause="NOT_ENROLLED")
+        if case.credited[1] not in case.destination.enrolled:
+            raise Refusal(NOT_ELIGIBLE, party="DESTINATION", cause="NOT_ENROLLED")
+        for party, person in (("SOURCE", case.source), ("DESTINATION", case.destination)):
+            if self.is_barred(person):
+                raise Refusal(NOT_ELIGIBLE, party=party, cause="STATUS_LABEL")
 
     def _parties(self, request: Any) -> tuple[Person, Person]:
         source, destination = (
@@ -788,12 +795,8 @@ class Model(State):
             raise Refusal(
                 "903 FAILED_PRECONDITION REVERSAL_NOT_POSSIBLE", "905 REVERSAL_DISABLED", cause="REVERSAL_DISABLED"
             )
-        if not found and request.transaction_number:
-            if request.transaction_number not in {*self.bills, *self.returned}:
-                raise Refusal("811 INVALID_ARGUMENT INVALID_TRANSACTION_NUMBER", cause="UNKNOWN")
-            raise Refusal("814 NOT_FOUND NO_REDEMPTION_ON_TRANSACTION")
         if not found:
-            raise Refusal("902 NOT_FOUND REDEMPTION_NOT_FOUND")
+            raise self._no_redemption(request.transaction_number)
         person = self._anyone(request.customer_identifier)
         if any(person.customer_id not in self.line(one.customer_id) for one in found):
             raise Refusal("904 INVALID_ARGUMENT INVALID_CUSTOMER_DETAILS")
@@ -813,6 +816,13 @@ class Model(State):
         if points is not None and points > reversible:
             raise Refusal("810 FAILED_PRECONDITION REVERSAL_POINTS_MISMATCH", points=points, reversible=reversible)
         return self._give_back(found, reversible if points is None else points)
+
+    def _no_redemption(self, bill: str) -> Refusal:
+        if not bill:
+            return Refusal("902 NOT_FOUND REDEMPTION_NOT_FOUND")
+        if bill not in {*self.bills, *self.returned}:
+            return Refusal("811 INVALID_ARGUMENT INVALID_TRANSACTION_NUMBER", cause="UNKNOWN")
+        return Refusal("814 NOT_FOUND NO_REDEMPTION_ON_TRANSACTION")
 
     def _give_back(self, found: list[Spent], asked: int) -> Answer:
         """Newest redemption first, latest-expiring lot first; what expired since is not credited."""

@@ -1,4 +1,4 @@
-"""What the reference model remembers: customers, lots, holds, codes, bills, as plain lists and dicts, and sums over them.
+"""What the reference model remembers, customers, lots, holds, codes, bills, in plain lists and dicts; and sums of it.
 
 Written from the contract, and naive on purpose: nothing is stored that can be counted, nothing is booked when it falls
 due, and every question is answered by looking through everything. Of the project it imports the generated stubs alone.

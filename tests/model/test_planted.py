@@ -1,4 +1,4 @@
-"""The model finds what it is there to find: rule changes planted in the service, each caught by the same random commands.
+"""The model finds what it is there to find: rule changes planted in the service are caught by the same random commands.
 
 A planted change lives in a test build (build/plants.py) and breaks one promise. What catches it is the run of
 test_model.py with its comparisons, from seeds that are fixed so that the budget is; each divergence is printed.
