@@ -20,7 +20,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
-from reference import Answer, Model, time_or_none
+from reference import Model
+from reference_guards import Answer, time_or_none
 from reference_state import Drawn, LotName, Person, Points, Refusal, Time, iso
 
 from points_grpc.cli.tokens import new_key

@@ -10,7 +10,7 @@ import pytest
 from model_codes import LEFT_OUT, REACHED, REASONS
 
 HERE = Path(__file__).parent
-MODEL = ("reference", "reference_state")
+MODEL = tuple(sorted(path.stem for path in HERE.glob("reference*.py")))
 DRIVEN_BY = {
     "points_grpc.cli.tokens",
     "points_grpc.rpc.server",
