@@ -452,14 +452,17 @@ def is_refusal(outcome: Any) -> bool:
 
 
 def _warning_differences(path: str, expected: Any, told: Any) -> Iterable[str]:
-    """Warnings by code, in whatever order, with the numbers that the model knows."""
-    ours = sorted((code, sorted(metadata.items())) for code, metadata in expected)
+    """Warnings by code, those of one code in order, with the numbers that the model knows."""
+    ours = sorted(((code, set(metadata.items())) for code, metadata in expected), key=lambda one: one[0])
     theirs = sorted(
-        (f"{one.code} {one.reason}", sorted((key, one.metadata[key]) for key in WARNED if key in one.metadata))
-        for one in told
+        (
+            (f"{one.code} {one.reason}", {(key, one.metadata[key]) for key in WARNED if key in one.metadata})
+            for one in told
+        ),
+        key=lambda one: one[0],
     )
     if [code for code, _ in ours] != [code for code, _ in theirs] or not all(
-        set(mine) <= set(other) for (_, mine), (_, other) in zip(ours, theirs, strict=True)
+        mine <= other for (_, mine), (_, other) in zip(ours, theirs, strict=True)
     ):
         yield f"{path} expected {ours}, told {theirs}"
 
