@@ -1,4 +1,4 @@
-"""What all suites share: the summary of how long each suite took."""
+"""What all suites share: the summary of how long each suite took, and of what tests record under "summary"."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints tests and seconds of each suite, a folder of tests/."""
     seconds: dict[str, float] = defaultdict(float)
     tests: dict[str, int] = defaultdict(int)
+    told: list[str] = []
     for reports in terminalreporter.stats.values():
         for report in reports:
             if not isinstance(report, pytest.TestReport):
@@ -24,6 +25,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             suite = parts[1] if len(parts) > 2 else "tests"
             seconds[suite] += report.duration
             tests[suite] += report.when == "call"
+            if report.when == "call":
+                told += [str(text) for name, text in report.user_properties if name == "summary"]
+    for text in told:
+        terminalreporter.write_line(text)
     terminalreporter.section("suites")
     for suite in sorted(seconds):
         terminalreporter.write_line(f"{suite:<14} {tests[suite]:>5} tests {seconds[suite]:8.1f} s of work")

@@ -28,7 +28,7 @@ from domain.defects import (
     told,
 )
 from points_grpc import codes
-from points_grpc.domain.commands import ReverseRedemption
+from points_grpc.domain.commands import ReturnTransaction, ReverseRedemption
 from points_grpc.domain.configuration import DEFAULTS, MISSED_CALLS_ALLOWED, REVERSALS_ALLOWED
 from points_grpc.domain.model import Account, Kind, Posting, Purchase, Return, StatusLabel
 from points_grpc.domain.outcome import Accepted, LotShare, Refused, ReversalResult, ReversedShare, Warning
@@ -573,6 +573,13 @@ class TestKeys:
 
         assert ("NO_REDEMPTION_ON_TRANSACTION", None, None) == told(world.decide(by_key(transaction_number="B-5")))
         assert {"B-5": Purchase("B-5", ANN, GOLD, None)} == world.purchases
+
+    def test_bill_of_a_return(self) -> None:
+        """A bill that only a return named is known, and carries no redemption."""
+        world = metals()
+        world.accept(ReturnTransaction(by_id(ANN), "B-5", None, ()))
+
+        assert ("NO_REDEMPTION_ON_TRANSACTION", None, None) == told(world.decide(by_key(transaction_number="B-5")))
 
     def test_bill_of_two_customers(self) -> None:
         """Of a bill on which several customers redeemed, each gets back what is theirs; others are refused."""
