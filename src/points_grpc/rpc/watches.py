@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -135,7 +135,8 @@ class Watches:
                     break
             if has_more or call.ending is not None:
                 continue
-            if not await _woken(call.woken, told_at + self._bookmark_s - time.monotonic()):
+            await _wait(call.woken, told_at + self._bookmark_s - time.monotonic())
+            if time.monotonic() >= told_at + self._bookmark_s and call.ending is None:
                 yield cursor.bookmark()
                 told_at = time.monotonic()
         yield cursor.bookmark()
@@ -196,11 +197,8 @@ class _OfWallet:
         return wallet_service_pb2.WatchWalletResponse(wallet_version=self._version)
 
 
-async def _woken(woken: asyncio.Event, timeout_s: float) -> bool:
-    """Waits until there may be more; False once it took too long."""
-    try:
+async def _wait(woken: asyncio.Event, timeout_s: float) -> None:
+    """Waits until there may be more, or for so long."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             await woken.wait()
-    except TimeoutError:
-        return False
-    return True
