@@ -50,7 +50,6 @@ TRANSFER: Sequence[Fields] = (
     {"multiple": 5},
     {"barred_sources": {"sources": []}},
     {"barred_sources": {"sources": ["ENGAGE_PLUS", "REGISTRATION"]}},
-    {"redemption_conditions": True},
     {"duplicate_window_s": 600},
     {"velocity_limits": [{"direction": "OUT", "window": "TODAY", "points_max": 60}]},
     {"velocity_limits": [{"direction": "IN", "window": "LAST_7_DAYS", "transfers_max": 2}]},
@@ -72,6 +71,8 @@ FEATURES = [
     *({"redemption": one} for one in REDEMPTION),
     *({"transfer": one} for one in TRANSFER),
     *({"otp": one} for one in OTP),
+    {"transfer": {"redemption_conditions": True}, "redemption": {"required_lifetime_points": 400}},
+    {"transfer": {"redemption_conditions": True}, "redemption": {"required_balance": 300}},
 ]
 MISHAPS: Sequence[tuple[str, Any, Any]] = (
     ("pause", 0, None),
@@ -409,15 +410,15 @@ class Commands(RuleBasedStateMachine):
             proof["validation_type"] = "MISSED_CALL"
             if dice.randint(0, 3):
                 proof["validation_code"] = ""
-        if dice.choice(SOMETIMES):
-            proof["external_reference_number"] = f"reference {dice.randint(1, 6)}"
+        if dice.random() < 0.4:
+            proof["external_reference_number"] = f"reference {dice.randint(1, 3)}"
         return proof
 
     def redeem(self, dice: Random) -> None:
         """Redeems or holds, sometimes after a check or a code."""
         customer_id = dice.choice(PEOPLE)
         program_id = dice.choice(PROGRAMS)
-        rpc = dice.choice(("RedeemPoints", "RedeemPoints", "AuthorizeRedemption"))
+        rpc = dice.choice(("RedeemPoints", "AuthorizeRedemption"))
         first = dice.choice(["", "", "CheckRedemption", "IssueRedemptionOtp"])
         fields = self.redemption_of(dice, customer_id, program_id)
         details = self.details_of(dice, customer_id)
@@ -437,6 +438,8 @@ class Commands(RuleBasedStateMachine):
         customer_id = dice.choice((ANN, BEN, CID))
         program_id = dice.choice((MAIN, MAIN, GROUPED))
         issues = dice.choice((1, 1, 2, 6))
+        if dice.choice(SOMETIMES):
+            self.ask("SetPolicy", program_id=program_id, policy={"otp": {"attempts_per_window": 2}})
         fields = self.redemption_of(dice, customer_id, program_id)
         for _ in range(issues):
             self.ask("IssueRedemptionOtp", **fields)
@@ -501,7 +504,22 @@ class Commands(RuleBasedStateMachine):
         customer_id = dice.choice((survivor,) * 6 + (spent.customer_id,) * 4 + (BEN, NOBODY))
         who = self.who(dice, customer_id)
         self.ask("ReverseRedemption", customer_identifier=who, **fields, **self.back(dice, spent))
+        if dice.choice(SOMETIMES):  # whatever is left, and then nothing
+            for _ in range(2):
+                self.ask("ReverseRedemption", customer_identifier=who, **fields)
         self.done(survivor, spent.customer_id)
+
+    def reverse_late(self, dice: Random) -> None:
+        """Gives points back at the end of the window, or after it."""
+        made = self.model.redemptions[-3:]
+        if not made:
+            return
+        spent = dice.choice(made)
+        self.ask("SetPolicy", program_id=spent.program_id, policy={"redemption": {"reversal_days": 1}})
+        self.advance_to(dice, max(self.model.now, spent.at + DAY + dice.choice((-1, 0, 1))))
+        who = self.who(dice, spent.customer_id)
+        self.ask("ReverseRedemption", customer_identifier=who, redemption_id=spent.redemption_id)
+        self.done(spent.customer_id)
 
     def give_back_purchase(self, dice: Random) -> None:
         """Returns a purchase with some redemptions."""
@@ -591,13 +609,14 @@ class Commands(RuleBasedStateMachine):
         mishap = dice.choice(MISHAPS)
         calls = dice.randint(1, 3)
         repair = self.spoil(*mishap)
+        reversals = mishap[1] == "Allow_points_redemption_reversal" and dice.random() < 0.7
         for _ in range(calls):
-            self.one_call(dice)
+            self.one_call(dice, "ReverseRedemption" if reversals else "")
         repair()
         self.done(ANN, BEN)
 
-    def one_call(self, dice: Random) -> None:
-        """One of many commands, between two who can mostly do it."""
+    def one_call(self, dice: Random, wanted: str = "") -> None:
+        """One of many commands, or the one that is wanted, between two who can mostly do it."""
         pair = dice.choice(((ANN, BEN), (BEN, ANN)))
         program_id = dice.choice((MAIN, MAIN, GROUPED))
         spent = self.model.redemptions[-1:]
@@ -632,7 +651,7 @@ class Commands(RuleBasedStateMachine):
                 "reason": "a mistake",
             },
         }
-        rpc = dice.choice(sorted(kinds))
+        rpc = wanted or dice.choice(sorted(kinds))
         assert self.play is not None
         self.play.ask(rpc, kinds[rpc](), names=not rpc.startswith("Check"))
 
@@ -735,8 +754,9 @@ KINDS: Mapping[Callable[[Commands, Random], None], int] = {
     Commands.redeem: 14,
     Commands.redemption_codes: 5,
     Commands.batch_redeem: 4,
-    Commands.close_hold: 6,
+    Commands.close_hold: 8,
     Commands.reverse: 12,
+    Commands.reverse_late: 2,
     Commands.give_back_purchase: 5,
     Commands.lock: 2,
     Commands.purchase: 3,
