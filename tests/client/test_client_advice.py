@@ -9,8 +9,8 @@ import grpc
 import pytest
 from cryptography_for_tests import certificate
 from scripted_server import scripted
-from shop_for_clients import transfer
 
+from client_world import transfer
 from points_grpc import codes
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
 from points_grpc.client.channel import is_loopback

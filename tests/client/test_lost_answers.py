@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from shop_for_clients import POINTS, RECEIVER, SENDER, ClientShop, issue, open_shop, transfer
 
+from client_world import POINTS, RECEIVER, SENDER, ClientShop, issue, open_shop, transfer
 from cutting_proxy import CuttingProxy, Frame
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
 from points_grpc.v1 import wallet_service_pb2
