@@ -22,7 +22,7 @@ from running import free_port
 
 OK = points_service_pb2.TransferPointsResponse(request_id="done")
 SHED = Refused(codes.OVERLOADED, retry_after_s=0.2)
-QUICK = Retries(pause_min_s=0.01, pause_max_s=0.05)
+QUICK = Retries(attempts_max=8, pause_min_s=0.01, pause_max_s=0.05)
 
 
 def client(address: str, *, timeout_s: float = 5.0, retries: Retries = QUICK) -> PointsClient:
