@@ -13,7 +13,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints tests and seconds of each suite, a folder of tests/."""
+    """Prints tests and seconds of each suite, a folder of tests/, and the notes that tests recorded."""
     seconds: dict[str, float] = defaultdict(float)
     tests: dict[str, int] = defaultdict(int)
     told: list[str] = []
@@ -27,8 +27,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             tests[suite] += report.when == "call"
             if report.when == "call":
                 told += [str(text) for name, text in report.user_properties if name == "summary"]
-    for text in told:
-        terminalreporter.write_line(text)
     terminalreporter.section("suites")
     for suite in sorted(seconds):
         terminalreporter.write_line(f"{suite:<14} {tests[suite]:>5} tests {seconds[suite]:8.1f} s of work")
+    for text in told:
+        terminalreporter.write_line(text)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from shop_for_clients import ClientShop, open_shop
 
+from client_world import ClientShop, open_shop
 from running import RunningServer
 
 ORGANISATIONS = 40

@@ -9,8 +9,8 @@ import grpc
 import pytest
 from cryptography_for_tests import certificate
 from scripted_server import scripted
-from shop_for_clients import transfer
 
+from client_world import transfer
 from points_grpc import codes
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
 from points_grpc.client.channel import is_loopback
@@ -22,7 +22,7 @@ from running import free_port
 
 OK = points_service_pb2.TransferPointsResponse(request_id="done")
 SHED = Refused(codes.OVERLOADED, retry_after_s=0.2)
-QUICK = Retries(pause_min_s=0.01, pause_max_s=0.05)
+QUICK = Retries(attempts_max=8, pause_min_s=0.01, pause_max_s=0.05)
 
 
 def client(address: str, *, timeout_s: float = 5.0, retries: Retries = QUICK) -> PointsClient:

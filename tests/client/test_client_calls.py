@@ -8,8 +8,8 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
-from shop_for_clients import POINTS, RECEIVER, SENDER, ClientShop, customer, issue, transfer, wait_until_known, wallet
 
+from client_world import POINTS, RECEIVER, SENDER, ClientShop, customer, issue, transfer, wait_until_known, wallet
 from points_grpc.cli.tokens import new_key
 from points_grpc.client import AsyncPointsClient, PointsClient, PointsError, Refused, refused_by, warnings_of
 from points_grpc.client.methods import AsyncMethods, BlockingMethods

@@ -73,7 +73,7 @@ def test_what_is_repeated(error: PointsError, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "least", "most"), [(1, 0.05, 0.1), (2, 0.1, 0.2), (4, 0.4, 0.8), (7, 2.5, 5.0), (8, None, None)]
+    ("attempts", "least", "most"), [(1, 0.05, 0.1), (2, 0.1, 0.2), (4, 0.4, 0.8), (7, 1.0, 2.0), (20, None, None)]
 )
 def test_pauses_double(attempts: int, least: float | None, most: float | None) -> None:
     """Pauses double up to the longest, between half and whole, until the attempts are used up."""

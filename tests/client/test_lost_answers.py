@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from shop_for_clients import POINTS, RECEIVER, SENDER, ClientShop, issue, open_shop, transfer
 
+from client_world import POINTS, RECEIVER, SENDER, ClientShop, issue, open_shop, transfer
 from cutting_proxy import CuttingProxy, Frame
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
 from points_grpc.v1 import wallet_service_pb2
@@ -67,7 +67,7 @@ def test_the_server_is_killed_and_comes_back(tmp_path: Path) -> None:
 
         with (
             CuttingProxy(server.port, on_cut=die_and_return) as proxy,
-            PointsClient(proxy.address, shop.token, timeout_s=30) as points,
+            PointsClient(proxy.address, shop.token, timeout_s=60) as points,
         ):
             answer = points.transfer_points(transfer(1000))
             issued = points.issue_points(issue(5))

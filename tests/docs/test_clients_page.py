@@ -31,7 +31,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     running.close()
 
 
-@pytest.mark.xdist_group("clients-page")
 def test_the_examples_as_printed(server: RunningServer) -> None:
     """Each Python example, run after those before it, prints what the page says."""
     names: dict[str, Any] = {"address": server.address, "token": server.token}
@@ -50,7 +49,6 @@ def test_the_examples_as_printed(server: RunningServer) -> None:
     assert ["transfer", "refusals", "warnings", "asyncio", "options"] == list(shown)
 
 
-@pytest.mark.xdist_group("clients-page")
 def test_the_service_config_repeats_what_was_cut(server: RunningServer) -> None:
     """The printed retry policy makes gRPC itself repeat a request whose answer was cut: its id makes it a replay."""
     language, config, _ = EXAMPLES["service config"]

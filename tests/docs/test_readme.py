@@ -58,20 +58,18 @@ def test_readme_has_its_examples() -> None:
     assert list(EXAMPLES) == ["transfer", "refusal"]
 
 
-@pytest.mark.xdist_group("readme")
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_example(server: RunningServer, name: str) -> None:
-    """The command of an example gives the output that is printed beneath it."""
-    command, output = EXAMPLES[name]
+def test_the_examples_in_their_order(server: RunningServer) -> None:
+    """The command of each example, run after those before it, gives the output that is printed beneath it."""
     program = grpcurl()
-    if program is None:
-        assert_same_by_stubs(server, command, output)
-        return
-    line = command.replace("127.0.0.1:50051", server.address).replace("$TOKEN", server.token)
-    arguments = shlex.split(line)
-    done = subprocess.run([str(program), *arguments[1:]], capture_output=True, text=True, check=False, timeout=30)
+    for command, output in EXAMPLES.values():
+        if program is None:
+            assert_same_by_stubs(server, command, output)
+            continue
+        line = command.replace("127.0.0.1:50051", server.address).replace("$TOKEN", server.token)
+        arguments = shlex.split(line)
+        done = subprocess.run([str(program), *arguments[1:]], capture_output=True, text=True, check=False, timeout=30)
 
-    assert settled(done.stdout + done.stderr) == settled(output)
+        assert settled(done.stdout + done.stderr) == settled(output)
 
 
 def assert_same_by_stubs(server: RunningServer, command: str, output: str) -> None:

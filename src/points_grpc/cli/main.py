@@ -1,4 +1,4 @@
-"""The commands: serve, migrate, orgs, keys, verify, report, healthcheck. Exit codes: 0 done, 1 failed, 2 misused."""
+"""The commands: serve, migrate, orgs, keys, verify, report, healthcheck, call. Exit codes: 0, 1 failed, 2 misused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc import __version__
+from points_grpc.cli.call import call
 from points_grpc.cli.report import report
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ def healthcheck(address: str, timeout_s: float) -> None:
     click.echo("SERVING")
 
 
+main.add_command(call)
 main.add_command(report)
 
 

@@ -96,7 +96,7 @@ def refusal_of(status: status_pb2.Status, trailers: Mapping[str, str | bytes] = 
         number=number,
         reason=info.reason,
         message=status.message,
-        metadata={key: value for key, value in info.metadata.items() if key not in _BESIDE},
+        metadata={key: value for key, value in sorted(info.metadata.items()) if key not in _BESIDE},
         errors=errors,
         errors_omitted=payload.errors_omitted,
         warnings=tuple(map(_item, payload.warnings)),
@@ -121,7 +121,7 @@ def grpc_code(number: int) -> GrpcCode:
 
 def _item(item: common_pb2.StatusItem) -> StatusItem:
     """One coded outcome."""
-    return StatusItem(item.code, item.reason, item.message, item.field, dict(item.metadata))
+    return StatusItem(item.code, item.reason, item.message, item.field, dict(sorted(item.metadata.items())))
 
 
 def _detail(status: status_pb2.Status, kind: type[Detail]) -> Detail | None:

@@ -31,11 +31,15 @@ TOLD_SPREAD = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often, and with which pauses. Beside these the deadline of the call bounds everything."""
+    """How often, and with which pauses. Beside these the deadline of the call bounds everything.
 
-    attempts_max: int = 8
+    By default it is the deadline that ends the attempts of most calls: who allows 30 seconds wants to see a server come
+    back that takes 20 to start.
+    """
+
+    attempts_max: int = 20
     pause_min_s: float = 0.1
-    pause_max_s: float = 5.0
+    pause_max_s: float = 2.0
 
     def __post_init__(self) -> None:
         if self.attempts_max < 1 or not 0 < self.pause_min_s <= self.pause_max_s:
