@@ -89,14 +89,14 @@ DEFECTS = (
         "config-unreadable",
         codes.TRANSFER_STORAGE_UNAVAILABLE,
         in_world(lambda one: setattr(one, "config_available", False)),
-        excludes=names("spent", "all-spent"),
+        excludes=names("merged-together", "spent", "all-spent"),  # nobody is merged by it either
     ),
     Defect(
         "key-does-not-parse",
         codes.TRANSFER_CONFIGURATION_INVALID,
         in_config(MISSED_CALLS_ALLOWED, "maybe"),
         {"key": MISSED_CALLS_ALLOWED},
-        excludes=names("spent", "all-spent"),
+        excludes=names("merged-together", "spent", "all-spent"),  # nobody is merged by it either
     ),
     Defect("unknown", codes.RESOURCE_NOT_FOUND, in_command(transfer_id=99), {"resource": "Transfer"}, "transfer_id"),
     Defect(

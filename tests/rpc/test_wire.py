@@ -143,6 +143,7 @@ def test_options() -> None:
     options = dict(channel_options(Limits()))
 
     assert options.pop("grpc.so_reuseport") == 0
+    assert options.pop("grpc.http.overload_protection") == 0  # tests/e2e/test_one_channel.py says why
     assert all(value > 0 for value in options.values())
     assert "grpc.per_message_decompression" not in options
     assert options["grpc.max_metadata_size"] < options["grpc.absolute_max_metadata_size"]
