@@ -36,7 +36,9 @@ def test_the_commands_as_printed(tmp_path: Path, record_property: Callable[[str,
             name, *arguments = shlex.split(line.replace("\\\n", " "))
             program = programs[name]
             if program is None:
-                record_property("summary", f"docs/debugging.md: {name} is not there, not run: {command.splitlines()[0]}")
+                record_property(
+                    "summary", f"docs/debugging.md: {name} is not there, not run: {command.splitlines()[0]}"
+                )
                 continue
             if name == "points-grpc":
                 arguments += ["--address", server.address]
