@@ -25,6 +25,7 @@ SHOWN_CHARACTERS = 30
 Recorded = dict[str, Any]
 """The request, and what came of it, of one row."""
 
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22,}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")
 
 
@@ -84,8 +85,11 @@ def _item(row: Row, play: Play, item: common_pb2.StatusItem) -> Recorded:
 
 
 def _metadatum(row: Row, name: str, value: str, play: Play) -> str:
-    if _TIME.fullmatch(value) and not isinstance(row.metadata.get(name, ""), str):
+    varies = not isinstance(row.metadata.get(name, ""), str)
+    if varies and _TIME.fullmatch(value):
         return "<time>"
+    if varies and _TOKEN.fullmatch(value):
+        return "<token>"
     return str(_stable(value, play.placeholders))
 
 

@@ -1,6 +1,6 @@
 """Plays the same calls against a running service and the reference model, and compares every answer and every wallet.
 
-The service is a process of its own, a test build (build/sitecustomize.py) whose clock is stepped from here. Each run of
+The service is a process of its own, a test build (stepped/sitecustomize.py) whose clock is stepped from here. Each run of
 calls has an organisation of its own and starts at the same instants, so that it can be played again.
 """
 
@@ -32,7 +32,7 @@ from points_grpc.storage.verify import verify
 from points_grpc.v1 import common_pb2
 from running import RunningServer
 
-BUILD = Path(__file__).parent / "build"
+BUILD = Path(__file__).parent / "stepped"
 CALL_S = 20.0
 CODE_S = 10.0
 MORE_ORGS = 100

@@ -1,6 +1,6 @@
 """The model finds what it is there to find: rule changes planted in the service are caught by the same random commands.
 
-A planted change lives in a test build (build/plants.py) and breaks one promise. What catches it is the run of
+A planted change lives in a test build (stepped/plants.py) and breaks one promise. What catches it is the run of
 test_model.py with its comparisons, from seeds that are fixed so that the budget is; each divergence is printed.
 """
 
