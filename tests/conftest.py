@@ -1,10 +1,37 @@
-"""What all suites share: the summary of how long each suite took, and of what tests record under "summary"."""
+"""What all suites share: the backends that tests run on, and the summary of how long each suite took, and of what tests
+record under "summary".
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
+
+from databases import NewDatabase, on_postgres, on_sqlite
+from postgres_cluster import Cluster, cluster
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server, one for each process of the tests; a test that needs one fails where there is none."""
+    with cluster() as found:
+        yield found
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
+    """Makes empty databases; what uses it runs once on each backend."""
+    return on_sqlite if request.param == "sqlite" else on_postgres(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.ci)])
+def new_database_in_ci(request: pytest.FixtureRequest) -> NewDatabase:
+    """As `new_database`, for suites that take long: on PostgreSQL in CI only."""
+    return on_sqlite if request.param == "sqlite" else on_postgres(request.getfixturevalue("postgres"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,6 +19,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from databases import ATestsDatabase, SqliteFile
 from points_grpc.cli import keys_file
 from points_grpc.cli.tokens import new_key
 from points_grpc.settings import keys_path
@@ -59,14 +60,23 @@ def children(pid: int) -> list[int]:
 class RunningServer:
     """`points-grpc serve` over a database in a folder; can be stopped, killed, and started again on the same port."""
 
-    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        on: ATestsDatabase | None = None,
+    ) -> None:
+        """`on`: the database, where it is not a file of the folder."""
         self.folder = folder
         self.path = folder / "points.db"
-        self.database = self.serves = f"sqlite:///{self.path}"
+        self.on = on or SqliteFile(self.path)
+        self.database = self.serves = self.on.url
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.prefix: Sequence[str] = ()
-        self._arguments = arguments
+        self.keys = keys_path(None, self.path)
+        self._arguments = ("--keys-file", str(self.keys), *arguments)
         self._environment = {**os.environ, **(environment or {})}
         self._ready_file = folder / "ready.json"
         self.process: subprocess.Popen[bytes] | None = None

@@ -27,6 +27,9 @@ class Silent:
         """A bug is what no test of this asks for."""
         raise AssertionError(report)
 
+    def unable(self, message: str) -> None:
+        """The writer ends for a cause that the test made, and its callers are told."""
+
 
 def no_pause(attempt: int) -> None:
     """Runs a batch again at once."""

@@ -53,11 +53,18 @@ class Settings(BaseSettings):
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of the Prometheus endpoint on loopback; 0 for none.")
     log_calls: bool = Field(True, description="One structured line per call on standard error.")
 
-    def keys_path(self, database: Path) -> Path:
+    def keys_path(self, database: Path | None) -> Path:
         """Where the secret keys are."""
         return keys_path(self.keys_file, database)
 
 
-def keys_path(keys_file: Path | None, database: Path) -> Path:
-    """Where the secret keys are: the file named, or one beside the database file."""
-    return keys_file or database.with_name(f"{database.name}.keys.json")
+def keys_path(keys_file: Path | None, database: Path | None) -> Path:
+    """Where the secret keys are: the file named, or one beside the database file.
+
+    Where the database is no file, several servers may share it, and each needs the same keys: they have to be named.
+    """
+    if keys_file is not None:
+        return keys_file
+    if database is None:
+        raise ValueError("name the file with the secret keys (--keys-file): all servers of a database share it")
+    return database.with_name(f"{database.name}.keys.json")

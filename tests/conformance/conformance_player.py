@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -165,19 +163,16 @@ class Play:
         """Moves every time that is stored of the organisation into the past."""
         if "otp_window_ends" in self._saved:
             self._code("1")  # a code that expired is not sent any more
-        with closing(sqlite3.connect(self._server.path, timeout=10, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            for table in schema.metadata.tables.values():
-                if "org_id" not in table.columns or table is schema.api_keys:
-                    continue
-                for column in table.columns:
-                    if _TIMES.fullmatch(column.name):
-                        connection.execute(
-                            f"UPDATE {table.name} SET {column.name} = {column.name} - ?"
-                            f" WHERE org_id = ? AND {column.name} < 9223372036854775807",
-                            (seconds * 1_000_000, self._org.org_id),
-                        )
-            connection.execute("COMMIT")
+        changes: list[tuple[str, Sequence[object]]] = []
+        for table in schema.metadata.tables.values():
+            if "org_id" not in table.columns or table is schema.api_keys:
+                continue
+            for column in table.columns:
+                if _TIMES.fullmatch(column.name):
+                    change = f"UPDATE {table.name} SET {column.name} = {column.name} - ?"
+                    change += f" WHERE org_id = ? AND {column.name} < 9223372036854775807"
+                    changes.append((change, (seconds * 1_000_000, self._org.org_id)))
+        self._server.on.change_all(changes)
 
     # -- what is asked then
 

@@ -13,6 +13,7 @@ from conformance_recording import RECORDINGS
 from conformance_rows import ROWS
 from conformance_table import Row
 
+from databases import NewDatabase
 from running import RunningServer
 
 
@@ -29,9 +30,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def plays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Row], Play]]:
+def plays(new_database_in_ci: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Row], Play]]:
     """Hands out the play of a row."""
-    server = RunningServer(tmp_path_factory.mktemp("conformance"), "--otp-sender", "console")
+    folder = tmp_path_factory.mktemp("conformance")
+    server = RunningServer(folder, "--otp-sender", "console", on=new_database_in_ci(folder))
     orgs = {row.name: org for row, org in zip(ROWS, make_orgs(server, ROWS), strict=True)}
     server.start()
     options = (("grpc.max_metadata_size", 65_536), ("grpc.absolute_max_metadata_size", 65_536))

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from databases import NewDatabase
 from running import Caller, RunningServer
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    running = RunningServer(tmp_path_factory.mktemp("server"), "--dev").start()
+def server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("server")
+    running = RunningServer(folder, "--dev", on=new_database(folder)).start()
     yield running
     running.close()
 

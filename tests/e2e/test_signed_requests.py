@@ -20,6 +20,7 @@ METHOD = "points.v1.PointsService/TransferPoints"
 def created(server: RunningServer, *flags: str) -> list[str]:
     """What `keys create` prints for a key of the demonstration organisation."""
     arguments = ["keys", "create", "--database", server.database, "--org", "1", "--client", "signer", *flags]
+    arguments += ["--keys-file", str(server.keys)]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert 0 == done.exit_code
     return done.output.split()
@@ -68,7 +69,7 @@ def test_signed_transfer(server: RunningServer) -> None:
     caller.close()
 
     assert [825, False, True] == codes
-    written = b"".join(path.read_bytes() for path in server.folder.glob("points.db*"))
+    written = server.on.content()
     assert secret.encode() not in written
     assert bytes.fromhex(secret) not in written
 

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from databases import NewDatabase
 from points_grpc.v1 import (
     customer_service_pb2,
     issuance_service_pb2,
@@ -43,9 +44,9 @@ def issue(caller: Caller, customer_id: int, points: int) -> Any:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RunningServer]:
+def server(new_database_in_ci: NewDatabase, tmp_path: Path) -> Iterator[RunningServer]:
     """A server of its own, which the test may restart, with an organisation, a program and members."""
-    running = RunningServer(tmp_path)
+    running = RunningServer(tmp_path, on=new_database_in_ci(tmp_path))
     running.token = ""
     token = running.key(running.organisation())
     running.start()

@@ -1,7 +1,7 @@
 """Plays the same calls against a running service and the reference model, and compares every answer and every wallet.
 
-The service is a process of its own, a test build (stepped/sitecustomize.py) whose clock is stepped from here. Each run of
-calls has an organisation of its own and starts at the same instants, so that it can be played again.
+The service is a process of its own, a test build (stepped/sitecustomize.py) whose clock is stepped from here. Each run
+of calls has an organisation of its own and starts at the same instants, so that it can be played again.
 """
 
 from __future__ import annotations

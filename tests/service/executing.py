@@ -6,15 +6,13 @@ was decided. A `Bench` can be copied while it is closed: the same state twice, t
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from databases import ATestsDatabase
 from points_grpc.domain.commands import Command, CreateCustomer, CreateProgram, Expiry, IssuePoints, Submission
 from points_grpc.domain.model import Channel, Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, Refused, Settled
@@ -26,7 +24,7 @@ from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.load import WINDOW
 from points_grpc.storage.migrate import upgrade
-from points_grpc.storage.repository import SqlRepository
+from points_grpc.storage.opening import open_repository
 
 NOW = datetime(2026, 3, 15, 12, 0, tzinfo=UTC)
 ORG_ID = 1
@@ -56,14 +54,13 @@ def submission(command: Command, request_id: str, *, given: bool = True, otp_see
     return Submission(ORG_ID, command, request_id, given, content(command), "till-1", otp_seed)
 
 
-def template(folder: Path) -> Path:
-    """A database file with the schema and one organisation."""
-    path = folder / "template.db"
-    upgrade(f"sqlite:///{path}")
-    database = Database(f"sqlite:///{path}")
+def template(on: ATestsDatabase) -> ATestsDatabase:
+    """The database, with the schema and one organisation."""
+    upgrade(on.url)
+    database = Database(on.url)
     Accounts(database, now=lambda: NOW).create_org("org", "IN", org_id=ORG_ID)
     database.close()
-    return path
+    return on
 
 
 class Bench:
@@ -71,7 +68,7 @@ class Bench:
 
     def __init__(
         self,
-        path: Path,
+        on: ATestsDatabase,
         *,
         window: int = WINDOW,
         keyring: Keyring | None = None,
@@ -79,23 +76,24 @@ class Bench:
         now: datetime = NOW,
         first_id: int = FIRST_ID,
     ) -> None:
-        self.path = path
+        self.on = on
+        self.rows = on.rows
+        self.change = on.change
         self.now = now
         self.loads = 0
         self.keyring = keyring or keys("k1")
         self._probe = probe
         self._base = self._last = self._requests = first_id
-        self.database = Database(f"sqlite:///{path}", synchronous="OFF")
-        self.repository = SqlRepository(
+        self.database = Database(on.url, synchronous="OFF")
+        self.repository = open_repository(
             self.database, now=self._read_clock, window=window, durable=False, probe=self._probed
         )
         self.executor = self._new_executor()
 
     @classmethod
-    def copied(cls, source: Path, path: Path, **given: Any) -> Bench:
-        """A bench over a copy of a database file that nobody has open."""
-        shutil.copy(source, path)
-        return cls(path, **given)
+    def copied(cls, source: ATestsDatabase, **given: Any) -> Bench:
+        """A bench over a copy of a database that nobody has open."""
+        return cls(source.copy(), **given)
 
     def close(self) -> None:
         """Closes the store."""
@@ -184,18 +182,9 @@ class Bench:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Asks the file on a connection of its own."""
-        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
-        try:
-            return connection.execute(query, values).fetchall()
-        finally:
-            connection.close()
-
     def tables(self) -> Mapping[str, list[tuple[Any, ...]]]:
-        """Every row of every table, sorted."""
-        names = self.rows("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        return {name: sorted(self.rows(f'SELECT * FROM "{name}"'), key=repr) for (name,) in names}
+        """Every row of every table, sorted; who writes is no part of it."""
+        return {name: sorted(rows, key=repr) for name, rows in self.on.tables().items() if name != "writer_slots"}
 
     def current(self, customer_id: int, program_id: int = GOLD) -> int:
         """A wallet's current points as stored."""

@@ -66,6 +66,9 @@ class Observer:
     def bug(self, report: BugReport) -> None:
         self.bugs.append(report.request_id)
 
+    def unable(self, message: str) -> None:
+        raise AssertionError(message)
+
 
 def play(
     runner: Runner,

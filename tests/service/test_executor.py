@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from executing import ANN, BEN, CID, GOLD, ORG_ID, Bench, by_id, keys, submission, template
 from msgspec.structs import replace
 
+from databases import ATestsDatabase, NewDatabase
 from points_grpc import codes
 from points_grpc.codes import Code
 from points_grpc.domain.commands import (
@@ -40,25 +41,26 @@ from points_grpc.storage.load import WINDOW
 from points_grpc.storage.verify import verify
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def world(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> ATestsDatabase:
     """A closed database: Ann with 1,000 points in gold, Ben and Cid with none."""
-    bench = Bench(template(tmp_path_factory.mktemp("world")))
+    bench = Bench(template(new_database(tmp_path_factory.mktemp("world"))))
     bench.make_program()
     bench.make_customer(ANN, points=1000)
     bench.make_customer(BEN)
     bench.make_customer(CID)
     bench.close()
-    return bench.path
+    return bench.on
 
 
 @pytest.fixture
-def bench(world: Path, tmp_path: Path) -> Iterator[Bench]:
+def bench(world: ATestsDatabase) -> Iterator[Bench]:
     """A bench over a copy of the world; what it leaves must be sound."""
-    opened = Bench.copied(world, tmp_path / "points.db", first_id=2_000_000)
+    opened = Bench.copied(world, first_id=2_000_000)
     yield opened
     assert [] == verify(opened.database).differences
     opened.close()
+    opened.on.drop()
 
 
 def transfer(points: int = 100, source: int = ANN, destination: int = BEN, **given: Any) -> TransferPoints:
@@ -104,7 +106,7 @@ def test_replay_outlives_the_process(bench: Bench) -> None:
     """What another process recorded is replayed as well."""
     first = bench.do(transfer(), "once")
     bench.close()
-    other = Bench(bench.path, first_id=3_000_000)
+    other = Bench(bench.on, first_id=3_000_000)
     again = other.do(transfer(), "once")
     other.close()
 
@@ -114,10 +116,7 @@ def test_replay_outlives_the_process(bench: Bench) -> None:
 def test_replay_shows_the_names_of_today(bench: Bench) -> None:
     """Names are no part of the recorded outcome: an answer given again has those that the customers have now."""
     bench.do(transfer(), "once")
-    connection = sqlite3.connect(bench.path)
-    connection.execute("UPDATE customers SET first_name = 'Anna' WHERE customer_id = ?", (ANN,))
-    connection.commit()
-    connection.close()
+    bench.change("UPDATE customers SET first_name = 'Anna' WHERE customer_id = ?", ANN)
 
     assert ["Anna", f"First{BEN}"] == [one.first_name for one in bench.do(transfer(), "once").parties]
 
@@ -206,10 +205,10 @@ def test_scope_of_a_request_id_is_the_organisation(bench: Bench) -> None:
     """Another organisation's request id of the same text is another id."""
     bench.do(transfer(), "once")
     other = replace(submission(SetPause(0, True, "test"), "once"), org_id=ORG_ID + 1)
-    connection = sqlite3.connect(bench.path)
-    connection.execute("INSERT INTO orgs VALUES (?, 'other', 'IN', NULL, 0, 1, 0)", (ORG_ID + 1,))
-    connection.commit()
-    connection.close()
+    bench.change(
+        "INSERT INTO orgs VALUES (?, 'other', 'IN', NULL, 0, 1, 0)",
+        ORG_ID + 1,
+    )
     answer = bench.executor.run(ORG_ID + 1, [other])[0]
 
     assert isinstance(answer, Settled)
@@ -541,10 +540,7 @@ def test_promised_points_and_points_that_expired_on_arrival(bench: Bench) -> Non
 def test_configuration_is_cached_for_less_than_a_second(bench: Bench) -> None:
     """A key that another process changed is judged by within a second, and not read again before."""
     bench.do(transfer(1))
-    connection = sqlite3.connect(bench.path)
-    connection.execute("UPDATE config_keys SET value = 'false' WHERE name = 'ALLOW_POINTS_TRANSFER'")
-    connection.commit()
-    connection.close()
+    bench.change("UPDATE config_keys SET value = 'false' WHERE name = 'ALLOW_POINTS_TRANSFER'")
     bench.pass_time(milliseconds=999)
     cached = bench.do(transfer(1))
     bench.pass_time(milliseconds=1)
@@ -636,7 +632,7 @@ def statements_of(bench: Bench, batch: list[Submission]) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [Fault, StorageUnavailable])
-def test_fault_at_any_statement_leaves_nothing(world: Path, tmp_path: Path, error: type[Exception]) -> None:
+def test_fault_at_any_statement_leaves_nothing(world: ATestsDatabase, error: type[Exception]) -> None:
     """Whatever statement fails, nothing of the batch is there, every request id is free, and the next run does it."""
     batch = [
         submission(transfer(), "a"),
@@ -644,8 +640,8 @@ def test_fault_at_any_statement_leaves_nothing(world: Path, tmp_path: Path, erro
         submission(IssueTransferOtp(transfer(5, ANN, CID)), "c"),
         submission(SetTransferLock(by_id(BEN), None, "test"), "d"),
     ]
-    bench = Bench.copied(world, tmp_path / "points.db", first_id=2_000_000)
-    rehearsal = Bench.copied(world, tmp_path / "rehearsal.db", first_id=2_000_000)
+    bench = Bench.copied(world, first_id=2_000_000)
+    rehearsal = Bench.copied(world, first_id=2_000_000)
     for one in (bench, rehearsal):
         one.accept(redeem(1))  # From here on the configuration is cached: reading it is no part of the batch.
     before = bench.tables()
@@ -673,18 +669,21 @@ def test_fault_at_any_statement_leaves_nothing(world: Path, tmp_path: Path, erro
     assert all(isinstance(one.outcome, Accepted) and not one.replayed for one in answers)
 
 
+FAULT = {
+    "sqlite": "CREATE TRIGGER fault BEFORE INSERT ON redemptions BEGIN SELECT RAISE(ABORT, 'fault'); END",
+    "postgresql": "ALTER TABLE redemptions ADD CONSTRAINT fault CHECK (points < 0) NOT VALID",
+}
+MENDED = {"sqlite": "DROP TRIGGER fault", "postgresql": "ALTER TABLE redemptions DROP CONSTRAINT fault"}
+
+
 def test_constraint_of_the_database_fails_its_batch_alone(bench: Bench) -> None:
     """A row that the database refuses rolls back its batch, and later batches run as if it had never been."""
-    connection = sqlite3.connect(bench.path)
-    connection.execute("CREATE TRIGGER fault BEFORE INSERT ON redemptions BEGIN SELECT RAISE(ABORT, 'fault'); END")
-    connection.commit()
+    bench.change(FAULT[bench.on.backend])
     with pytest.raises(NotWritable) as raised:
         bench.run([submission(transfer(), "a"), submission(redeem(), "b")])
-    assert isinstance(raised.value.__cause__, sqlite3.IntegrityError)
+    assert isinstance(raised.value.__cause__, (sqlite3.IntegrityError, psycopg.IntegrityError))
     after = bench.do(transfer(), "a")
-    connection.execute("DROP TRIGGER fault")
-    connection.commit()
-    connection.close()
+    bench.change(MENDED[bench.on.backend])
 
     assert isinstance(after.outcome, Accepted)
     assert not after.replayed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from executing import ANN, BEN, GOLD, NOW, Bench, by_id, submission, template
 
+from databases import NewDatabase
 from points_grpc.domain.commands import AcknowledgeMessages, IssueTransferOtp, MessageResult, TransferPoints
 from points_grpc.domain.outcome import Accepted, Settled
 from points_grpc.domain.policy import OtpPolicy, OtpRequirement, Policy
@@ -20,15 +20,16 @@ RETRY_AT = NOW + timedelta(seconds=1)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(new_database: NewDatabase, tmp_path: Path) -> Iterator[Bench]:
     """Ann with points and a code on its way, which no transfer needs."""
-    made = Bench(template(tmp_path))
+    made = Bench(template(new_database(tmp_path)))
     made.make_program(policy=Policy(otp=OtpPolicy(transfer=OtpRequirement.OFF)))
     made.make_customer(ANN, points=100)
     made.make_customer(BEN)
     made.accept(IssueTransferOtp(TRANSFER))
     yield made
     made.close()
+    made.on.drop()
 
 
 def tried(bench: Bench, *, delivered: bool) -> AcknowledgeMessages:
@@ -85,8 +86,7 @@ def test_replaced_message_is_gone(bench: Bench) -> None:
 
 def test_flag_that_is_wrong_is_found(bench: Bench) -> None:
     """verify names a customer whose flag does not agree with the outbox."""
-    with sqlite3.connect(bench.path) as connection:
-        connection.execute("UPDATE customers SET messages_failed = 1 WHERE customer_id = ?", (BEN,))
+    bench.change("UPDATE customers SET messages_failed = 1 WHERE customer_id = ?", BEN)
     [found] = verify(bench.database).differences
 
     assert ("failed_messages", "0", "1") == (found.invariant, found.expected, found.actual)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from executing import ANN, BEN, GOLD, NOW, Bench, by_id, template
 
+from databases import NewDatabase
 from points_grpc.domain.commands import RecordMissedCall, RedeemPoints, SetConfigKey
 from points_grpc.domain.configuration import MISSED_CALLS_ALLOWED
 from points_grpc.domain.model import Identifier, IdentifierType
@@ -17,9 +18,9 @@ from points_grpc.storage.verify import verify
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(new_database: NewDatabase, tmp_path: Path) -> Iterator[Bench]:
     """Ann and Ben, redemptions by missed calls allowed."""
-    made = Bench(template(tmp_path))
+    made = Bench(template(new_database(tmp_path)))
     made.make_program()
     made.make_customer(ANN, points=100)
     made.make_customer(BEN, points=100)

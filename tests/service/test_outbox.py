@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from databases import ATestsDatabase, NewDatabase
 from points_grpc.domain.commands import (
     Command,
     CreateCustomer,
@@ -28,7 +28,7 @@ from points_grpc.service.outbox import ATTEMPTS_MAX, Dispatcher
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.migrate import upgrade
-from points_grpc.storage.repository import SqlRepository
+from points_grpc.storage.opening import open_repository
 
 MOBILE = "+919148574269"
 SENDER = Identifier(IdentifierType.MOBILE, MOBILE)
@@ -63,14 +63,13 @@ class Reports:
 class World:
     """A program, two customers, an executor and a dispatcher that share a clock which the test moves."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "points.db"
+    def __init__(self, on: ATestsDatabase) -> None:
+        self.on = on
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        url = f"sqlite:///{self.path}"
-        upgrade(url)
-        self.database = Database(url)
+        upgrade(on.url)
+        self.database = Database(on.url)
         self.org_id = Accounts(self.database).create_org("org", "IN")
-        self.repository = SqlRepository(self.database, now=lambda: self.now)
+        self.repository = open_repository(self.database, now=lambda: self.now)
         self.keyring = Keyring({"k1": b"1" * 32}, "k1")
         self.executor = Executor(
             self.repository,
@@ -112,8 +111,7 @@ class World:
 
     def rows(self) -> list[tuple[str, bool]]:
         """State of each message, oldest first, and whether ciphertext is left."""
-        with sqlite3.connect(self.path) as connection:
-            found = connection.execute("SELECT state, sealed FROM outbox ORDER BY message_id").fetchall()
+        found = self.on.rows("SELECT state, sealed FROM outbox ORDER BY message_id")
         return [(state, bool(sealed)) for state, sealed in found]
 
     def close(self) -> None:
@@ -125,10 +123,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(new_database: NewDatabase, tmp_path: Path) -> Iterator[World]:
+    made = World(new_database(tmp_path))
     yield made
     made.close()
+    made.on.drop()
 
 
 def test_message_is_sent_once_and_leaves_no_ciphertext(world: World) -> None:
@@ -203,12 +202,12 @@ def test_newer_code_cancels_the_older_message(world: World) -> None:
     assert 1 == len(world.sender.sent)
 
 
-def test_no_code_is_readable_in_the_database_file(world: World) -> None:
+def test_no_code_is_readable_in_the_database(world: World) -> None:
     """Neither before nor after delivery do the bytes of the database contain the code."""
     world.issue_code()
-    before = b"".join(path.read_bytes() for path in world.path.parent.glob("points.db*"))
+    before = world.on.content()
     world.dispatcher().dispatch_due()
-    after = b"".join(path.read_bytes() for path in world.path.parent.glob("points.db*"))
+    after = world.on.content()
     code = world.sender.sent[0][2].encode()
 
     assert code not in before

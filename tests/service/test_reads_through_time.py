@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from executing import ANN, BEN, CID, GOLD, NOW, ORG_ID, Bench, by_id, template
 
+from databases import NewDatabase
 from points_grpc.domain.commands import Expiry, MergeCustomers, SetConfigKey, SetTransferLock, TransferPoints
 from points_grpc.domain.model import Source, WalletKey
 from points_grpc.domain.views import WalletView
@@ -20,12 +21,12 @@ BARRED = (int(Source.REGISTRATION),)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(new_database: NewDatabase, tmp_path: Path) -> Iterator[Bench]:
     """
     Ann's days: 100 points for 5 days and 40 promised for 2 days at noon of day 0, 7 barred ones on day 1, 30 to Ben on
     day 3; nothing is touched again.
     """
-    made = Bench(template(tmp_path))
+    made = Bench(template(new_database(tmp_path)))
     made.make_program()
     made.make_customer(ANN)
     made.make_customer(BEN)
@@ -37,6 +38,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.accept(TransferPoints(points=30, program_id=GOLD, source=by_id(ANN), destination=by_id(BEN)))
     yield made
     made.close()
+    made.on.drop()
 
 
 def as_of(bench: Bench, at: datetime, customer_id: int = ANN) -> WalletView:

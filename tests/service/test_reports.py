@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from executing import ANN, BEN, GOLD, NOW, ORG_ID, Bench, by_id, template
 
+from databases import NewDatabase
 from points_grpc.cli.main import main
 from points_grpc.domain.commands import (
     AuthorizeRedemption,
@@ -28,12 +29,12 @@ TODAY = date(2026, 3, 15)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(new_database: NewDatabase, tmp_path: Path) -> Iterator[Bench]:
     """
     In a program of Kolkata (UTC+5:30). Day 0, 17:30: 100 until the end of day 2, 40 goodwill promised until day 4, 5
     redeemed. Day 1: 30 of the 100 go to Ben. Day 4: what was redeemed is given back, too late.
     """
-    made = Bench(template(tmp_path))
+    made = Bench(template(new_database(tmp_path)))
     made.make_program(time_zone="Asia/Kolkata")
     made.make_customer(ANN)
     made.make_customer(BEN)
@@ -46,6 +47,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.accept(ReverseRedemption(customer=by_id(ANN), redemption_id=redeemed.redemption_id))
     yield made
     made.close()
+    made.on.drop()
 
 
 def owed(source: str, **figures: object) -> Liability:
@@ -133,7 +135,7 @@ def test_day_ends_in_the_time_zone_of_the_program(bench: Bench) -> None:
 
 def test_command_line(bench: Bench) -> None:
     """People get a table, programs get JSON; both say the same."""
-    url = f"sqlite:///{bench.path}"
+    url = bench.on.url
     arguments = ["report", "liability", "--database", url, "--as-of", "2026-03-15"]
     table = CliRunner().invoke(main, arguments, catch_exceptions=False)
     document = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).stdout)

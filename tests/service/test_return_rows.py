@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from executing import ANN, GOLD, Bench, by_id, template
 
+from databases import NewDatabase
 from points_grpc import codes
 from points_grpc.domain.commands import RedeemPoints, ReturnedItem, ReturnTransaction
 from points_grpc.storage.verify import verify
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(new_database: NewDatabase, tmp_path: Path) -> Iterator[Bench]:
     """Ann with 100 points, of which she redeemed 60."""
-    made = Bench(template(tmp_path))
+    made = Bench(template(new_database(tmp_path)))
     made.make_program()
     made.make_customer(ANN, points=100)
     yield made
     made.close()
+    made.on.drop()
 
 
 def bring_back(bench: Bench, number: str = "B-1") -> ReturnTransaction:
@@ -49,8 +50,7 @@ def test_return_is_booked_once(bench: Bench) -> None:
 def test_return_whose_points_are_not_those_of_its_reversals_is_found(bench: Bench) -> None:
     """verify names a return whose points do not agree with the journal."""
     bench.accept(bring_back(bench))
-    with sqlite3.connect(bench.path) as connection:
-        connection.execute("UPDATE returns SET points = points + 1")
+    bench.change("UPDATE returns SET points = points + 1")
     [found] = verify(bench.database).differences
 
     assert ("returned_points", "25", "26") == (found.invariant, found.expected, found.actual)

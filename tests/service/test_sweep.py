@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from executing import ANN, BEN, GOLD, NOW, ORG_ID, Bench, template
 
+from databases import NewDatabase
 from points_grpc.domain.commands import Expiry, Submission
 from points_grpc.domain.model import Kind, WalletKey
 from points_grpc.service.sweep import COMMAND_CUSTOMERS_MAX, Sweep
@@ -30,9 +31,9 @@ class Reports:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(new_database: NewDatabase, tmp_path: Path) -> Iterator[Bench]:
     """Ann and Ben: points that expire after a day, points that mature after two, points for ever."""
-    made = Bench(template(tmp_path))
+    made = Bench(template(new_database(tmp_path)))
     made.make_program()
     for customer_id in (ANN, BEN):
         made.make_customer(customer_id)
@@ -41,6 +42,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         made.issue(customer_id, 1)
     yield made
     made.close()
+    made.on.drop()
 
 
 def sweep(bench: Bench, wallets_max: int = 1000) -> tuple[Sweep, Reports, list[Submission]]:

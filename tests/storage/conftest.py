@@ -1,4 +1,4 @@
-"""The stores that the storage suite runs on."""
+"""The stores that the storage suite runs on: `store` and `bare` on every backend, the others on the one they name."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stores import BACKENDS, Store, template
+from stores import Store, fill
+
+from databases import ATestsDatabase, NewDatabase, SqliteFile, on_sqlite
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> ATestsDatabase:
     """A database with the schema and two organisations, to be copied."""
-    return template(tmp_path_factory.mktemp("template"))
+    return fill(new_database(tmp_path_factory.mktemp("template")))
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-def bare(request: pytest.FixtureRequest, empty_database: Path, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture
+def bare(empty: ATestsDatabase) -> Iterator[Store]:
     """A store without programs and customers."""
-    store = BACKENDS[request.param](empty_database, tmp_path)
+    database = empty.copy()
+    store = Store(database)
     yield store
     store.close()
+    database.drop()
 
 
 @pytest.fixture
@@ -28,3 +32,32 @@ def store(bare: Store) -> Store:
     """A store with two programs and three customers."""
     bare.furnish()
     return bare
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> SqliteFile:
+    """A database file with the schema and two organisations, to be copied."""
+    found = on_sqlite(tmp_path_factory.mktemp("template"))
+    fill(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def empty_database(empty_file: SqliteFile) -> Path:
+    """Its path."""
+    return empty_file.path
+
+
+@pytest.fixture
+def sqlite_bare(empty_file: SqliteFile) -> Iterator[Store]:
+    """As `bare`, for what is special to SQLite."""
+    store = Store(empty_file.copy())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def sqlite_store(sqlite_bare: Store) -> Store:
+    """As `store`, for what is special to SQLite."""
+    sqlite_bare.furnish()
+    return sqlite_bare

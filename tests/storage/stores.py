@@ -1,19 +1,19 @@
 """A store to test, and facts to put into it: events are made by hand, so that no rule of the domain takes part.
 
-`Store` hides which backend it is; a new backend is a new row of `BACKENDS`. Its clock stands still until it is moved.
+`Store` hides which backend it is. Its clock stands still until it is moved.
 """
 
 from __future__ import annotations
 
 import shutil
-import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from databases import ATestsDatabase, SqliteFile
 from points_grpc.domain import events as ev
 from points_grpc.domain.model import (
     Account,
@@ -42,6 +42,7 @@ from points_grpc.service.ports import RequestRecord, SealedMessage
 from points_grpc.storage import migrate
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
+from points_grpc.storage.opening import open_repository
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlRepository
 
@@ -60,40 +61,45 @@ def next_id() -> int:
     return next(_ids)
 
 
-def template(folder: Path) -> Path:
-    """A database with the schema and two organisations, to be copied."""
-    path = folder / "template.db"
-    migrate.upgrade(f"sqlite:///{path}")
-    database = Database(f"sqlite:///{path}")
-    accounts = Accounts(database, now=lambda: NOW)
+def fill(database: ATestsDatabase) -> ATestsDatabase:
+    """Makes the schema and two organisations in an empty database."""
+    migrate.upgrade(database.url)
+    opened = Database(database.url)
+    accounts = Accounts(opened, now=lambda: NOW)
     accounts.create_org("one", "US", org_id=ORG)
     accounts.create_org("two", "GB", org_id=OTHER_ORG)
-    database.close()
-    return path
+    opened.close()
+    return database
 
 
 class Store:
     """A database with a repository on it."""
 
-    def __init__(self, path: Path, *, window: int = 4, synchronous: str = "OFF") -> None:
-        self.path = path
+    def __init__(self, on: ATestsDatabase, *, window: int = 4, synchronous: str = "OFF") -> None:
+        self.on = on
         self.now = NOW
         self.statements: list[str] = []
-        self.database = Database(f"sqlite:///{path}", synchronous=synchronous, readers=3)
+        self.database = Database(on.url, synchronous=synchronous, readers=3)
         self.queries = SqlQueries(self.database)
         self._window = window
         self._durable = synchronous == "FULL"
         self.repository = self.open()
 
+    @property
+    def path(self) -> Path:
+        """The file, where it is one."""
+        assert isinstance(self.on, SqliteFile)
+        return self.on.path
+
     @classmethod
     def copied(cls, source: Path, path: Path, **given: Any) -> Store:
-        """A store on a copy of a database that nobody has open."""
+        """A store on a copy of a database file that nobody has open."""
         shutil.copy(source, path)
-        return cls(path, **given)
+        return cls(SqliteFile(path), **given)
 
     def open(self) -> SqlRepository:
         """Opens the repository as a new process would."""
-        self.repository = SqlRepository(
+        self.repository = open_repository(
             self.database,
             now=lambda: self.now,
             window=self._window,
@@ -152,30 +158,31 @@ class Store:
             return session.recorded(request_ids)
 
     def rows(self, statement: str, *parameters: object) -> list[Any]:
-        """Rows as another program sees them that opens the file."""
-        with self.connection() as connection:
-            return connection.execute(statement, parameters).fetchall()
+        """Rows as another program sees them."""
+        return self.on.rows(statement, *parameters)
 
     def tamper(self, *statements: str) -> None:
         """Changes rows behind the repository's back, whatever the constraints say."""
-        with self.connection() as connection:
-            connection.execute("PRAGMA ignore_check_constraints = ON")
-            for statement in statements:
-                assert connection.execute(statement).rowcount > 0, statement
+        self.on.tamper(*statements)
 
-    @contextmanager
-    def connection(self) -> Iterator[sqlite3.Connection]:
+    def run(self, statement: str) -> None:
+        """Runs a statement on the writer's own connection, in its transaction."""
+        self.repository.connection().cursor().execute(statement)
+
+    def connection(self) -> AbstractContextManager[Any]:
         """A connection of the driver, each statement committed by itself."""
-        connection = sqlite3.connect(self.path, isolation_level=None)
-        try:
-            yield connection
-        finally:
-            connection.close()
+        return self.on.connection()
+
+    def rows_written(self) -> int:
+        """How many rows the writer's connection wrote: in its transaction, or since it was opened."""
+        cursor = self.repository.connection().cursor()
+        cursor.execute(self.on.rows_written)
+        [(number,)] = cursor.fetchall()
+        return int(number)
 
     def counts(self) -> dict[str, int]:
         """How many rows each table has."""
-        tables = self.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-        return {table: self.rows(f"SELECT COUNT(*) FROM {table}")[0][0] for (table,) in tables}
+        return self.on.counts()
 
     # -- a small world -------------------------------------------------------------------------------------------------
 
@@ -210,17 +217,6 @@ class Store:
             records=[record(request_id, Accepted(DoneResult(), (), booked.transaction_id), operation="SetPause")],
         )
         return issued
-
-
-Backend = Callable[[Path, Path], Store]
-
-
-def sqlite_store(source: Path, folder: Path) -> Store:
-    """A store on SQLite."""
-    return Store.copied(source, folder / "store.db")
-
-
-BACKENDS: Mapping[str, Backend] = {"sqlite": sqlite_store}
 
 
 # -- facts -----------------------------------------------------------------------------------------------------------

@@ -245,10 +245,9 @@ def test_a_transfer_writes_at_most_twelve_rows_beside_the_stream(store: Store) -
     with store.repository.write(ORG) as session:
         snapshot = Snapshot(session.load(BOTH, session.book(), NOTHING, {}), OrgConfig({}))
         snapshot.evolve(events)
-        cursor = store.repository.connection().cursor()
-        before = cursor.execute("SELECT total_changes()").fetchone()[0]
+        before = store.rows_written()
         session.apply(snapshot.changes, [], [])
-        written = cursor.execute("SELECT total_changes()").fetchone()[0] - before
+        written = store.rows_written() - before
         session.commit()
 
     requests, stream = 1, 1

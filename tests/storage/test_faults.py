@@ -11,6 +11,7 @@ import textwrap
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 from stores import ANN, BEN, GOLD, NO_KEYS, NOTHING, ORG, Store, customer, next_id, record
 
@@ -93,6 +94,12 @@ def test_an_error_without_a_result_code_is_a_bug() -> None:
     assert translate(error) is error
 
 
+DISK_ERRORS = {
+    "sqlite": lambda: driver_error(sqlite3.SQLITE_IOERR_FSYNC),
+    "postgresql": lambda: psycopg.errors.IoError(f"something about {SECRET}"),
+}
+
+
 def add_customer(store: Store) -> int:
     """A batch that writes a customer, a wallet and a record."""
     new_id = next_id()
@@ -125,30 +132,30 @@ def test_a_taken_identifier_is_a_conflict(store: Store) -> None:
     assert before == store.counts()
 
 
-def test_a_broken_constraint_stays_a_bug(store: Store) -> None:
+def test_a_broken_constraint_stays_a_bug(sqlite_store: Store) -> None:
     """A balance below zero is no conflict, and must not be run again."""
     broken = customer(BEN, "Ben", merged_into=BEN)
 
     with pytest.raises(sqlite3.IntegrityError):
-        store.apply([ev.CustomerSaved(broken, created=False)], keys=NO_KEYS)
+        sqlite_store.apply([ev.CustomerSaved(broken, created=False)], keys=NO_KEYS)
 
 
-def test_a_full_disk_writes_nothing_and_passes(store: Store) -> None:
+def test_a_full_disk_writes_nothing_and_passes(sqlite_store: Store) -> None:
     """The batch fails as a whole; when there is space again, writing goes on without a restart."""
-    before = store.counts()
+    before = sqlite_store.counts()
     # The limit is enforced when a page is allocated, whichever connection set it.
-    cursor = store.repository.connection().cursor()
+    cursor = sqlite_store.repository.connection().cursor()
     cursor.execute("PRAGMA page_count")
     pages = cursor.fetchone()[0]
     cursor.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StorageFull):
-        add_customers(store, 400)
-    written = store.counts()["customers"] - before["customers"]
+        add_customers(sqlite_store, 400)
+    written = sqlite_store.counts()["customers"] - before["customers"]
 
-    assert store.counts()["wallets"] - before["wallets"] == written
-    assert store.counts()["requests"] - before["requests"] == written
-    add_customer(store)  # the connection was replaced, and with it the limit
-    assert store.counts()["customers"] - before["customers"] == written + 1
+    assert sqlite_store.counts()["wallets"] - before["wallets"] == written
+    assert sqlite_store.counts()["requests"] - before["requests"] == written
+    add_customer(sqlite_store)  # the connection was replaced, and with it the limit
+    assert sqlite_store.counts()["customers"] - before["customers"] == written + 1
 
 
 @pytest.fixture
@@ -180,9 +187,9 @@ def test_readers_see_what_was_committed_when_they_started(store: Store) -> None:
     assert set(store.load(keys).customers) == {new_id}
 
 
-def test_readers_cannot_write(store: Store) -> None:
+def test_readers_cannot_write(sqlite_store: Store) -> None:
     """Their connections refuse it."""
-    connection = store.database.connect_reader()
+    connection = sqlite_store.database.connect_reader()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.cursor().execute("DELETE FROM customers")
     connection.close()
@@ -206,11 +213,11 @@ def test_readers_of_many_threads_share_the_pool(store: Store) -> None:
 
 
 class Breaking:
-    """Raises an error of the driver at one statement, once."""
+    """Raises an error of the driver at one statement, once: the disk cannot be read or written."""
 
-    def __init__(self, store: Store, at: str, code: int) -> None:
+    def __init__(self, store: Store, at: str) -> None:
         self._at = at
-        self._error: sqlite3.Error | None = driver_error(code)
+        self._error: Exception | None = DISK_ERRORS[store.on.backend]()
         store.on_statement = self  # type: ignore[method-assign]
 
     def __call__(self, text: str) -> None:
@@ -223,7 +230,7 @@ def test_a_commit_that_failed_is_unknown_and_the_writer_recovers(store: Store) -
     """The connection is replaced, the journal position read anew, and the next batch goes through."""
     store.issue(ANN, 5)
     connection = store.repository.connection()
-    Breaking(store, "COMMIT", sqlite3.SQLITE_IOERR_FSYNC)
+    Breaking(store, "COMMIT")
     with pytest.raises(OutcomeUnknown):
         add_customer(store)
     store.issue(ANN, 5)
@@ -236,7 +243,7 @@ def test_a_lost_connection_is_replaced(store: Store) -> None:
     """Nothing was written; the next batch opens another."""
     before = store.counts()
     connection = store.repository.connection()
-    Breaking(store, "INSERT INTO customers", sqlite3.SQLITE_IOERR)
+    Breaking(store, "INSERT INTO customers")
     with pytest.raises(StorageUnavailable):
         add_customer(store)
     assert before == store.counts()
@@ -248,7 +255,7 @@ def test_a_lost_connection_is_replaced(store: Store) -> None:
 def test_a_connection_lost_before_it_began_is_replaced(store: Store) -> None:
     """The transaction did not even start."""
     connection = store.repository.connection()
-    Breaking(store, "BEGIN IMMEDIATE", sqlite3.SQLITE_IOERR)
+    Breaking(store, "BEGIN")
     with pytest.raises(StorageUnavailable):
         add_customer(store)
     add_customer(store)
@@ -258,7 +265,7 @@ def test_a_connection_lost_before_it_began_is_replaced(store: Store) -> None:
 
 def test_unreadable_configuration_is_unavailable(store: Store) -> None:
     """It is told as such, not as an empty configuration."""
-    Breaking(store, "SELECT config_keys", sqlite3.SQLITE_IOERR)
+    Breaking(store, "SELECT config_keys")
 
     assert store.repository.config(ORG) == OrgConfig({}, available=False)
     assert store.repository.config(ORG).available
@@ -287,7 +294,7 @@ def test_a_fault_at_any_statement_leaves_nothing(store: Store) -> None:
     statements = [text for text in statements_of_a_batch(store) if not text.startswith("BEGIN")]
     before = store.counts()
     for text in statements:
-        Breaking(store, text, sqlite3.SQLITE_IOERR)
+        Breaking(store, text)
         with pytest.raises((StorageUnavailable, OutcomeUnknown)):
             add_customer(store)
 
@@ -298,7 +305,8 @@ CRASH = """
     import os, signal, sys
     sys.path.insert(0, sys.argv[3])
     from stores import *
-    store = Store(__import__("pathlib").Path(sys.argv[1]), synchronous="FULL")
+    from databases import named
+    store = Store(named(sys.argv[1]), synchronous="FULL")
     def crash(text):
         if text == "COMMIT" and sys.argv[2] == "before":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -318,8 +326,8 @@ def crashed(request: pytest.FixtureRequest, store: Store) -> Store:
     store.close()
     source = Path(__file__).parents[2] / "src"
     process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CRASH), str(store.path), request.param, str(Path(__file__).parent)],
-        env={**os.environ, "PYTHONPATH": str(source)},
+        [sys.executable, "-c", textwrap.dedent(CRASH), store.on.url, request.param, str(Path(__file__).parent)],
+        env={**os.environ, "PYTHONPATH": f"{source}:{Path(__file__).parents[1]}"},
         check=False,
     )
     assert process.returncode == -signal.SIGKILL

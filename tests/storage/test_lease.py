@@ -38,21 +38,21 @@ def holder(path: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_a_second_server_refuses_to_start(store: Store) -> None:
+def test_a_second_server_refuses_to_start(sqlite_store: Store) -> None:
     """The error says who has the file."""
-    other = Database(f"sqlite:///{store.path}")
+    other = Database(f"sqlite:///{sqlite_store.path}")
 
-    with pytest.raises(LeaseHeld, match=rf"pid {os.getpid()} .*store\.db"):
+    with pytest.raises(LeaseHeld, match=rf"pid {os.getpid()} .*points.*\.db"):
         SqlRepository(other)
 
     other.close()
 
 
-def test_a_closed_server_leaves_the_file_to_others(store: Store) -> None:
+def test_a_closed_server_leaves_the_file_to_others(sqlite_store: Store) -> None:
     """The lease ends with the repository, and not before."""
-    store.repository.close()
-    FileLease(store.path).close()
-    store.open()
+    sqlite_store.repository.close()
+    FileLease(sqlite_store.path).close()
+    sqlite_store.open()
 
 
 def test_a_server_that_fails_to_start_keeps_no_lease(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_killed_server_is_no_obstacle(empty_database: Path, tmp_path: Path) ->
 
 def test_accounts_are_administered_beside_a_server(store: Store) -> None:
     """They need no lease."""
-    database = Database(f"sqlite:///{store.path}")
+    database = Database(store.on.url)
     org_id = Accounts(database).create_org("three", "DE")
 
     assert store.queries.config_values(org_id)["ALLOW_POINTS_TRANSFER"] == "true"

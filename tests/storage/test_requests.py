@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+import psycopg
 import pytest
 from stores import BEN, GOLD, NO_KEYS, NOTHING, NOW, ORG, OTHER_ORG, Store, record
 
@@ -54,7 +55,7 @@ def test_a_refusal_has_no_transaction(store: Store) -> None:
     """The database says so too."""
     store.apply(records=[REFUSED], keys=NO_KEYS)
 
-    with store.connection() as connection, pytest.raises(sqlite3.IntegrityError):
+    with store.connection() as connection, pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
         connection.execute("UPDATE requests SET transaction_id = 5")
 
 

@@ -5,16 +5,18 @@ The database is made by real commands, so that every kind of movement is in it; 
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from test_stored_holds import CORRUPTIONS as CORRUPTIONS_OF_HOLDS
 
+from databases import ATestsDatabase, named
 from points_grpc.domain.commands import (
     AdjustPoints,
     AuthorizeRedemption,
@@ -44,7 +46,7 @@ from points_grpc.service.executor import Executor
 from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
-from points_grpc.storage.repository import SqlRepository
+from points_grpc.storage.opening import open_repository
 from points_grpc.storage.verify import INVARIANTS, Invariant, Report, verify
 
 START = datetime(2026, 3, 15, 18, 0, tzinfo=UTC)  # half past eleven in the evening in Kolkata
@@ -57,12 +59,12 @@ DAN, EVE = 14, 15
 class World:
     """Runs commands on a database, at a time that passes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, url: str) -> None:
         self.now = START
         self._numbers = count(1)
         self._ids = count(1_000)
-        self._database = Database(f"sqlite:///{path}", synchronous="OFF")
-        self._repository = SqlRepository(self._database, now=lambda: self.now, durable=False)
+        self._database = Database(url, synchronous="OFF")
+        self._repository = open_repository(self._database, now=lambda: self.now, durable=False)
         self._executor = Executor(
             self._repository,
             next_id=lambda: next(self._ids),
@@ -177,34 +179,35 @@ def merge(world: World) -> None:
     world.do(ReverseTransfer(sent.transfer_id, True, "a mistake"))
 
 
-@pytest.fixture(scope="module")
-def lived(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def lived(empty: ATestsDatabase) -> ATestsDatabase:
     """A database with some days of life in it."""
-    path = tmp_path_factory.mktemp("lived") / "lived.db"
-    shutil.copy(empty_database, path)
-    world = World(path)
+    found = empty.copy()
+    world = World(found.url)
     live(world)
     world.close()
-    return path
+    return found
 
 
 @pytest.fixture
-def database(lived: Path, tmp_path: Path) -> Iterator[Database]:
+def database(lived: ATestsDatabase) -> Iterator[Database]:
     """A copy of it."""
-    path = tmp_path / "copy.db"
-    shutil.copy(lived, path)
-    found = Database(f"sqlite:///{path}")
+    with opened(lived.copy()) as found:
+        yield found
+
+
+@contextmanager
+def opened(on: ATestsDatabase) -> Iterator[Database]:
+    """The database, for as long as it is needed."""
+    found = Database(on.url)
     yield found
     found.close()
+    on.drop()
 
 
 def corrupt(database: Database, *statements: str) -> None:
     """Changes rows in a way that no code of ours would."""
-    connection = sqlite3.connect(database.path, isolation_level=None)
-    connection.execute("PRAGMA ignore_check_constraints = ON")
-    for statement in statements:
-        assert connection.execute(statement).rowcount > 0, statement
-    connection.close()
+    named(database.url.render_as_string(hide_password=False)).tamper(*statements)
 
 
 def test_a_sound_database_has_no_differences(database: Database) -> None:
@@ -256,7 +259,7 @@ CORRUPTIONS: dict[str, tuple[str, ...]] = {
     "lot_inheritance": (f"UPDATE lots SET expires_at = expires_at + 1 WHERE lot_id = {AN_OPENED_LOT}",),
     "lot_parents": (f"UPDATE lots SET points = points + 1 WHERE transaction_id = {A_MERGE}",),
     "lot_promises": (
-        f"UPDATE lots SET available_from = available_from + 1 WHERE transaction_id = {A_MERGE} AND promised",
+        f"UPDATE lots SET available_from = available_from + 1 WHERE transaction_id = {A_MERGE} AND promised = 1",
     ),
     "merged_away": (f"UPDATE customers SET merged_into = {ANN} WHERE customer_id = {CID}",),
     "merge_survivors": (f"UPDATE customers SET merged_into = {DAN} WHERE customer_id = {EVE}",),
@@ -303,25 +306,20 @@ def test_a_corruption_is_found_and_named(database: Database, name: str) -> None:
     assert "{" not in found[name].subject
 
 
-def test_more_corruptions_of_counts_by_day(lived: Path, tmp_path: Path) -> None:
+def test_more_corruptions_of_counts_by_day(lived: ATestsDatabase) -> None:
     """A row too many, one too few, on the first day, between days, after the last one."""
-    for number, statement in enumerate(
-        (
-            "DELETE FROM velocity_days WHERE day = (SELECT MIN(day) FROM velocity_days)",
-            "DELETE FROM velocity_days WHERE day = (SELECT MAX(day) FROM velocity_days)",
-            f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 1, 1, 5, 1)",
-            f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 800000, 1, 5, 1)",
-            f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, 77, 5, 1, 5, 1)",
-            "UPDATE velocity_days SET transfers = transfers + 1 WHERE direction = 2",
-            "UPDATE programs SET time_zone = 'UTC' WHERE program_id = 2",
-        )
+    for statement in (
+        "DELETE FROM velocity_days WHERE day = (SELECT MIN(day) FROM velocity_days)",
+        "DELETE FROM velocity_days WHERE day = (SELECT MAX(day) FROM velocity_days)",
+        f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 1, 1, 5, 1)",
+        f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 800000, 1, 5, 1)",
+        f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, 77, 5, 1, 5, 1)",
+        "UPDATE velocity_days SET transfers = transfers + 1 WHERE direction = 2",
+        "UPDATE programs SET time_zone = 'UTC' WHERE program_id = 2",
     ):
-        path = tmp_path / f"{number}.db"
-        shutil.copy(lived, path)
-        database = Database(f"sqlite:///{path}")
-        corrupt(database, statement)
-        report = verify(database)
-        database.close()
+        with opened(lived.copy()) as database:
+            corrupt(database, statement)
+            report = verify(database)
 
         assert {one.invariant for one in report.differences} == {"velocity_days"}, statement
 
@@ -340,16 +338,20 @@ def test_opening_a_lot_is_found_without_looking_through_its_transaction(database
     """A transaction that opens 10,000 lots is read once, and not once for each of them."""
     [invariant] = [one for one in INVARIANTS if one.name == "lot_opening"]
     assert isinstance(invariant, Invariant)
+    explain = "EXPLAIN QUERY PLAN" if database.backend.name == "sqlite" else "EXPLAIN"
     with database.reader.connect() as connection:
-        seen: list[str] = []
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        raw.set_trace_callback(seen.append)
-        invariant.check(connection, ORG)
-        raw.set_trace_callback(None)
-        plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {seen[-1]}")]
+        seen: list[tuple[str, Any]] = []
 
-    assert [] == [line for line in plan if "CORRELATED" in line]
+        @event.listens_for(connection, "before_cursor_execute")
+        def see(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            seen.append((statement, parameters))
+
+        invariant.check(connection, ORG)
+        statement, parameters = seen[-1]
+        plan = [str(row) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)]
+
+    assert plan
+    assert [] == [line for line in plan if "CORRELATED" in line or "SubPlan" in line]
 
 
 def test_organisations_are_checked_apart(database: Database) -> None:
@@ -361,15 +363,12 @@ def test_organisations_are_checked_apart(database: Database) -> None:
     assert set(verify(database, []).checked.values()) == {0}
 
 
-def test_verifying_runs_beside_a_writer(lived: Path, tmp_path: Path) -> None:
+def test_verifying_runs_beside_a_writer(database: Database) -> None:
     """It sees one snapshot: what is committed meanwhile is not half seen."""
-    path = tmp_path / "copy.db"
-    shutil.copy(lived, path)
-    world = World(path)
+    world = World(database.url.render_as_string(hide_password=False))
     world.now = START + timedelta(days=10)
     world._ids = count(5_000)
     world._numbers = count(5_000)
-    database = Database(f"sqlite:///{path}")
     before = verify(database)
     world.do(issue(CID, 5), TransferPoints(2, GOLD, who(CID), who(ANN)))
     after = verify(database)
@@ -377,7 +376,6 @@ def test_verifying_runs_beside_a_writer(lived: Path, tmp_path: Path) -> None:
     assert before.sound
     assert after.sound, after.differences
     assert after.checked["transaction_sums"] > before.checked["transaction_sums"]
-    database.close()
     world.close()
 
 
@@ -392,14 +390,11 @@ def test_a_database_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     database.close()
 
 
-def test_organisations_are_made_by_accounts(empty_database: Path, tmp_path: Path) -> None:
+def test_organisations_are_made_by_accounts(empty: ATestsDatabase) -> None:
     """A database with nothing in it is sound."""
-    path = tmp_path / "empty.db"
-    shutil.copy(empty_database, path)
-    database = Database(f"sqlite:///{path}")
-    report: Report = verify(database)
+    with opened(empty.copy()) as database:
+        report: Report = verify(database)
 
-    assert len(Accounts(database).list_orgs()) == 2
-    assert report.sound
-    assert report.checked["stream_ends"] == 0
-    database.close()
+        assert len(Accounts(database).list_orgs()) == 2
+        assert report.sound
+        assert report.checked["stream_ends"] == 0

@@ -10,6 +10,7 @@ from points_grpc.domain.views import JournalRow
 from points_grpc.storage.watching import SqlJournal
 
 ANN_GOLD = WalletKey(ANN, GOLD)
+JOURNAL = ("transactions", "postings", "lots")
 
 
 @pytest.fixture
@@ -26,17 +27,12 @@ def move(store: Store, position: int, *, stream: int, to: int, transaction_id: i
     """Makes another writer the author of a transaction, and its id what that one's clock said."""
     [(old,)] = store.rows("SELECT transaction_id FROM transactions WHERE stream = 0 AND position = ?", position)
     new = transaction_id or old
-    with store.connection() as connection:
-        connection.execute("PRAGMA foreign_keys = OFF")
-        for table in ("transactions", "postings", "lots"):
-            connection.execute(f"UPDATE {table} SET transaction_id = ? WHERE transaction_id = ?", (new, old))
-        connection.execute(
-            "UPDATE transactions SET stream = ?, position = ? WHERE transaction_id = ?", (stream, to, new)
-        )
-        connection.execute(
-            "INSERT INTO journal_streams VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET position = excluded.position",
-            (ORG, stream, to),
-        )
+    store.tamper(
+        *(f"UPDATE {table} SET transaction_id = {new} WHERE transaction_id = {old}" for table in JOURNAL),
+        f"UPDATE transactions SET stream = {stream}, position = {to} WHERE transaction_id = {new}",
+        f"INSERT INTO journal_streams (org_id, stream, position) VALUES ({ORG}, {stream}, {to})"
+        " ON CONFLICT (org_id, stream) DO UPDATE SET position = excluded.position",
+    )
 
 
 def places(rows: list[JournalRow]) -> list[tuple[int, int]]:

@@ -21,33 +21,32 @@ BEN_GOLD = WalletKey(BEN, GOLD)
 
 def put(store: Store, lots: list[Lot]) -> None:
     """Lots by themselves, without a journal."""
-    with store.connection() as connection:
-        connection.execute("BEGIN")
-        for one in lots:
-            connection.execute(
-                sql.INSERT_LOT.text,
-                (
-                    1,
-                    one.lot_id,
-                    one.customer_id,
-                    one.program_id,
-                    one.earning_program_id,
-                    int(one.source),
-                    one.category,
-                    one.points,
-                    one.remaining,
-                    one.held,
-                    1 if one.remaining else 0,
-                    to_micros(one.awarded_at),
-                    None,
-                    False,
-                    expiry_to_micros(one.expires_at),
-                    None,
-                    one.root_lot_id,
-                    one.transaction_id,
-                ),
-            )
-        connection.execute("COMMIT")
+    rows = [
+        (
+            1,
+            one.lot_id,
+            one.customer_id,
+            one.program_id,
+            one.earning_program_id,
+            int(one.source),
+            one.category,
+            one.points,
+            one.remaining,
+            one.held,
+            1 if one.remaining else 0,
+            to_micros(one.awarded_at),
+            None,
+            False,
+            expiry_to_micros(one.expires_at),
+            None,
+            one.root_lot_id,
+            one.transaction_id,
+        )
+        for one in lots
+    ]
+    with store.repository.write(1) as session:
+        session._driver.change_many(sql.INSERT_LOT, rows)
+        session.commit()
 
 
 def random_lots(customer_id: int, number: int, rng: random.Random) -> list[Lot]:
@@ -119,7 +118,7 @@ def test_wallets_are_loaded_by_one_statement(store: Store) -> None:
     assert len([text for text in store.statements if "FROM lots" in text]) == 2
 
 
-def test_reading_stops_at_the_limit(store: Store) -> None:
+def test_reading_stops_at_the_limit(sqlite_store: Store) -> None:
     """A hundred times as many lots cost no more steps of the database's machine."""
 
     def steps(statement: Statement) -> int:
@@ -129,14 +128,14 @@ def test_reading_stops_at_the_limit(store: Store) -> None:
             nonlocal counted
             counted += 1
 
-        with store.connection() as connection:
+        with sqlite_store.connection() as connection:
             connection.set_progress_handler(count, 1)
             connection.execute(statement.text, (json.dumps([ANN_GOLD, BEN_GOLD]), 1, 1, 5)).fetchall()
         return counted
 
-    put(store, [lot(ANN, 10) for _ in range(20)] + [lot(BEN, 10) for _ in range(20)])
+    put(sqlite_store, [lot(ANN, 10) for _ in range(20)] + [lot(BEN, 10) for _ in range(20)])
     few = steps(sql.FIRST_LOTS)
-    put(store, [lot(ANN, 10, expires_at=NOW + timedelta(minutes=n)) for n in range(2_000)])
+    put(sqlite_store, [lot(ANN, 10, expires_at=NOW + timedelta(minutes=n)) for n in range(2_000)])
     many = steps(sql.FIRST_LOTS)
 
     assert many <= few

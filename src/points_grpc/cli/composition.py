@@ -48,6 +48,7 @@ from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
+from points_grpc.storage.opening import open_snapshots
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlSnapshots
 from points_grpc.storage.watching import SqlJournal
@@ -71,7 +72,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls)
     database = Database(settings.database, readers=settings.readers + 2)
-    snapshots = SqlSnapshots(database)
+    snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
     senders = _senders(settings)
@@ -191,6 +192,10 @@ class _Observer:
             request_id=report.request_id,
             frames=report.frames,
         )
+
+    def unable(self, message: str) -> None:
+        """Logs why the writer ends; another one is started."""
+        self._log.error("writer_unable", error=message)
 
 
 class _OutboxLog:

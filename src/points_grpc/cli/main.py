@@ -189,7 +189,9 @@ def verify(database: str) -> None:
     from points_grpc.storage.engine import Database  # noqa: PLC0415
     from points_grpc.storage.verify import verify as run  # noqa: PLC0415
 
-    report = run(Database(database))
+    opened = Database(database)
+    report = run(opened)
+    opened.close()
     for invariant, count in report.checked.items():
         click.echo(f"{invariant}: {count} checked")
     for one in report.differences:
@@ -229,7 +231,8 @@ def _keyring(database: str, keys_file: Path | None) -> Keyring:
     from points_grpc.settings import keys_path  # noqa: PLC0415
     from points_grpc.storage.engine import Database  # noqa: PLC0415
 
-    return load_or_create(keys_path(keys_file, Database(database).path))
+    with _plain_errors():
+        return load_or_create(keys_path(keys_file, Database(database).path))
 
 
 def _accounts(database: str) -> Accounts:
@@ -237,6 +240,7 @@ def _accounts(database: str) -> Accounts:
     from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
 
     opened = Database(database)
+    click.get_current_context().call_on_close(opened.close)
     with _plain_errors():
         require_schema(opened)
     return Accounts(opened)

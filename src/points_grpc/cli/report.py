@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ def liability(database: str, org_id: int | None, *, as_json: bool, day: datetime
     from points_grpc.storage import reports  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
     as_of = (day or datetime.now(UTC)).date()
-    found = reports.liability(_open(database), as_of, org_id=org_id or 0)
+    with _opened(database) as opened:
+        found = reports.liability(opened, as_of, org_id=org_id or 0)
     if as_json:
         _print_json({"as_of": as_of, "programs": found})
         return
@@ -73,7 +75,8 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
     first_day = first.date() if first else last_day
     if first_day > last_day:
         raise click.UsageError("--from is after --to")
-    found = reports.daily(_open(database), first_day, last_day, org_id=org_id or 0)
+    with _opened(database) as opened:
+        found = reports.daily(opened, first_day, last_day, org_id=org_id or 0)
     if as_json:
         _print_json({"from": first_day, "to": last_day, "days": found})
         return
@@ -97,7 +100,8 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
     )
 
 
-def _open(database: str) -> Database:
+@contextmanager
+def _opened(database: str) -> Iterator[Database]:
     from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
     from points_grpc.storage.engine import Database, SchemaMismatch, require_schema  # noqa: PLC0415
 
@@ -106,7 +110,8 @@ def _open(database: str) -> Database:
         require_schema(opened)
     except (SchemaMismatch, StorageUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    return opened
+    yield opened
+    opened.close()
 
 
 def _print_json(document: object) -> None:

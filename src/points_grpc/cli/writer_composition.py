@@ -24,10 +24,11 @@ from points_grpc.service.channel import Channel, ServerGone
 from points_grpc.service.executor import Executor
 from points_grpc.service.frames import Garbled, Hello, Setup, Unable
 from points_grpc.service.ids import IdSource
-from points_grpc.service.ports import StorageUnavailable
+from points_grpc.service.ports import StorageConflict, StorageUnavailable, WriterFenced
 from points_grpc.service.writer import Writer, bug_report
 from points_grpc.storage.engine import Database, NotDurable, SchemaMismatch
 from points_grpc.storage.lease import LeaseHeld
+from points_grpc.storage.opening import open_repository
 from points_grpc.storage.repository import SqlRepository
 from points_grpc.storage.schema import REVISION
 
@@ -37,12 +38,12 @@ READERS = 2
 CONFLICT_PAUSE_S = 0.005
 """The first pause before a batch is run again after a conflict; it doubles, with jitter."""
 
-CANNOT_START = (LeaseHeld, NotDurable, SchemaMismatch, StorageUnavailable, ValueError)
+CANNOT_START = (LeaseHeld, NotDurable, SchemaMismatch, StorageConflict, StorageUnavailable, ValueError)
 """What an operator can mend, and is told in a sentence."""
 
 
 def run(stream: int, marks: int) -> int:
-    """Serves the link until it ends; returns the exit code: 0 after its end, 1 after a bug or if it could not start."""
+    """Serves the link until it ends; returns the exit code: 0 after its end, 1 after a bug or if it cannot write."""
     channel = Channel(socket.socket(fileno=stream), marks)
     try:
         return _serve(channel, _setup(channel))
@@ -65,7 +66,7 @@ def _setup(channel: Channel) -> Setup:
 def _serve(channel: Channel, setup: Setup) -> int:
     database = Database(setup.database, readers=READERS)
     try:
-        repository = SqlRepository(database, lease_wait_s=setup.lease_wait_s)
+        repository = open_repository(database, lease_wait_s=setup.lease_wait_s)
         keyring = keys_file.load_or_create(Path(setup.keys_file))
     except CANNOT_START as error:
         channel.send(Unable(str(error)))
@@ -80,11 +81,22 @@ def _serve(channel: Channel, setup: Setup) -> int:
         channels=frozenset(model.Channel(one) for one in setup.channels),
         monotonic=time.monotonic,
     )
-    writer = Writer(executor, channel, monotonic=time.monotonic, pause=_pause, batch_max=setup.batch_max)
+    writer = Writer(
+        executor,
+        channel,
+        monotonic=time.monotonic,
+        pause=_pause,
+        batch_max=setup.batch_max,
+        keep_lease=repository.keep_lease,
+    )
     calm_collector()
     with _closing(repository, database):
         channel.send(_hello(repository))
-        writer.serve()
+        try:
+            writer.serve()
+        except WriterFenced as error:
+            channel.send(Unable(str(error)))
+            return 1
     return 0
 
 

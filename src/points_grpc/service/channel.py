@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from array import array
 from collections.abc import Iterable
 
@@ -38,8 +39,16 @@ class Channel:
         self._marks = marks
         self._unframer = Unframer()
 
+    def wake_after(self, seconds: float) -> None:
+        """Lets `receive` return with nothing after so long a silence. The kernel counts: a message costs no more."""
+        whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", whole, micros))
+
     def receive(self, *, block: bool) -> list[ToWriter]:
-        """All that has arrived; with `block`, at least some. Raises `ServerGone` at the end of the stream."""
+        """All that has arrived; with `block`, at least some, unless the silence is longer than `wake_after`.
+
+        Raises `ServerGone` at the end of the stream.
+        """
         found: list[ToWriter] = []
         while True:
             try:

@@ -14,7 +14,7 @@ from typing import Protocol
 from points_grpc.domain.commands import Submission, operation_of
 from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.service.frames import Answered, BugReport, Drain, FromWriter, Garbled, Sent, Work
+from points_grpc.service.frames import Answered, BugReport, Drain, FromWriter, Garbled, Sent, Unable, Work
 from points_grpc.service.link import Link
 from points_grpc.service.ports import NotTaken
 from points_grpc.service.writer import refused
@@ -91,6 +91,10 @@ class Observer(Protocol):
 
     def bug(self, report: BugReport) -> None:
         """A command, or the writer itself, failed for a cause that nobody foresaw."""
+        ...
+
+    def unable(self, message: str) -> None:
+        """The writer ends because it cannot go on; says why, in a sentence for the operator."""
         ...
 
 
@@ -199,6 +203,8 @@ class Committer:
                 self._settle(message)
             case BugReport():
                 self._observer.bug(message)
+            case Unable():
+                self._observer.unable(message.message)
             case _:
                 raise Garbled
 

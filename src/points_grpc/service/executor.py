@@ -1,6 +1,7 @@
-"""The pipeline of one batch: claim, resolve, lock, load, decide, apply, commit. One organisation, one transaction.
+"""The pipeline of one batch: resolve, lock, recall, load, decide, apply, commit. One organisation, one transaction.
 
-Each step is passed once, in that order, for the whole batch. The executor knows the order and the request ids; the
+Each step is passed once, in that order, for the whole batch. Outcomes are recalled after the lock: who waited for a
+customer finds what was recorded of the same request id meanwhile. The executor knows the order and the request ids; the
 rules are `domain.decide`, the statements are the storage's. A check takes the same steps without the writes, on the
 server's side: `service/checks.py`.
 """
@@ -37,12 +38,17 @@ WINDOW_FIRST = 8
 WINDOW_SHARED_MAX = 256
 """A command that needs a larger window runs in a batch of its own."""
 
+PASSED_OVER_MAX = 3
+"""How many batches in a row pass over customers whom another process has locked, before one waits for them."""
+
 CONFIG_CACHE_S = 1.0
 """How old the organisation's configuration may be when a command is judged."""
 
 
 class Deferred(Struct, frozen=True):
-    """The command was not decided: it goes back to the head of its queue. `alone`: it needs a batch of its own."""
+    """The command was not decided: it goes back to the head of its queue. `alone`: it needs a batch of its own; else
+    another process has its customers locked.
+    """
 
     alone: bool
 
@@ -58,6 +64,7 @@ class _Work:
     batch: Sequence[Submission]
     config: OrgConfig
     known: Mapping[str, RequestRecord]
+    held_up: frozenset[int]
     windows: dict[WalletKey, int] = field(default_factory=dict)
     alone: set[int] = field(default_factory=set)
 
@@ -81,6 +88,7 @@ class Executor:
         self._channels = channels
         self._monotonic = monotonic
         self._configs: dict[int, tuple[float, OrgConfig]] = {}
+        self._passed_over: dict[int, int] = {}
 
     def run(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
         """Decides a batch and commits it: one answer per submission, in order. Raises the storage's exceptions."""
@@ -99,14 +107,15 @@ class Executor:
         """As `run`; `decided` gets what was decided before it is written."""
         config = self._config(org_id)
         with self._repository.write(org_id) as session:
-            known = session.recorded({one.request_id for one in batch if one.request_id_given})
-            work = _Work(org_id, batch, config, known)
-            fresh = [one for one in batch if one.request_id not in known]
             book = session.book()
-            directory = session.resolve(_union(lookups_of(one.command) for one in fresh))
-            keys = {id(one): keys_of(one.command, directory, book) for one in fresh}
-            all_keys = Keys.union(keys.values())
-            session.lock(sorted(all_keys.customers), wait=True)
+            directory = session.resolve(_union(lookups_of(one.command) for one in batch))
+            keys = {id(one): keys_of(one.command, directory, book) for one in batch}
+            held_up = self._lock(session, org_id, batch, keys)
+            known = session.recorded({one.request_id for one in batch if one.request_id_given})
+            work = _Work(org_id, batch, config, known, held_up)
+            all_keys = Keys.union(
+                keys[id(one)] for index, one in enumerate(batch) if one.request_id not in known and index not in held_up
+            )
             while True:
                 loaded = session.load(all_keys, book, directory, work.windows)
                 try:
@@ -124,6 +133,18 @@ class Executor:
             self._configs.pop(org_id, None)
         return answers
 
+    def _lock(
+        self, session: WriteSession, org_id: int, batch: Sequence[Submission], keys: Mapping[int, Keys]
+    ) -> frozenset[int]:
+        """Locks the customers of a batch; which of its commands have to come again because others have theirs."""
+        customers = frozenset().union(*(_locked_for(one) for one in keys.values()))
+        passed_over = self._passed_over.pop(org_id, 0)
+        locked = session.lock(sorted(customers), wait=passed_over >= PASSED_OVER_MAX)
+        if locked >= customers:
+            return frozenset()
+        self._passed_over[org_id] = passed_over + 1
+        return _held_up(batch, keys, locked)
+
     def _decide(
         self, work: _Work, loaded: Loaded, keys: Mapping[int, Keys]
     ) -> tuple[Snapshot, list[Answer], list[RequestRecord]]:
@@ -138,6 +159,9 @@ class Executor:
             record = known.get(submission.request_id)
             if record is not None:
                 answers.append(self._replay(submission, record, snapshot))
+                continue
+            if index in work.held_up:
+                answers.append(Deferred(alone=False))
                 continue
             if index in work.alone or deferred:
                 deferred = True  # What came later is decided later: commands keep their order.
@@ -244,6 +268,26 @@ class Executor:
 
 class _Retry(Exception):
     """More must be loaded, or one command left out: decide again."""
+
+
+def _locked_for(keys: Keys) -> frozenset[int]:
+    """Whose rows a command needs to itself: their wallets change, or their messages."""
+    return keys.customers | keys.messages
+
+
+def _held_up(batch: Sequence[Submission], keys: Mapping[int, Keys], locked: frozenset[int]) -> frozenset[int]:
+    """The commands some of whose customers are not locked, and those that must not overtake them."""
+    found: set[int] = set()
+    waiting: set[int] = set()
+    request_ids: set[str] = set()
+    for index, submission in enumerate(batch):
+        customers = _locked_for(keys[id(submission)])
+        if customers <= locked and waiting.isdisjoint(customers) and submission.request_id not in request_ids:
+            continue
+        found.add(index)
+        waiting |= customers
+        request_ids.add(submission.request_id)
+    return frozenset(found)
 
 
 def _widen(work: _Work, index: int, wallet: WalletKey, *, loaded_size: int) -> None:

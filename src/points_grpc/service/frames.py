@@ -75,7 +75,7 @@ class Hello(Struct, frozen=True, tag=True):
 
 
 class Unable(Struct, frozen=True, tag=True):
-    """The writer's first frame where it cannot start: a sentence for the operator."""
+    """The writer's first frame where it cannot start, or its last where it cannot go on: a sentence for people."""
 
     message: str
 

@@ -92,7 +92,10 @@ class WriteSession(Protocol):
     """One write transaction for one organisation. Left without `commit`, it is rolled back."""
 
     def recorded(self, request_ids: Collection[str]) -> Mapping[str, RequestRecord]:
-        """Claims the request ids (in sorted order) and returns the outcomes already recorded."""
+        """The outcomes already recorded. Asked after the lock: a duplicate that another process decided is there.
+
+        An id that two processes decide at the same time for different customers is written by one; the other conflicts.
+        """
         ...
 
     def book(self) -> ProgramBook:
@@ -104,7 +107,10 @@ class WriteSession(Protocol):
         ...
 
     def lock(self, customer_ids: Sequence[int], *, wait: bool) -> frozenset[int]:
-        """Locks the customers' rows in the order given and returns those that are locked; with `wait`, all."""
+        """Locks the customers' rows in the order given and returns those that are locked; with `wait`, all.
+
+        Raises `StorageConflict` if what was resolved before does not hold any more.
+        """
         ...
 
     def load(self, keys: Keys, book: ProgramBook, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:

@@ -37,6 +37,11 @@ class Queue:
         """Whether anything waits."""
         return bool(self._turns)
 
+    @property
+    def organisations(self) -> int:
+        """Of how many organisations something waits."""
+        return len(self._turns)
+
     def add(self, items: Iterable[Sent]) -> None:
         """Queues submissions in order."""
         for one in items:

@@ -33,11 +33,13 @@ CONFLICT_MAX_S = 4.0
 """For how long. A lock that another process holds is waited for about as long, and once is enough: waiting for it again
 and again would outlive every deadline, and callers would be told that the outcome is open although it is not."""
 
+LEASE_RENEWED_S = 15.0
+"""How often the lease of the writer slot is renewed, also while nothing is written: several times in its life."""
+
 _FAILURES = {
     OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
     StorageFull: Failure.STORAGE_FULL,
     StorageUnavailable: Failure.STORAGE_UNAVAILABLE,
-    WriterFenced: Failure.STORAGE_UNAVAILABLE,
 }
 """What callers are told of a store that failed a batch for certain, or without saying."""
 
@@ -61,19 +63,31 @@ class Writer:
         monotonic: Callable[[], float],
         pause: Callable[[int], None],
         batch_max: int,
+        keep_lease: Callable[[], bool] = lambda: True,
+        renewed_s: float = LEASE_RENEWED_S,
     ) -> None:
-        """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines."""
+        """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines.
+
+        `keep_lease` renews the right to write and says whether it was still there.
+        """
         self._runner = runner
         self._channel = channel
         self._monotonic = monotonic
         self._pause = pause
         self._batch_max = batch_max
         self._queue = Queue()
+        self._keep_lease = keep_lease
+        self._renewed_s = renewed_s
+        self._renew_at = monotonic() + renewed_s
+        self._fruitless = 0
+        self._fenced: WriterFenced | None = None
+        channel.wake_after(renewed_s)
 
     def serve(self) -> None:
         """Returns once all that waited was answered after a drain, or at once when the server is gone.
 
-        What was not taken when the server went is dropped: nobody is left to answer, and nothing was written.
+        What was not taken when the server went is dropped: nobody is left to answer, and nothing was written. Raises
+        `WriterFenced` if another writer has our slot: nothing can be written any more, and another process must start.
         """
         is_draining = False
         try:
@@ -86,10 +100,24 @@ class Writer:
                             is_draining = True
                         case _:
                             raise Garbled
+                self._renew()
                 if self._queue:
                     self._serve_batch(self._queue.take(self._batch_max))
         except ServerGone:
             return
+
+    def _renew(self) -> None:
+        """Renews the lease when it is time. A database that is away is asked again next time: a lease outlasts that."""
+        now = self._monotonic()
+        if now < self._renew_at:
+            return
+        self._renew_at = now + self._renewed_s
+        try:
+            kept = self._keep_lease()
+        except (StorageConflict, StorageUnavailable):
+            return
+        if not kept:
+            raise WriterFenced("the lease of the writer slot was lost")
 
     def _serve_batch(self, taken: Sequence[Waiting]) -> None:
         # First the marks, then the clock: a server that finds no mark after a deadline knows that it is seen here.
@@ -99,12 +127,12 @@ class Writer:
         answers = [
             (one.number, refused(one.submission, Failure.EXPIRED_IN_QUEUE)) for one in taken if one.deadline <= started
         ]
+        deferred: list[Waiting] = []
         if batch:
-            deferred = []
             found = self._run(batch[0].submission.org_id, [one.submission for one in batch])
             for one, answer in zip(batch, found, strict=True):
                 if isinstance(answer, Deferred):
-                    one.alone = answer.alone
+                    one.alone = one.alone or answer.alone
                     deferred.append(one)
                 else:
                     answers.append((one.number, answer))
@@ -119,6 +147,16 @@ class Writer:
                 queue_age_s=oldest_wait_s if self._queue else 0.0,
             )
         )
+        if self._fenced is not None:
+            raise self._fenced
+        self._rest(fruitless=bool(deferred) and not answers)
+
+    def _rest(self, *, fruitless: bool) -> None:
+        """Waits a moment once all organisations in turn were put off: others have their customers for as long."""
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        if self._fruitless and self._fruitless >= self._queue.organisations:
+            self._fruitless = 0
+            self._pause(0)
 
     def _run(self, org_id: int, batch: list[Submission]) -> list[Answer]:
         """Runs a batch; conflicts run it again, anything else that fails it as a whole runs its commands one by one."""
@@ -131,7 +169,10 @@ class Writer:
                     return _all(batch, Failure.CONFLICT)
                 if attempt < CONFLICT_RETRIES:
                     self._pause(attempt)
-            except (OutcomeUnknown, StorageFull, StorageUnavailable, WriterFenced) as error:
+            except WriterFenced as error:  # Commands of the batch that ran before this one keep their answers.
+                self._fenced = error
+                return _all(batch, Failure.STORAGE_UNAVAILABLE)
+            except (OutcomeUnknown, StorageFull, StorageUnavailable) as error:
                 return _all(batch, _FAILURES[type(error)])
             except Exception as error:  # noqa: BLE001 - the last resort: one command must not fail its neighbours
                 if len(batch) == 1:

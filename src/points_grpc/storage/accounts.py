@@ -148,7 +148,7 @@ class Accounts:
                     secret_hash=secret_hash,
                     created_at=to_micros(row.created_at),
                     expires_at=to_micros_or_none(expires_at),
-                    request_id_required=request_id_required,
+                    request_id_required=int(request_id_required),
                     signing_key_id=signing_key_id,
                 )
             )
@@ -234,7 +234,7 @@ class Accounts:
                     expires_at=from_micros_or_none(row.expires_at),
                     revoked_at=from_micros_or_none(row.revoked_at),
                     last_used_at=from_micros_or_none(row.last_used_at),
-                    request_id_required=row.request_id_required,
+                    request_id_required=bool(row.request_id_required),
                     signing_key_id=row.signing_key_id,
                 )
                 for row in connection.execute(query)

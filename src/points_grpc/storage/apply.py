@@ -55,7 +55,7 @@ class Writer:
         self._write_holds()
         self._write_missed_calls()
         self._write_codes(sealed)
-        self._many(sql.UPSERT_PURCHASE, list(collected.purchases.values()))
+        self._all(sql.UPSERT_PURCHASE, list(collected.purchases.values()))
         self._many(sql.INSERT_RETURN, collected.returns)
         self._many(sql.INSERT_AUDIT, collected.audits)
         self._write_requests(records)
@@ -66,14 +66,14 @@ class Writer:
         self._many(sql.INSERT_GROUP, collected.groups)
         self._many(sql.INSERT_POLICY, collected.policies)
         if collected.default_program is not None:
-            self._driver.change(sql.SET_DEFAULT_PROGRAM, (collected.default_program, org_id))
+            self._driver.put(sql.SET_DEFAULT_PROGRAM, [(collected.default_program, org_id)])
         if collected.paused is not None:
-            self._driver.change(sql.SET_PAUSED, (int(collected.paused), org_id))
+            self._driver.put(sql.SET_PAUSED, [(int(collected.paused), org_id)])
         keys = collected.config_keys.items()
         self._many(sql.UPSERT_CONFIG_KEY, [(org_id, name, value) for name, value in keys if value is not None])
         self._many(sql.DELETE_CONFIG_KEY, [(org_id, name) for name, value in keys if value is None])
         if collected.book_changed:
-            self._driver.change(sql.BUMP_BOOK, (org_id,))
+            self._driver.put(sql.BUMP_BOOK, [(org_id,)])
 
     def _write_customers(self) -> None:
         created: Rows = []
@@ -174,12 +174,13 @@ class Writer:
         if not collected.transactions:
             return
         if before is None:
-            try:
-                self._driver.change(sql.INSERT_STREAM, (self._org_id, collected.stream, collected.position))
-            except StorageConflict:
-                raise WriterFenced("another writer started this writer's journal stream") from None
-        elif not self._driver.change(sql.ADVANCE_STREAM, (collected.position, self._org_id, collected.stream, before)):
-            raise WriterFenced("another writer advanced this writer's journal stream")
+            started = (self._org_id, collected.stream, collected.position)
+            fenced = WriterFenced("another writer started this writer's journal stream")
+            self._driver.put(sql.INSERT_STREAM, [started], fenced)
+        else:
+            advanced = (collected.position, self._org_id, collected.stream, before)
+            fenced = WriterFenced("another writer advanced this writer's journal stream")
+            self._driver.put(sql.ADVANCE_STREAM, [advanced], fenced)
         self._many(sql.INSERT_TRANSACTION, collected.transactions)
         self._many(sql.INSERT_POSTING, collected.postings)
 
@@ -259,7 +260,7 @@ class Writer:
         newest = max(one.call_id for one in recorded)
         limit = CALLS_PURGED_PER_CALL * len(recorded)
         kept_from = now - CALLS_KEPT_DAYS * 86_400_000_000
-        self._many(sql.PURGE_OLD_CALLS, [(self._org_id, self._org_id, newest, limit, kept_from)])
+        self._driver.change(sql.PURGE_OLD_CALLS, (self._org_id, self._org_id, newest, limit, kept_from))
 
     def _write_codes(self, sealed: Sequence[SealedMessage]) -> None:
         org_id, collected = self._org_id, self._collected
@@ -295,12 +296,12 @@ class Writer:
 
     def _many(self, statement: Statement, written: Sequence[tuple[Value, ...]]) -> None:
         if written:
-            self._driver.change_many(statement, written)
+            self._driver.put(statement, written)
 
     def _all(self, statement: Statement, written: Sequence[tuple[Value, ...]]) -> None:
         """As `_many`; every row must have been there as it was read."""
-        if written and self._driver.change_many(statement, written) != len(written):
-            raise StorageConflict("a row was changed by another writer")
+        if written:
+            self._driver.put(statement, written, StorageConflict("a row was changed by another writer"))
 
 
 def _redemption_row(org_id: int, redemption: Redemption) -> tuple[Value, ...]:

@@ -38,6 +38,9 @@ class Backend(Protocol):
     place: str
     """What the database is called in messages to people: never with a password."""
 
+    errors: tuple[type[Exception], ...]
+    """What its driver raises."""
+
     def writer(self) -> Engine:
         """Opens connections that write; keeps none."""
         ...
@@ -58,8 +61,8 @@ class Backend(Protocol):
         """Lets the reads of a transaction take long and sort much."""
         ...
 
-    def prepare(self) -> None:
-        """Makes room for a new database before the first migration, where that is a thing to do."""
+    def migrator(self) -> Engine:
+        """Opens connections for migrations, whose statements may take long; makes room for a new database."""
         ...
 
     def finish(self, connection: Connection) -> None:

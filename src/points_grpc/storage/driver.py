@@ -14,12 +14,13 @@ stay row by row: as one statement they cost more than they save.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import Executable
+from sqlalchemy import ClauseElement
 
 from points_grpc.storage.bundling import for_rows
 from points_grpc.storage.faults import DRIVER_ERRORS, translate, translate_commit
@@ -53,7 +54,7 @@ class Statement:
     names: tuple[str, ...]
     whole: str = ""
     inserts: bool = False
-    core: Executable | None = field(default=None, compare=False, repr=False)
+    core: ClauseElement | None = field(default=None, compare=False, repr=False)
 
 
 class Cursor(Protocol):
@@ -114,6 +115,14 @@ class Driver(Protocol):
 
     def change_many(self, statement: Statement, rows: Sequence[Sequence[Value]]) -> int:
         """Runs a statement for each row of values and returns how many rows it changed in all."""
+        ...
+
+    def put(self, statement: Statement, rows: Sequence[Sequence[Value]], otherwise: Exception | None = None) -> None:
+        """As `change_many`; raises `otherwise` if not exactly one row changed for each."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is put within may travel together: what fails is raised at the end at the latest."""
         ...
 
     def commit(self) -> None:
@@ -202,6 +211,15 @@ class SqliteDriver:
             return changed
         except DRIVER_ERRORS as error:
             raise translate(error) from error
+
+    def put(self, statement: Statement, rows: Sequence[Sequence[Value]], otherwise: Exception | None = None) -> None:
+        """As `change_many`; raises `otherwise` if not exactly one row changed for each."""
+        if self.change_many(statement, rows) != len(rows) and otherwise is not None:
+            raise otherwise
+
+    def together(self) -> AbstractContextManager[None]:
+        """Changes nothing: the database is in this process."""
+        return nullcontext()
 
     def commit(self) -> None:
         """Commits; raises `OutcomeUnknown` where it cannot be known whether it did."""

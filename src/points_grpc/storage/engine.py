@@ -5,8 +5,6 @@ The scheme of the URL says which engine of databases it is; `backend.Backend` sa
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import PoolProxiedConnection
@@ -20,8 +18,6 @@ from points_grpc.storage.sqlite import Sqlite
 READERS_MAX = 8
 """Connections of the readers' pool; a read beyond that waits for one."""
 
-_NO_FILE = Path("points").absolute()
-
 
 class NotDurable(RuntimeError):
     """The writer's connection does not keep what it commits through a power loss."""
@@ -34,30 +30,39 @@ class SchemaMismatch(RuntimeError):
 class Database:
     """A database with its engines. Safe to share between threads, except for what the writer is given.
 
-    `path` is the database's file; for a database on a server, what files that belong to it are named after, in the
-    working folder.
+    `path` is the database's file, if it is one.
     """
 
     def __init__(self, url: str, *, readers: int = READERS_MAX, synchronous: str = "FULL") -> None:
         """Opens nothing yet. `synchronous` is for tests and imports that can be started over; SQLite alone knows it."""
         self.url = make_url(url)
         self.backend = _backend(self.url, synchronous)
-        self.path = self.backend.path if isinstance(self.backend, Sqlite) else _NO_FILE
+        self.path = self.backend.path if isinstance(self.backend, Sqlite) else None
         self.writer = self.backend.writer()
         self.reader = self.backend.reader(readers)
 
     def connect_writer(self) -> PoolProxiedConnection:
         """A new connection that writes."""
-        return _connect(self.writer)
+        return self._connect(self.writer)
 
     def connect_reader(self) -> PoolProxiedConnection:
         """A connection of the readers' pool; closing it gives it back."""
-        return _connect(self.reader)
+        return self._connect(self.reader)
 
     def close(self) -> None:
         """Closes what is idle; nothing may be running."""
         self.reader.dispose()
         self.writer.dispose()
+
+    def _connect(self, engine: Engine) -> PoolProxiedConnection:
+        errors: tuple[type[Exception], ...] = (*DRIVER_ERRORS, *self.backend.errors)
+        try:
+            return engine.raw_connection()
+        except errors as error:
+            translated = translate(error)
+            if translated is error:
+                raise StorageUnavailable("the database cannot be opened") from error
+            raise translated from error
 
 
 def require_durable(database: Database, connection: PoolProxiedConnection) -> Durability:
@@ -94,14 +99,8 @@ def _backend(url: URL, synchronous: str) -> Backend:
     name = url.get_backend_name()
     if name == "sqlite":
         return Sqlite(url, synchronous=synchronous)
-    raise ValueError(f"unsupported database: {name}; only sqlite:///<file> is")
+    if name == "postgresql":
+        from points_grpc.storage.postgres import Postgres  # noqa: PLC0415 - its driver is an extra
 
-
-def _connect(engine: Engine) -> PoolProxiedConnection:
-    try:
-        return engine.raw_connection()
-    except DRIVER_ERRORS as error:
-        translated = translate(error)
-        if translated is error:
-            raise StorageUnavailable("the database cannot be opened") from error
-        raise translated from error
+        return Postgres(url)
+    raise ValueError(f"unsupported database: {name}; sqlite:///<file> and postgresql+psycopg://… are")

@@ -1,5 +1,7 @@
 """What went wrong in the database, in the service's words: the one place where driver errors are told apart.
 
+Those of SQLite here, those of PostgreSQL in `postgres_faults`.
+
 The texts of the driver stay behind, in the cause of the exception: they name tables and may name values.
 """
 
@@ -11,9 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+from points_grpc.storage import postgres_faults
 
 DRIVER_ERRORS = (sqlite3.Error, DBAPIError, PoolTimeout)
-"""What the drivers and the pool raise; everything else is a bug and passes."""
+"""What the drivers and the pool raise; everything else is a bug and passes. Those of psycopg come wrapped by
+SQLAlchemy, or do not leave `postgres_driver`, so that it need not be installed."""
 
 _UNAVAILABLE = frozenset(
     {
@@ -34,6 +38,10 @@ def translate(error: Exception) -> Exception:
     """The service's exception for a driver's; the error itself where it is a bug of ours (a failed CHECK, bad SQL)."""
     if isinstance(error, PoolTimeout):
         return StorageUnavailable("no connection of the readers' pool became free in time")
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if type(original).__module__.partition(".")[0] == "psycopg":
+        assert original is not None
+        return postgres_faults.translate(original, getattr(original, "sqlstate", None)) or error
     extended = _code_of(error)
     if extended is None:
         return error

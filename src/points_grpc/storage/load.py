@@ -142,6 +142,15 @@ class Reader:
             asked = set(merged.values())
         return found
 
+    def replace_customers(self, customers: Iterable[Customer]) -> bool:
+        """Takes customers as they are by now; whether one goes by another name than when names were resolved."""
+        renamed = False
+        for one in customers:
+            before = self._customers.get(one.customer_id, one)
+            renamed = renamed or _names_of(before) != _names_of(one)
+            self._customers[one.customer_id] = one
+        return renamed
+
     def customer(self, customer_id: int) -> Customer:
         """A customer that was resolved."""
         return self._customers[customer_id]
@@ -414,6 +423,10 @@ def _read_book(
         for group_id, name, group_default in driver.query(sql.GROUPS, (org_id,))
     }
     return ProgramBook(org_id, version, default_region, default_program_id, paused, programs, groups)
+
+
+def _names_of(customer: Customer) -> tuple[str | int | None, ...]:
+    return (customer.mobile, customer.email, customer.external_id, customer.merged_into)
 
 
 def _id_of(value: str) -> int | None:

@@ -21,15 +21,16 @@ _FOLDER = Path(__file__).parent / "migrations"
 def upgrade(url: str, revision: str = "head") -> str:
     """Runs the migrations that the database lacks, each in a transaction, and returns the revision that it has then."""
     database = Database(url)
-    database.backend.prepare()
+    engine = database.backend.migrator()
     try:
-        with database.writer.connect() as connection:
+        with engine.connect() as connection:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
-        with database.writer.begin() as connection:
+        with engine.begin() as connection:
             database.backend.finish(connection)
     finally:
+        engine.dispose()
         database.close()
     return current(url) or ""
 

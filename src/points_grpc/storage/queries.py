@@ -73,6 +73,7 @@ TRACED_MAX = 10_000
 
 _LOWEST = -(2**63)
 _HIGHEST = 2**63 - 1
+_HIGHEST_REVISION = 2**31 - 1
 
 _Position = tuple[int, int, int]
 """A place in the spending order: expiry, award, lot id."""
@@ -200,7 +201,7 @@ class SqlQueries:
     def policy(self, org_id: int, program_id: int, revision: int) -> tuple[Policy, datetime] | None:
         """A revision of a program's policy and when it came into force; revision 0: the present one."""
         with reading(self._database) as driver:
-            found = driver.query(_POLICY, (org_id, program_id, revision or 1, revision or _HIGHEST))
+            found = driver.query(_POLICY, (org_id, program_id, revision or 1, revision or _HIGHEST_REVISION))
         return (decode_policy(found[0][0]), from_micros(found[0][1])) if found else None
 
     def config_values(self, org_id: int) -> Mapping[str, str]:

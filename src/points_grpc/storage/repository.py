@@ -66,11 +66,7 @@ class SqlReadSession:
 
     def load(self, keys: Keys, book: ProgramBook, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
         """Reads the clock, then everything declared."""
-        return self._reader.load(keys, book, directory, windows, self._read_clock())
-
-    def _read_clock(self) -> datetime:
-        """The instant of the decision; on engines with several writers, the database's."""
-        return self._now()
+        return self._reader.load(keys, book, directory, windows, self._now())
 
 
 class SqlWriteSession(SqlReadSession):
@@ -110,7 +106,7 @@ class SqlWriteSession(SqlReadSession):
         return self._books.read(self._driver, self._org_id, keep=self._writer is None)
 
     def recorded(self, request_ids: Collection[str]) -> Mapping[str, RequestRecord]:
-        """The outcomes already recorded. Claiming the ids needs nothing here: no other writer runs meanwhile."""
+        """The outcomes already recorded."""
         return self._reader.recorded(request_ids)
 
     def lock(self, customer_ids: Sequence[int], *, wait: bool) -> frozenset[int]:  # noqa: ARG002 - no other writer runs
@@ -127,7 +123,8 @@ class SqlWriteSession(SqlReadSession):
             raise RuntimeError("a transaction takes one batch")
         position = self._repository.stream_position(self._driver, self._org_id)
         self._writer = Writer(self._driver, self._org_id, stream=self._repository.slot.number, position=position)
-        self._writer.write(changes, records, sealed)
+        with self._driver.together():
+            self._writer.write(changes, records, sealed)
 
     def commit(self) -> None:
         """Commits. Raises `OutcomeUnknown` if it cannot be known whether it did."""
@@ -236,6 +233,10 @@ class SqlRepository(SqlSnapshots):
     def backend_name(self) -> str:
         """Which engine of databases it is."""
         return self._database.backend.name
+
+    def keep_lease(self) -> bool:
+        """Renews the lease, where it is one that ends by itself; False if it was lost. Called by the writer alone."""
+        return True
 
     def connection(self) -> PoolProxiedConnection:
         """The writer's own connection, for the writer and for what looks over its shoulder in tests."""

@@ -706,7 +706,9 @@ writer_slots = Table(
     _id("epoch"),
     _text("holder"),
     _micros("acquired_at"),
+    _micros("expires_at"),
     _key("slot"),
     _check("slot", "slot BETWEEN 0 AND 1023"),
 )
-"""Who writes under which slot; `epoch` counts the leases. The slot is part of our ids and names a journal stream."""
+"""Who writes under which slot and until when; `epoch` counts the leases. The slot is part of our ids and names a
+journal stream."""

@@ -17,7 +17,7 @@ from points_grpc.storage.engine import Database, require_schema
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 from points_grpc.storage.lease import FileLease
 from points_grpc.storage.schema import writer_slots
-from points_grpc.storage.times import to_micros
+from points_grpc.storage.times import NEVER, to_micros
 
 ONLY_SLOT = 0
 """The slot of a database that one process writes."""
@@ -46,6 +46,7 @@ class FileSlot:
 
     def __init__(self, database: Database, now: datetime, *, wait_s: float = 0.0) -> None:
         """Takes the lease, then the slot; raises `LeaseHeld` where another server has them, after so long a wait."""
+        assert database.path is not None, "a database file"
         self._lease = FileLease(database.path, wait_s=wait_s)
         try:
             require_schema(database)
@@ -61,7 +62,7 @@ class FileSlot:
 
 def take_slot(database: Database, *, holder: str, now: datetime) -> Slot:
     """Takes the slot in the name of a holder who has the lease already; its epoch goes up."""
-    values = {"slot": ONLY_SLOT, "epoch": 1, "holder": holder, "acquired_at": to_micros(now)}
+    values = {"slot": ONLY_SLOT, "epoch": 1, "holder": holder, "acquired_at": to_micros(now), "expires_at": NEVER}
     taking = insert(writer_slots).values(values)
     taken = taking.on_conflict_do_update(
         index_elements=[writer_slots.c.slot],

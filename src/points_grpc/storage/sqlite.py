@@ -63,6 +63,7 @@ class Sqlite:
     """SQLite over one database file (`backend.Backend`)."""
 
     name = "sqlite"
+    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
     def __init__(self, url: URL, *, synchronous: str = "FULL") -> None:
         """`synchronous` is for tests and imports that can be started over."""
@@ -109,9 +110,10 @@ class Sqlite:
         finally:
             connection.exec_driver_sql("PRAGMA temp_store = MEMORY")
 
-    def prepare(self) -> None:
-        """Makes the folder of the file."""
+    def migrator(self) -> Engine:
+        """Opens connections for migrations; makes the folder of the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.writer()
 
     def finish(self, connection: Connection) -> None:
         """Plants statistics."""

@@ -9,19 +9,22 @@ scan a table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BindParameter,
     Column,
     ColumnElement,
     Delete,
     Insert,
+    Integer,
     Select,
     Table,
     Update,
     and_,
     bindparam,
+    case,
     delete,
     func,
     literal_column,
@@ -30,6 +33,9 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from points_grpc.domain.model import Account, Kind
 from points_grpc.domain.snapshot import OFFSPRING as OFFSPRING_KINDS
@@ -65,6 +71,11 @@ from points_grpc.storage.schema import (
     wallets,
 )
 
+_Excluded = ReadOnlyColumnCollection[str, Any]
+"""The values of a row that was there already."""
+
+_Upsert = TypeVar("_Upsert", SqliteInsert, postgresql.Insert)
+
 _dialect = sqlite.new_dialect()
 _ZERO: ColumnElement[int] = literal_column("0")
 _ONE: ColumnElement[int] = literal_column("1")
@@ -74,12 +85,12 @@ def compiled(
     statement: Select[Any] | Insert | Update | Delete,
     *names: str,
     whole: bool = False,
-    elsewhere: Select[Any] | None = None,
+    elsewhere: Select[Any] | Insert | None = None,
 ) -> Statement:
     """A statement as the driver takes it. `names`: its parameters in the order in which they are bound.
 
     `whole`: for queries that answer with many rows on the hot path; they come as one value.
-    `elsewhere`: the same query for other engines than SQLite, where one form is not good for all.
+    `elsewhere`: the same for other engines than SQLite, where one form is not good for all.
     """
     found = statement.compile(dialect=_dialect)
     order = tuple(found.positiontup or ())
@@ -108,13 +119,38 @@ def _insert(table: Table) -> Statement:
     return compiled(sqlite.new_insert(table).values({name: bindparam(name) for name in names}), *names)
 
 
-def _upsert(table: Table, *, keep: Sequence[str] = ()) -> Statement:
-    """As `_insert`; a row that is there already is replaced, except for the columns to keep."""
+def _insert_unless_there(table: Table) -> Statement:
+    """As `_insert`; leaves a row that is there already as it is."""
     names = [column.name for column in table.c]
-    insert = sqlite.new_insert(table).values({name: bindparam(name) for name in names})
+    values: dict[str, BindParameter[Any]] = {name: bindparam(name) for name in names}
+    return compiled(
+        sqlite.new_insert(table).values(values).on_conflict_do_nothing(),
+        *names,
+        elsewhere=postgresql.insert(table).values(values).on_conflict_do_nothing(),
+    )
+
+
+def _upsert(
+    table: Table,
+    *,
+    added: Sequence[str] = (),
+    when: Callable[[_Excluded], ColumnElement[bool]] | None = None,
+) -> Statement:
+    """As `_insert`; a row that is there already is replaced: `added` columns are added up, and only `when` it may be.
+
+    Both engines say it in the same words, and SQLAlchemy in two classes.
+    """
+    names = [column.name for column in table.c]
     key = [column.name for column in table.primary_key]
-    replaced = {name: insert.excluded[name] for name in names if name not in key and name not in keep}
-    return compiled(insert.on_conflict_do_update(index_elements=key, set_=replaced), *names)
+
+    def on_conflict(insert: _Upsert) -> _Upsert:
+        insert = insert.values({name: bindparam(name) for name in names})
+        there = {name: insert.excluded[name] for name in names if name not in key}
+        replaced = {name: table.c[name] + new if name in added else new for name, new in there.items()}
+        where = None if when is None else when(insert.excluded)
+        return insert.on_conflict_do_update(index_elements=key, set_=replaced, where=where)
+
+    return compiled(on_conflict(sqlite.new_insert(table)), *names, elsewhere=on_conflict(postgresql.insert(table)))
 
 
 def _update(table: Table, values: Sequence[str], *where: str) -> Statement:
@@ -531,27 +567,14 @@ UPDATE_LOT = _update(lots, ("remaining", "held"), "org_id", "lot_id")
 RESTATE_LOT = _update(lots, ("remaining", "held", "live", "promised"), "org_id", "lot_id")
 """As `UPDATE_LOT`, for lots that were emptied, came back to life or matured."""
 
-INSERT_STREAM = _insert(journal_streams)
+INSERT_STREAM = _insert_unless_there(journal_streams)
 ADVANCE_STREAM = _update(journal_streams, ("position",), "org_id", "stream", "position")
 INSERT_TRANSACTION = _insert(transactions)
 INSERT_POSTING = _insert(postings)
 INSERT_REQUEST = _insert(requests)
 
 
-def _count_velocity() -> Statement:
-    names = [column.name for column in velocity_days.c]
-    insert = sqlite.new_insert(velocity_days).values({name: bindparam(name) for name in names})
-    counted = insert.on_conflict_do_update(
-        index_elements=[column.name for column in velocity_days.primary_key],
-        set_={
-            "points": velocity_days.c.points + insert.excluded.points,
-            "transfers": velocity_days.c.transfers + insert.excluded.transfers,
-        },
-    )
-    return compiled(counted, *names)
-
-
-COUNT_VELOCITY = _count_velocity()
+COUNT_VELOCITY = _upsert(velocity_days, added=("points", "transfers"))
 
 INSERT_REDEMPTION = _insert(redemptions)
 INSERT_REDEEMED_LOT = _insert(redemption_lots)
@@ -582,7 +605,7 @@ def _purge_old_calls() -> Statement:
         select(first.c.call_id)
         .where(first.c.org_id == bindparam("org_id"), first.c.call_id < bindparam("call_id"))
         .order_by(first.c.call_id)
-        .limit(bindparam("limit"))
+        .limit(bindparam("limit", type_=Integer))
         .offset(literal_column("0"))
     )
     return compiled(
@@ -603,7 +626,8 @@ PURGE_OLD_CALLS = _purge_old_calls()
 """Of the first calls of an organisation before another one, those that were kept long enough; used ones too."""
 
 USE_MISSED_CALL = _update(missed_calls, ("used_by",), "org_id", "call_id")
-UPSERT_PURCHASE = _upsert(purchases)
+UPSERT_PURCHASE = _upsert(purchases, when=lambda new: and_(purchases.c.amount.is_(None), new["amount"].is_not(None)))
+"""A bill is recorded once; one that an issue named has no amount until then."""
 
 INSERT_RETURN = _insert(returns)
 
@@ -663,15 +687,21 @@ FLAG_FAILED_MESSAGES = compiled(
     update(customers)
     .where(_same_org(customers), customers.c.customer_id == bindparam("of_customer"))
     .values(
-        messages_failed=select(outbox.c.message_id)
-        .where(
-            outbox.c.org_id == customers.c.org_id,
-            outbox.c.customer_id == customers.c.customer_id,
-            _QUEUED,
-            outbox.c.attempts > _ZERO,
+        messages_failed=case(
+            (
+                select(outbox.c.message_id)
+                .where(
+                    outbox.c.org_id == customers.c.org_id,
+                    outbox.c.customer_id == customers.c.customer_id,
+                    _QUEUED,
+                    outbox.c.attempts > _ZERO,
+                )
+                .correlate(customers)
+                .exists(),
+                _ONE,
+            ),
+            else_=_ZERO,
         )
-        .correlate(customers)
-        .exists()
     ),
     "org_id",
     "of_customer",

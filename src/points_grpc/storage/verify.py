@@ -763,7 +763,7 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         """
             SELECT customer_id, MAX(failed) AS expected, MAX(flagged) AS actual FROM (
                 SELECT customer_id, 0 AS failed, 1 AS flagged FROM customers
-                WHERE org_id = :org_id AND messages_failed
+                WHERE org_id = :org_id AND messages_failed = 1
                 UNION ALL
                 SELECT customer_id, 1, 0 FROM outbox
                 WHERE org_id = :org_id AND state = 'QUEUED' AND attempts > 0

@@ -667,6 +667,7 @@ def _create_access() -> None:
         sa.Column("epoch", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("acquired_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.CheckConstraint("slot BETWEEN 0 AND 1023", name=op.f("ck_writer_slots_slot")),
         sa.PrimaryKeyConstraint("slot", name=op.f("pk_writer_slots")),
     )
