@@ -167,7 +167,13 @@ class OwnCluster(Cluster):
         """The binaries; a copy of them if the other user cannot go where they are (a folder of root's alone)."""
         if self._user is None or all(folder.stat().st_mode & 0o001 for folder in found.resolve().parents):
             return found
-        return shutil.copytree(found.parent, self.folder / "postgresql") / found.name
+        installed, package = found.parent, found.parents[1]
+        copies = self.folder / "postgresql"
+        copied = shutil.copytree(installed, copies / package.name / installed.name)
+        libraries = package.with_name(f"{package.name}.libs")  # where the programs of a wheel look, from where they lie
+        if libraries.is_dir():
+            shutil.copytree(libraries, copies / libraries.name)
+        return copied / found.name
 
     def _identity(self) -> dict[str, object]:
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder)}
