@@ -169,6 +169,9 @@ class OwnCluster(Cluster):
             return found
         installed, package = found.parent, found.parents[1]
         copies = self.folder / "postgresql"
+        for made in (copies, copies / package.name):  # open to all, whatever the umask of the tests
+            made.mkdir()
+            made.chmod(0o755)
         copied = shutil.copytree(installed, copies / package.name / installed.name)
         libraries = package.with_name(f"{package.name}.libs")  # where the programs of a wheel look, from where they lie
         if libraries.is_dir():

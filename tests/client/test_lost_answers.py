@@ -42,11 +42,15 @@ def test_the_same_awaited(shop: ClientShop, at: Frame) -> None:
 def test_the_caller_may_settle_it_later(shop: ClientShop) -> None:
     """Who allows one attempt only is told that the outcome is open, and by which id to ask what became of it."""
     once = Retries(attempts_max=1)
-    with CuttingProxy(shop.server.port) as proxy, PointsClient(proxy.address, shop.token, retries=once) as points:
-        with pytest.raises(NotAnswered) as caught:
-            points.transfer_points(transfer(1000))
-        question = wallet_service_pb2.GetTransactionRequest(request_id=caught.value.request_id)
-        found = points.get_transaction(question)
+    with (
+        CuttingProxy(shop.server.port) as proxy,
+        PointsClient(proxy.address, shop.token, retries=once) as points,
+        pytest.raises(NotAnswered) as caught,
+    ):
+        points.transfer_points(transfer(1000))
+    question = wallet_service_pb2.GetTransactionRequest(request_id=caught.value.request_id)
+    with PointsClient(shop.server.address, shop.token) as later:
+        found = later.get_transaction(question)
 
     assert caught.value.outcome_open
     assert (wallet_service_pb2.GetTransactionResponse.ACCEPTED, 1000) == (found.state, found.transaction.points)
