@@ -124,13 +124,17 @@ def write(server: RunningServer, number: int, until: float) -> None:
     caller.close()
 
 
+OPEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+"""What leaves it open whether a call was carried out; a server that stops cancels what is still running at the end."""
+
+
 def again(caller: Caller, method: Any, request: Any, fields: Any) -> Any:
     """Asks until there is an answer: the request id makes that harmless."""
     while True:
         try:
             return caller.ask(method, request(), fields, timeout_s=5)
         except grpc.RpcError as error:
-            if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            if error.code() not in OPEN:
                 raise
             time.sleep(0.05)
 
