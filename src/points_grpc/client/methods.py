@@ -131,10 +131,6 @@ _LIST_TRANSFERS = Method(
     "/points.v1.WalletService/ListTransfers", wallet_service_pb2.ListTransfersResponse, writes=False
 )
 _TRACE_LOT = Method("/points.v1.WalletService/TraceLot", wallet_service_pb2.TraceLotResponse, writes=False)
-_WATCH_WALLET = Method("/points.v1.WalletService/WatchWallet", wallet_service_pb2.WatchWalletResponse, writes=False)
-_WATCH_TRANSACTIONS = Method(
-    "/points.v1.WalletService/WatchTransactions", wallet_service_pb2.WatchTransactionsResponse, writes=False
-)
 
 
 class BlockingMethods:
@@ -690,38 +686,6 @@ class BlockingMethods:
         lots that were drawn from it by transfers, merges and reversals.
         """
         return self._call(_TRACE_LOT, request, timeout_s, metadata)
-
-    def watch_wallet(
-        self,
-        request: wallet_service_pb2.WatchWalletRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> wallet_service_pb2.WatchWalletResponse:
-        """
-        Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
-        message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
-        the next one cannot be told, the watch ends with 10018. A watch can be cut at any time: by a network, by a
-        server that is told to stop (UNAVAILABLE, after a last bookmark), by the age of its connection (half an hour).
-        Go on after the last version that was handled.
-        """
-        return self._call(_WATCH_WALLET, request, timeout_s, metadata)
-
-    def watch_transactions(
-        self,
-        request: wallet_service_pb2.WatchTransactionsRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> wallet_service_pb2.WatchTransactionsResponse:
-        """
-        Sends every journal transaction of the organisation with all its postings, each once, and goes on until the
-        caller ends it. Transactions of one journal stream come in the order of their positions, and the changes of one
-        wallet in the order of its versions as long as they are in one stream; between streams there is no order. The
-        first message is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left
-        out: where the next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
-        """
-        return self._call(_WATCH_TRANSACTIONS, request, timeout_s, metadata)
 
     def _call(
         self, method: Method[Answer], request: Message, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
@@ -1282,38 +1246,6 @@ class AsyncMethods:
         lots that were drawn from it by transfers, merges and reversals.
         """
         return await self._call(_TRACE_LOT, request, timeout_s, metadata)
-
-    async def watch_wallet(
-        self,
-        request: wallet_service_pb2.WatchWalletRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> wallet_service_pb2.WatchWalletResponse:
-        """
-        Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
-        message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
-        the next one cannot be told, the watch ends with 10018. A watch can be cut at any time: by a network, by a
-        server that is told to stop (UNAVAILABLE, after a last bookmark), by the age of its connection (half an hour).
-        Go on after the last version that was handled.
-        """
-        return await self._call(_WATCH_WALLET, request, timeout_s, metadata)
-
-    async def watch_transactions(
-        self,
-        request: wallet_service_pb2.WatchTransactionsRequest,
-        *,
-        timeout_s: float | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> wallet_service_pb2.WatchTransactionsResponse:
-        """
-        Sends every journal transaction of the organisation with all its postings, each once, and goes on until the
-        caller ends it. Transactions of one journal stream come in the order of their positions, and the changes of one
-        wallet in the order of its versions as long as they are in one stream; between streams there is no order. The
-        first message is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left
-        out: where the next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
-        """
-        return await self._call(_WATCH_TRANSACTIONS, request, timeout_s, metadata)
 
     async def _call(
         self, method: Method[Answer], request: Message, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
