@@ -15,7 +15,8 @@ from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from points_grpc.domain.commands import Command, Submission
+from points_grpc.domain.commands import MAY_ISSUE_CODES, Command, Submission
+from points_grpc.domain.otp import SEED_BYTES
 from points_grpc.domain.outcome import Refused, Settled
 from points_grpc.rpc import failures
 from points_grpc.rpc.call import CURRENT, Call, Caller
@@ -28,8 +29,6 @@ Request = TypeVar("Request", bound=CommandRequest)
 Item_co = TypeVar("Item_co", bound=CommandRequest, covariant=True)
 Question = TypeVar("Question", bound=Message)
 Response = TypeVar("Response", bound=Message)
-
-OTP_SEED_BYTES = 32
 
 ITEMS_MAX = 1_000
 """The most items of one call."""
@@ -93,7 +92,7 @@ class Desk:
         if isinstance(asked.wants, Refused):
             refuse(context, call, asked.wants)
             return empty()
-        submission = _submission(caller, request, asked, asked.wants, secrets.token_bytes(OTP_SEED_BYTES))
+        submission = _submission(caller, request, asked, asked.wants)
         if asked.writes:
             call.submitted = True
             settled = await self._submitter.submit(submission, call.deadline)
@@ -129,15 +128,13 @@ class Desk:
         asked: list[Asked] = []
         submissions: list[Submission] = []
         asking = Asking(caller.default_region, caller.request_id_required, self._clock())
-        seeds = secrets.token_bytes(OTP_SEED_BYTES * len(request.requests))
         for place, one in enumerate(request.requests):
             if place % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
                 await asyncio.sleep(0)
             item = read(one, asking)
             asked.append(item)
             if not isinstance(item.wants, Refused):
-                seed = seeds[OTP_SEED_BYTES * place : OTP_SEED_BYTES * (place + 1)]
-                submissions.append(_submission(caller, one, item, item.wants, seed))
+                submissions.append(_submission(caller, one, item, item.wants))
         settled = await self._submitted(call, submissions, all_given=all(one.request_id_given for one in asked))
         if isinstance(settled, Refused):
             refuse(context, call, settled)
@@ -184,7 +181,7 @@ class Desk:
                 yield one
 
 
-def _submission(caller: Caller, request: CommandRequest, asked: Asked, command: Command, otp_seed: bytes) -> Submission:
+def _submission(caller: Caller, request: CommandRequest, asked: Asked, command: Command) -> Submission:
     """A command as it is handed over."""
     return Submission(
         org_id=caller.org_id,
@@ -193,7 +190,7 @@ def _submission(caller: Caller, request: CommandRequest, asked: Asked, command: 
         request_id_given=asked.request_id_given,
         fingerprint=fingerprint(request),
         actor=caller.client,
-        otp_seed=otp_seed,
+        otp_seed=secrets.token_bytes(SEED_BYTES) if isinstance(command, MAY_ISSUE_CODES) else b"",
     )
 
 
