@@ -576,7 +576,8 @@ class Snapshot:
         days = self._velocity.setdefault(event.wallet, {})
         points, transfers = days.get((event.direction, event.day), (0, 0))
         days[event.direction, event.day] = (points + event.points, transfers + 1)
-        self._put_wallet(self._wallet_or_new(event.wallet))  # a pooled draw may leave the wallet itself as it was
+        if event.wallet not in self.changes.wallets:  # a pooled draw may leave the wallet itself as it was
+            self._put_wallet(self._wallet_or_new(event.wallet))
 
     def _evolve_otp(self, event: ev.OtpSaved) -> None:
         otp = event.otp
