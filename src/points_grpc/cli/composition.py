@@ -31,7 +31,7 @@ from points_grpc.rpc.call import Role
 from points_grpc.rpc.identity import KeyIdentity, KeyRow
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
-from points_grpc.rpc.metrics import PrometheusMetrics
+from points_grpc.rpc.metrics import PrometheusMetrics, State
 from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFacts
 from points_grpc.rpc.server import PointsServer, Wiring
 from points_grpc.service.checks import Checks
@@ -39,14 +39,16 @@ from points_grpc.service.committer import Committer, QueueLimits
 from points_grpc.service.frames import BugReport, Hello, Setup
 from points_grpc.service.keeper import Keeper
 from points_grpc.service.keyring import Keyring
+from points_grpc.service.meter import Counted
 from points_grpc.service.outbox import Dispatcher, Sender
-from points_grpc.service.ports import StorageUnavailable
+from points_grpc.service.ports import StorageConflict, StorageUnavailable
 from points_grpc.service.reads import Checker, PooledQueries, ReadPool
 from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.accounts import KeyRow as StoredKey
+from points_grpc.storage.backlog import read_backlog
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_snapshots
 from points_grpc.storage.queries import SqlQueries
@@ -79,7 +81,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     metrics = PrometheusMetrics()
     committer = Committer(
         monotonic=time.monotonic,
-        observer=_Observer(log),
+        observer=_Observer(log, metrics),
         limits=QueueLimits(settings.waiting_max, settings.queue_age_max_s),
     )
     availability = _Availability(settings, log)
@@ -105,6 +107,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
         )
     )
     availability.tell(server)
+    metrics.look_at(_State(server, committer, availability, database))
     port = server.bind(f"{settings.host}:{settings.port}")
     dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
     dispatcher.start()
@@ -112,7 +115,9 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     if settings.sweep_interval_s:
         sweep.start()
     metrics_server = (
-        start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
+        start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+        if settings.metrics_port
+        else None
     )
     calm_collector()
     await server.start()
@@ -175,13 +180,23 @@ class _KeyLoader:
 
 
 class _Observer:
-    """Logs what the committer reports."""
+    """Counts and logs what the committer reports; nothing is logged per batch."""
 
-    def __init__(self, log: CallLog) -> None:
+    def __init__(self, log: CallLog, metrics: PrometheusMetrics) -> None:
         self._log = log
+        self._metrics = metrics
 
-    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
-        """Metrics of batches come with the operators' issue; nothing is logged per batch."""
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float, counted: Counted) -> None:
+        """Counts a batch."""
+        self._metrics.batch(
+            size=size,
+            seconds=seconds,
+            wait_s=oldest_wait_s,
+            commit_s=counted.commit_s,
+            conflicts=counted.conflicts,
+            deferred=counted.deferred,
+        )
+        self._metrics.add(refused=counted.refused, points=counted.points, otps=counted.otps, messages=counted.messages)
 
     def bug(self, report: BugReport) -> None:
         """Logs the kind of the error and where it was raised."""
@@ -196,6 +211,39 @@ class _Observer:
     def unable(self, message: str) -> None:
         """Logs why the writer ends; another one is started."""
         self._log.error("writer_unable", error=message)
+
+
+class _State:
+    """Looks up what the metrics tell of the present; asked from a thread of Prometheus' endpoint."""
+
+    def __init__(
+        self, server: PointsServer, committer: Committer, availability: _Availability, database: Database
+    ) -> None:
+        self._server = server
+        self._committer = committer
+        self._availability = availability
+        self._database = database
+
+    def __call__(self) -> State:
+        hello = self._availability.hello
+        return State(
+            calls_in_flight=self._server.calls_in_flight,
+            queue_commands=self._committer.waiting,
+            queue_age_s=self._committer.queue_age_s,
+            outbox=self._outbox(),
+            writer_starts=self._availability.starts,
+            not_ready=self._server.not_ready,
+            version=hello.version,
+            backend=hello.backend,
+        )
+
+    def _outbox(self) -> tuple[int, float] | None:
+        try:
+            found = read_backlog(self._database)
+        except (StorageConflict, StorageUnavailable):
+            return None
+        age_s = 0.0 if found.since is None else (datetime.now(UTC) - found.since).total_seconds()
+        return found.messages, max(0.0, age_s)
 
 
 class _OutboxLog:
@@ -236,6 +284,7 @@ class _Availability:
         self._log = log
         self._server: PointsServer | None = None
         self._hello: Hello | None = None
+        self.starts = 0
         self._limits = (
             LimitFact("batch_max", settings.batch_max, "commands per commit"),
             LimitFact("waiting_max", settings.waiting_max, "commands"),
@@ -265,6 +314,7 @@ class _Availability:
     def started(self, hello: Hello) -> None:
         """A writer is ready."""
         self._hello = hello
+        self.starts += 1
         self._log.info("writer_started", pid=hello.pid, slot=hello.slot, epoch=hello.epoch)
         if self._server is not None:
             self._server.resume()

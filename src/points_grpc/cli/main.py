@@ -208,11 +208,11 @@ def verify(database: str) -> None:
 @click.option("--address", default="127.0.0.1:50051", show_default=True)
 @click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
 def healthcheck(address: str, timeout_s: float) -> None:
-    """Asks a server for its health; exits 0 if it serves."""
-    from points_grpc.cli.health import is_serving  # noqa: PLC0415 - gRPC takes a while to import
+    """Asks a server for its health; exits 0 if it serves, else 1, and says why it does not."""
+    from points_grpc.cli.health import why_not  # noqa: PLC0415 - gRPC takes a while to import
 
-    if not is_serving(address, timeout_s):
-        raise click.ClickException(f"{address} does not serve")
+    if cause := why_not(address, timeout_s):
+        raise click.ClickException(f"{address} does not serve: {cause}")
     click.echo("SERVING")
 
 

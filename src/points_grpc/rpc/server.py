@@ -135,6 +135,16 @@ class PointsServer:
             names += [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._server)  # it looks whether the server is asynchronous
 
+    @property
+    def not_ready(self) -> str:
+        """Why it does not serve, in a word; empty if it does."""
+        return self._health.not_ready or ""
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls are being served, watches left out."""
+        return self._gate.serving
+
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Takes an address, with TLS if there are credentials, and returns the port."""
         if credentials is None:

@@ -16,6 +16,7 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused, Settled
 from points_grpc.service.frames import Answered, BugReport, Drain, FromWriter, Garbled, Sent, Unable, Work
 from points_grpc.service.link import Link
+from points_grpc.service.meter import Counted
 from points_grpc.service.ports import NotTaken
 from points_grpc.service.writer import refused
 
@@ -89,7 +90,7 @@ class _Item:
 class Observer(Protocol):
     """Whom the committer tells what the writer did; for metrics and logs."""
 
-    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float, counted: Counted) -> None:
         """A batch was run."""
         ...
 
@@ -117,6 +118,16 @@ class Committer:
         self._last_number = 0
         self._queue_age_s = 0.0
         self._draining = False
+
+    @property
+    def waiting(self) -> int:
+        """How many submissions are not answered yet."""
+        return len(self._unanswered)
+
+    @property
+    def queue_age_s(self) -> float:
+        """How long the oldest of the last batch had waited; 0 if nothing waited behind it."""
+        return self._queue_age_s
 
     def attach(self, link: Link) -> None:
         """Gives it a writer that is ready; the one before is gone."""
@@ -228,7 +239,12 @@ class Committer:
             if not one.caller.done():
                 one.caller.set_result(settled)
         self._read_marks()  # So that the pipe never fills up; those of what was answered just now mean nothing more.
-        self._observer.batch(size=answered.size, seconds=answered.seconds, oldest_wait_s=answered.oldest_wait_s)
+        self._observer.batch(
+            size=answered.size,
+            seconds=answered.seconds,
+            oldest_wait_s=answered.oldest_wait_s,
+            counted=answered.counted,
+        )
 
     def _lost(self) -> None:
         """Answers for a writer that is gone. Its last marks were written before its end of the stream was closed."""
