@@ -1,6 +1,7 @@
-"""The settings of a server process: environment, then flags. Every limit has its unit in its name and a reason here.
+"""The settings of a server process. Every limit has its unit in its name and a reason here.
 
-Flags of the command line win over the environment (prefix POINTS_GRPC_).
+Flags of the command line win over the environment (prefix POINTS_GRPC_), and that over a file: `cli/configuring.py`.
+The table in docs/operations.md is generated from here: defaults and bounds are literals.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from points_grpc.rpc.measures import MEASURES
@@ -147,6 +149,49 @@ def test_the_metrics_are_those_that_are_described(metered: Metered) -> None:
     for one in MEASURES:
         found = {frozenset(sample.labels) - {"le"} for sample in families[one.name].samples}
         assert found <= {frozenset(one.labels)}, one.name
+
+
+def test_queries_ask_for_what_there_is(metered: Metered) -> None:
+    """Every query of the dashboard and of the alerts: its metrics are told by the server, and have its labels."""
+    families = text_string_to_metric_families(metered.text())
+    told = {name for family in families for name in samples_of(family.name, family.type)}
+    labels = {name: {*one.labels, "le", "instance"} for one in MEASURES for name in samples_of(one.name, one.kind)}
+    queries = dashboard_queries() + alert_queries()
+
+    assert 30 < len(queries)
+    for query in queries:
+        names = set(re.findall(r"\bpoints_grpc_\w+", query))
+        selected = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", query)
+        grouped = [label for group in re.findall(r"\bby \(([^)]*)\)", query) for label in re.split(r", *", group)]
+        assert names, query
+        assert names <= told, query
+        assert {*selected, *grouped} <= set.union(*(labels[name] for name in names)), query
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    """What is worth counting is worth looking at."""
+    asked = " ".join(dashboard_queries())
+
+    assert [] == [one.name for one in MEASURES if one.name not in asked]
+
+
+def dashboard_queries() -> list[str]:
+    """The queries of every panel, and those of its variables."""
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "points-grpc.json").read_text())
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    return found + [one["definition"] for one in dashboard["templating"]["list"] if "definition" in one]
+
+
+def alert_queries() -> list[str]:
+    """The queries of every alert."""
+    alerts = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text())
+    return [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+
+
+def samples_of(name: str, kind: str) -> list[str]:
+    """The names of the samples of a metric."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(kind, ("",))
+    return [name + suffix for suffix in suffixes]
 
 
 def test_no_label_holds_what_a_caller_chose(metered: Metered) -> None:

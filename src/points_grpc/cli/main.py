@@ -1,4 +1,4 @@
-"""The commands: serve, migrate, orgs, keys, verify, report, healthcheck, call. Exit codes: 0, 1 failed, 2 misused."""
+"""The commands, and what `serve` is told. Exit codes: 0, 1 failed, 2 misused; docs/operations.md has them all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import click
 
 from points_grpc import __version__
 from points_grpc.cli.call import call
+from points_grpc.cli.codes import codes
+from points_grpc.cli.config import CONFIG, config, show
 from points_grpc.cli.report import report
 
 if TYPE_CHECKING:
@@ -37,25 +39,21 @@ def main() -> None:
 
 
 @main.command()
+@CONFIG
 @click.option("--database", help="Database URL.  [default: sqlite:///points.db]")
 @click.option("--host", help="Address to bind.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 lets the system choose.  [default: 50051]")
 @click.option("--keys-file", type=click.Path(path_type=Path), help="File with the secret keys.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="File that is written when the server serves.")
 @click.option("--otp-sender", type=click.Choice(["none", "console"]), help="How one-time codes leave.  [default: none]")
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port on loopback; 0 for none.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port; 0 for none.")
+@click.option("--metrics-host", help="Address of the Prometheus port.  [default: 127.0.0.1]")
 @click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
-def serve(*, dev: bool, **flags: object) -> None:
+def serve(config_file: Path | None, *, dev: bool, **flags: object) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
-    from pydantic import ValidationError  # noqa: PLC0415 - the other commands start without it
+    from points_grpc.cli.configuring import configure  # noqa: PLC0415 - the other commands start without pydantic
 
-    from points_grpc.settings import Settings  # noqa: PLC0415
-
-    given = {name: value for name, value in flags.items() if value is not None}
-    try:
-        settings = Settings.model_validate(given)
-    except ValidationError as error:
-        raise click.UsageError("; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())) from None
+    settings = configure(flags, config_file).settings
     if dev:
         unset = {name: value for name, value in DEV_DEFAULTS.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
@@ -71,12 +69,13 @@ def migrate(database: str, *, status: bool, sql: bool) -> None:
     """Brings the database to the schema of this version."""
     from points_grpc.storage import migrate as migrations  # noqa: PLC0415 - alembic takes most of a second
 
-    if sql:
-        click.echo(migrations.sql(database))
-    elif status:
-        click.echo(f"found {migrations.current(database) or 'none'}, needed {migrations.head()}")
-    else:
-        click.echo(f"schema revision {_migrate(database)}")
+    with _plain_errors():
+        if sql:
+            click.echo(migrations.sql(database))
+        elif status:
+            click.echo(f"found {migrations.current(database) or 'none'}, needed {migrations.head()}")
+        else:
+            click.echo(f"schema revision {_migrate(database)}")
 
 
 @main.group()
@@ -189,9 +188,10 @@ def verify(database: str) -> None:
     from points_grpc.storage.engine import Database  # noqa: PLC0415
     from points_grpc.storage.verify import verify as run  # noqa: PLC0415
 
-    opened = Database(database)
-    report = run(opened)
-    opened.close()
+    with _plain_errors():
+        opened = Database(database)
+        report = run(opened)
+        opened.close()
     for invariant, count in report.checked.items():
         click.echo(f"{invariant}: {count} checked")
     for one in report.differences:
@@ -217,7 +217,10 @@ def healthcheck(address: str, timeout_s: float) -> None:
 
 
 main.add_command(call)
+main.add_command(codes)
+main.add_command(config)
 main.add_command(report)
+show.params[:0] = [one for one in serve.params if one.name not in {"config_file", "dev"}]
 
 
 def _migrate(database: str) -> str:
@@ -259,10 +262,19 @@ def _serve(settings: Settings, *, dev: bool) -> None:
 def _plain_errors() -> Iterator[None]:
     """What an operator can mend is a sentence, not a stack trace."""
     from points_grpc.service.keeper import CannotStart  # noqa: PLC0415
-    from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
+    from points_grpc.service.ports import StorageConflict, StorageUnavailable  # noqa: PLC0415
     from points_grpc.storage.engine import SchemaMismatch  # noqa: PLC0415
+    from points_grpc.storage.faults import DRIVER_ERRORS, translate  # noqa: PLC0415
 
+    told = (CannotStart, SchemaMismatch, StorageConflict, StorageUnavailable)
     try:
         yield
-    except (CannotStart, SchemaMismatch, StorageUnavailable, ValueError) as error:
+    except (*told, ValueError) as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+    except DRIVER_ERRORS as error:
+        translated = translate(error)
+        if not isinstance(translated, told):
+            raise
+        raise click.ClickException(str(translated)) from None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+
+from points_grpc.cli.printing import JSON, print_json, print_table
 
 if TYPE_CHECKING:
     from points_grpc.storage.engine import Database
@@ -16,7 +18,6 @@ DATABASE = click.option(
     "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
 )
 ORG = click.option("--org", "org_id", type=click.IntRange(1), help="Only this organisation.")
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
@@ -40,10 +41,10 @@ def liability(database: str, org_id: int | None, *, as_json: bool, day: datetime
     with _opened(database) as opened:
         found = reports.liability(opened, as_of, org_id=org_id or 0)
     if as_json:
-        _print_json({"as_of": as_of, "programs": found})
+        print_json({"as_of": as_of, "programs": found})
         return
     names = ("org", "program", "source", "outstanding", "promised", "held", "breakage", "expiring")
-    _print_table(
+    print_table(
         names,
         [
             (
@@ -78,10 +79,10 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
     with _opened(database) as opened:
         found = reports.daily(opened, first_day, last_day, org_id=org_id or 0)
     if as_json:
-        _print_json({"from": first_day, "to": last_day, "days": found})
+        print_json({"from": first_day, "to": last_day, "days": found})
         return
     names = ("day", "org", "program", "issued", "redeemed", "expired", "adjusted", "clearing", "closing")
-    _print_table(
+    print_table(
         names,
         [
             (
@@ -112,22 +113,3 @@ def _opened(database: str) -> Iterator[Database]:
         raise click.ClickException(str(error)) from None
     yield opened
     opened.close()
-
-
-def _print_json(document: object) -> None:
-    import msgspec  # noqa: PLC0415
-
-    click.echo(msgspec.json.encode(document).decode())
-
-
-def _print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as they need; numbers to the right."""
-    cells = [tuple(names), *(tuple(str(one) for one in row) for row in rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
-    numeric = [all(row[place].lstrip("-").isdigit() for row in cells[1:]) for place in range(len(names))]
-    for row in cells:
-        padded = (
-            cell.rjust(width) if is_number else cell.ljust(width)
-            for cell, width, is_number in zip(row, widths, numeric, strict=True)
-        )
-        click.echo("  ".join(padded).rstrip())
