@@ -14,6 +14,9 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from threading import Thread
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIServer
 
 import click
 from prometheus_client import start_http_server
@@ -22,6 +25,7 @@ from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
 from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.tokens import new_key
+from points_grpc.cli.tracing import is_traced, traces_of
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
@@ -55,6 +59,9 @@ from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlSnapshots
 from points_grpc.storage.watching import SqlJournal
 
+if TYPE_CHECKING:
+    from points_grpc.rpc.traces import Traces
+
 LEASE_WAIT_S = 5.0
 """How long a new writer waits for the one before, whose server may have died a moment ago."""
 
@@ -79,10 +86,12 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
     senders = _senders(settings)
     metrics = PrometheusMetrics()
+    traces = traces_of(os.environ, version=__version__, database_url=settings.database)
     committer = Committer(
         monotonic=time.monotonic,
         observer=_Observer(log, metrics),
         limits=QueueLimits(settings.waiting_max, settings.queue_age_max_s),
+        tracer=traces,
     )
     availability = _Availability(settings, log)
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
@@ -103,6 +112,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             log=log,
             page_key=keyring.page_key,
             metrics=metrics,
+            tracer=traces,
             limits=_limits(settings),
         )
     )
@@ -135,11 +145,20 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     await identity.stop()
     pool.close()
     database.close()
-    if metrics_server is not None:
-        metrics_server[0].shutdown()
+    await _close_outlets(loop, metrics_server, traces)
     log.info("stopped")
     sink.attach(None)
     sink.flush()
+
+
+async def _close_outlets(
+    loop: asyncio.AbstractEventLoop, metrics_server: tuple[WSGIServer, Thread] | None, traces: Traces | None
+) -> None:
+    """Ends the endpoint of the metrics, and sends the last traces."""
+    if metrics_server is not None:
+        metrics_server[0].shutdown()
+    if traces is not None:
+        await loop.run_in_executor(None, traces.close)
 
 
 class _KeyLoader:
@@ -357,6 +376,7 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
         channels=tuple(channel.value for channel in senders),
         batch_max=settings.batch_max,
         lease_wait_s=LEASE_WAIT_S,
+        traced=is_traced(os.environ),
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol
 
 from points_grpc.codes import Code, GrpcCode
 from points_grpc.domain.outcome import Refused
@@ -40,6 +41,16 @@ class Caller:
     request_id_required: bool = False
     signs: bool = False
     signing_secret: bytes | None = field(default=None, repr=False)
+
+
+class CallSpan(Protocol):
+    """The span of a call that is traced."""
+
+    trace_id: str
+
+    def end(self, code: str, reason: str, request_id: str) -> None:
+        """Ends it, with what the caller was told."""
+        ...
 
 
 @dataclass(slots=True)
@@ -74,6 +85,7 @@ class Call:
     is_watch: bool = False
     woken: asyncio.Event | None = None
     ending: Refused | None = None
+    span: CallSpan | None = None
 
     @property
     def known_caller(self) -> Caller:

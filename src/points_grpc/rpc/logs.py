@@ -110,10 +110,13 @@ class JsonLog:
         client: str,
         request_id: str,
         correlation_id: str,
+        trace_id: str = "",
     ) -> None:
         """Writes the line of a call: 2 µs instead of the 10 that the way of events takes."""
         if self._calls:
             line = _CallLine(datetime.now(UTC), method, code, reason, ms, org, client, request_id, correlation_id)
+            if trace_id:
+                line.trace_id = trace_id
             self._sink.msg(_ENCODER.encode(line))
 
     def info(self, event: str, **fields: object) -> None:
@@ -130,8 +133,8 @@ def make_logger(sink: LineSink, *, calls: bool = True) -> JsonLog:
     return JsonLog(sink, calls=calls)
 
 
-class _CallLine(msgspec.Struct, tag_field="event", tag="call", frozen=True, gc=False):
-    """The line of a call."""
+class _CallLine(msgspec.Struct, tag_field="event", tag="call", gc=False):
+    """The line of a call. The trace is left out where there is none."""
 
     time: datetime
     method: str
@@ -142,6 +145,7 @@ class _CallLine(msgspec.Struct, tag_field="event", tag="call", frozen=True, gc=F
     client: str
     request_id: str
     correlation_id: str
+    trace_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)

@@ -29,7 +29,7 @@ from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.metrics import NoMetrics
 from points_grpc.rpc.pages import Pages
 from points_grpc.rpc.points_service import PointsServicer
-from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter, Watching
+from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter, Tracer, Watching
 from points_grpc.rpc.positions import Positions
 from points_grpc.rpc.program_service import ProgramServicer
 from points_grpc.rpc.quotas import Quotas
@@ -97,6 +97,7 @@ class Wiring:
     log: CallLog
     page_key: bytes = field(repr=False)
     metrics: Metrics = field(default_factory=NoMetrics)
+    tracer: Tracer | None = None
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], datetime] = _now
     exempt: tuple[str, ...] = EXEMPT
@@ -120,6 +121,7 @@ class PointsServer:
             signatures=Signatures(wiring.clock),
             quotas=Quotas(SERVICES, limits),
             exempt=wiring.exempt,
+            tracer=wiring.tracer,
         )
         self._server = grpc.aio.server(
             interceptors=(self._gate,),

@@ -6,7 +6,7 @@ or an organisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -99,10 +99,6 @@ class Meter:
         self._messages: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._steps: list[tuple[float, str]] = []
-
-
-Steps = Callable[[str], None]
-"""Is told what begins, where a trace is wanted."""
 
 
 def _fate(event: MessageSettled) -> str:
