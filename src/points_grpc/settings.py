@@ -19,6 +19,18 @@ class Settings(BaseSettings):
     database: str = Field("sqlite:///points.db", description="Database URL.")
     host: str = Field("127.0.0.1", description="Address to bind. Loopback unless told otherwise.")
     port: int = Field(50051, ge=0, le=65535, description="Port to bind; 0 lets the system choose.")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file with the certificate of the server and those that chain it to its CA; see tls_key."
+    )
+    tls_key: Path | None = Field(None, description="PEM file with its key. Both are read anew when they change.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file with the CA of clients: then every connection must show a certificate of it."
+    )
+    plaintext: bool = Field(
+        False, description="Serves without TLS also on an address that is not loopback, where the network encrypts."
+    )
+    health_is_open: bool = Field(True, description="Health is told without a credential.")
+    reflection_is_open: bool = Field(True, description="Reflection answers without a credential.")
     keys_file: Path | None = Field(
         None, description="File with the secret keys; beside a SQLite database if unset. Made with mode 0600 if absent."
     )

@@ -21,6 +21,7 @@ from prometheus_client import start_http_server
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.listening import address_of, exempt_of, tls_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.delivery.console import ConsoleSender
@@ -71,6 +72,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     sink = LineSink(sys.stderr.buffer)
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls)
+    tls = tls_of(settings, log)
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
@@ -102,10 +104,11 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             page_key=keyring.page_key,
             metrics=metrics,
             limits=_limits(settings),
+            exempt=exempt_of(settings),
         )
     )
     availability.tell(server)
-    port = server.bind(f"{settings.host}:{settings.port}")
+    port = server.bind(address_of(settings), tls.credentials() if tls else None)
     dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
     dispatcher.start()
     sweep = _sweep(snapshots, settings, committer, loop, log)
@@ -117,7 +120,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     calm_collector()
     await server.start()
     _announce(settings, port, token, writer_pid=availability.hello.pid)
-    log.info("serving", address=f"{settings.host}:{port}", version=__version__)
+    log.info("serving", address=address_of(settings, port), tls=tls is not None, version=__version__)
     stopped = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopped.set)
@@ -378,7 +381,7 @@ async def _make_dev_world(accounts: Accounts, committer: Committer) -> str:
 
 
 def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: int) -> None:
-    address = f"{settings.host}:{port}"
+    address = address_of(settings, port)
     if settings.ready_file is not None:
         ready: dict[str, object] = {"address": address, "pid": os.getpid(), "writer_pid": writer_pid}
         if token is not None:
@@ -388,14 +391,16 @@ def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: i
         partial.rename(settings.ready_file)
     click.echo(f"points-grpc {__version__} serves on {address}")
     if token is not None:
-        click.echo(_GRPCURL.format(token=token, address=address))
+        click.echo(
+            _GRPCURL.format(token=token, address=address, plaintext="" if settings.tls_certificate else " -plaintext")
+        )
 
 
 _GRPCURL = """\
 development mode: organisation "demo", program 973, customers 565039505 and 565039506
 one-time codes appear here; try the documented transfer:
 
-grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
+grpcurl{plaintext} -H 'authorization: Bearer {token}' -d '{{
   "pointsTobeTransferred": 1000,
   "groupProgramTransfer": false,
   "programId": 973,

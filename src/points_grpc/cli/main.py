@@ -14,6 +14,7 @@ import click
 from points_grpc import __version__
 from points_grpc.cli.call import call
 from points_grpc.cli.report import report
+from points_grpc.cli.tls_options import credentials_of, tls_options
 
 if TYPE_CHECKING:
     from points_grpc.service.keyring import Keyring
@@ -43,6 +44,10 @@ def main() -> None:
 @click.option("--keys-file", type=click.Path(path_type=Path), help="File with the secret keys.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="File that is written when the server serves.")
 @click.option("--otp-sender", type=click.Choice(["none", "console"]), help="How one-time codes leave.  [default: none]")
+@click.option("--tls-certificate", type=click.Path(path_type=Path), help="Serves with TLS: its certificate, in PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="The key of the certificate, in PEM.")
+@click.option("--tls-client-ca", type=click.Path(path_type=Path), help="CA whose certificates clients must show.")
+@click.option("--plaintext", is_flag=True, default=None, help="Without TLS, also on an address that is not loopback.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port on loopback; 0 for none.")
 @click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
 def serve(*, dev: bool, **flags: object) -> None:
@@ -206,12 +211,15 @@ def verify(database: str) -> None:
 
 @main.command()
 @click.option("--address", default="127.0.0.1:50051", show_default=True)
+@tls_options
 @click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
-def healthcheck(address: str, timeout_s: float) -> None:
+def healthcheck(
+    address: str, timeout_s: float, ca_file: Path | None, client_certificate: Path | None, client_key: Path | None
+) -> None:
     """Asks a server for its health; exits 0 if it serves."""
     from points_grpc.cli.health import is_serving  # noqa: PLC0415 - gRPC takes a while to import
 
-    if not is_serving(address, timeout_s):
+    if not is_serving(address, timeout_s, credentials_of(ca_file, client_certificate, client_key)):
         raise click.ClickException(f"{address} does not serve")
     click.echo("SERVING")
 

@@ -38,7 +38,8 @@ from points_grpc.rpc.streams import Streams
 from points_grpc.service.ports import NotTaken
 from points_grpc.v1 import options_pb2
 
-EXEMPT = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+HEALTH, REFLECTION = "/grpc.health.v1.Health/", "/grpc.reflection."
+EXEMPT = (HEALTH, REFLECTION)
 """Methods that probes and tools call without a credential, unless the deployment wants one."""
 
 ANSWER_MARGIN_S = 0.05
