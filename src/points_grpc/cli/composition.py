@@ -21,6 +21,8 @@ from prometheus_client import start_http_server
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.directory import AccountsDirectory
+from points_grpc.cli.issuer import tokens_of
 from points_grpc.cli.listening import address_of, exempt_of, tls_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.writer_process import ChildWriter
@@ -28,8 +30,7 @@ from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.rpc.call import Role
-from points_grpc.rpc.identity import KeyIdentity, KeyRow
+from points_grpc.rpc.identity import Callers
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics
@@ -47,7 +48,6 @@ from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
-from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_snapshots
 from points_grpc.storage.queries import SqlQueries
@@ -72,7 +72,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     sink = LineSink(sys.stderr.buffer)
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls)
-    tls = tls_of(settings, log)
+    tls, tokens = tls_of(settings, log), tokens_of(settings, log)
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
@@ -88,7 +88,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = KeyIdentity(_KeyLoader(accounts, pool, keyring), log)
+    identity = Callers(AccountsDirectory(accounts, pool, keyring), log, tokens=tokens)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
@@ -138,43 +138,6 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     log.info("stopped")
     sink.attach(None)
     sink.flush()
-
-
-class _KeyLoader:
-    """Reads the keys of all organisations for the identity cache."""
-
-    def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
-        self._accounts = accounts
-        self._pool = pool
-        self._keyring = keyring
-
-    async def __call__(self) -> Mapping[str, KeyRow]:
-        return await self._pool.run(self._load)
-
-    def _load(self) -> Mapping[str, KeyRow]:
-        regions = {org.org_id: org.default_region for org in self._accounts.list_orgs()}
-        return {
-            row.key_id: KeyRow(
-                key_id=row.key_id,
-                org_id=row.org_id,
-                client=row.client,
-                role=Role[row.role.upper()],
-                secret_sha256=row.secret_hash,
-                default_region=regions[row.org_id],
-                expires_at=row.expires_at.timestamp() if row.expires_at else None,
-                revoked=row.revoked_at is not None,
-                request_id_required=row.request_id_required,
-                signs=row.signing_key_id is not None,
-                signing_secret=self._signing_secret(row),
-            )
-            for row in self._accounts.load_keys()
-        }
-
-    def _signing_secret(self, row: StoredKey) -> bytes | None:
-        if row.signing_key_id is None:
-            return None
-        secret = self._keyring.signing_secret(row.signing_key_id, row.key_id)
-        return None if secret is None else secret.encode()
 
 
 class _Observer:

@@ -192,7 +192,7 @@ def _submission(caller: Caller, request: CommandRequest, asked: Asked, command: 
         request_id=asked.request_id,
         request_id_given=asked.request_id_given,
         fingerprint=fingerprint(request),
-        actor=caller.client,
+        actor=caller.actor,
         otp_seed=otp_seed,
     )
 
