@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from authority import Authority, Pair, localhost
 from points_grpc.cli.listening import address_of, exempt_of, tls_of
+from points_grpc.client import NotAnswered, PointsClient, Retries, tls
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.settings import Settings
-from running import RunningServer
+from points_grpc.v1.catalog_service_pb2 import GetServerInfoRequest
+from running import RunningServer, free_port
 
 PLAIN, ENCRYPTED = "plain", "encrypted"
 NOT_LOOPBACK = "{host} is not a loopback address: give --tls-certificate and --tls-key, or ask for --plaintext"
@@ -122,3 +125,48 @@ def test_commands_over_mutual_tls(tmp_path: Path, authority: Authority, pair: Pa
     assert ([0, 0], [1, 1, 1, 1]) == (codes, refused)
     assert [2, 2, 2] == [one.returncode for one in misused]
     assert " -plaintext" not in server.output()
+
+
+def test_renewal_of_a_serving_process(tmp_path: Path) -> None:
+    """A server goes over to a certificate of another CA when its files are replaced, without a restart."""
+    old, new = Authority(tmp_path, "old CA"), Authority(tmp_path, "new CA")
+    pair = old.issue("server", localhost())
+    flags = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key))
+    server = RunningServer(tmp_path, "--dev", *flags).start()
+
+    def answered(authority: Authority) -> bool:
+        credentials = tls(authority.file)
+        address, token = f"localhost:{server.port}", server.token
+        with PointsClient(address, token, credentials=credentials, retries=Retries(attempts_max=1)) as points:
+            try:
+                points.get_server_info(GetServerInfoRequest())
+            except NotAnswered:
+                return False
+            return True
+
+    try:
+        before = [answered(old), answered(new)]
+        new.issue("server", localhost())
+        after = [answered(old), answered(new)]
+        server.stop()  # what was logged is written then
+    finally:
+        server.close()
+
+    assert ([True, False], [False, True]) == (before, after)
+    assert '"event":"tls_renewed"' in server.errors()
+
+
+def test_metrics_stay_at_home(tmp_path: Path, pair: Pair) -> None:
+    """The metrics are on loopback, wherever the service is."""
+    port = free_port()
+    flags = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key), "--metrics-port", str(port))
+    server = RunningServer(tmp_path, "--host", "0.0.0.0", *flags).start()
+    try:
+        with socket.create_connection(("127.0.0.2", server.port), timeout=10):
+            pass
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=10)
+    finally:
+        server.close()
