@@ -126,7 +126,7 @@ def _key_of(jwk: Mapping[str, object]) -> PyJWK | None:
         return None
     try:
         key = PyJWK(dict(jwk), algorithm)
-    except PyJWTError:
+    except (PyJWTError, ValueError):
         return None
     if isinstance(key.key, RSAPublicKey) and key.key.key_size < RSA_BITS_MIN:
         return None

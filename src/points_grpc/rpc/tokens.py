@@ -47,6 +47,10 @@ class NotTrusted(Exception):
     """A token that says too little, or what nobody may believe. Its text quotes nothing of the token."""
 
 
+_REASONS = (NotTrusted, jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
+"""What judging a token may raise: strangers write it, and not all that they can write is caught by the library."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """A token that was verified."""
@@ -97,7 +101,7 @@ class BearerTokens:
         if known is None:
             try:
                 known = self._judged(self._verified(token))
-            except (jwt.PyJWTError, NotTrusted, ValueError, RecursionError) as error:  # strangers write the token
+            except _REASONS as error:
                 self._tell(error)
                 return None
             self._remember(token, known)
