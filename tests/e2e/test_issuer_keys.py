@@ -206,3 +206,22 @@ def test_commands(tmp_path: Path) -> None:
         assert says in one.output
     assert ("berlin-3", "7") == (key.store, key.till)
     assert [(1, "app")] == cutoffs
+
+
+def test_the_last_use_is_listed(tmp_path: Path) -> None:
+    """`keys list` says which keys were used, once the server has noted it: each minute, and when it ends."""
+    server = RunningServer(tmp_path)
+    org_id = server.organisation()
+    used, unused = server.key(org_id), server.key(org_id)
+    server.start()
+    try:
+        with PointsClient(server.address, used) as points:
+            points.get_server_info(GetServerInfoRequest())
+        server.stop()
+    finally:
+        server.close()
+    listed = run(server.database, "keys", "list", "--org", str(org_id)).output.splitlines()
+    states = {line.split("\t")[0]: line.split("\t")[4] for line in listed}
+
+    assert states[used.split("_")[1]].startswith("used 20")
+    assert "never used" == states[unused.split("_")[1]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 
 import pytest
@@ -240,3 +240,30 @@ def test_names_that_are_no_text() -> None:
 def test_actor(store: str, till: str, actor: str) -> None:
     """The audit log names the client, and where it stands as far as its credential says."""
     assert actor == Caller(1, "pos", "k", Role.READER, "IN", store=store, till=till).actor
+
+
+def test_uses_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which keys were used is noted again and again, and at the end; what could not be noted is noted later."""
+    monkeypatch.setattr(identity, "USE_NOTED_S", 0.02)
+    noted: list[set[str]] = []
+    log = NullLog()
+
+    async def note(key_ids: Collection[str]) -> None:
+        noted.append(set(key_ids))
+        if len(noted) == 1:
+            raise ConnectionError
+
+    async def run() -> None:
+        found = Callers(Loader(), log, note_use=note, clock=lambda: NOW)
+        await found.start()
+        for metadata in (bearer(f"pk_good_{SECRET}"), BAD_KEY, bearer(f"pk_expired_{SECRET}"), ()):
+            found.authenticate(metadata, PLAIN)
+        while len(noted) < 2:
+            await asyncio.sleep(0.01)
+        found.authenticate(bearer(f"pk_strict_{SECRET}"), PLAIN)
+        await found.stop()
+
+    asyncio.run(run())
+
+    assert [{"good"}, {"good"}, {"strict"}] == noted
+    assert [("use_not_noted", {"error": "ConnectionError"})] == log.errors

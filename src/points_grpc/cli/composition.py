@@ -30,7 +30,7 @@ from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.rpc.identity import Callers
+from points_grpc.rpc.identity import Callers, Tokens
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics
@@ -88,7 +88,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = Callers(AccountsDirectory(accounts, pool, keyring), log, tokens=tokens)
+    identity = _callers(AccountsDirectory(accounts, pool, keyring), tokens, log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
@@ -247,6 +247,10 @@ class _Availability:
     def failed(self, message: str) -> None:
         """Another one could not be started."""
         self._log.error("writer_not_started", error=message)
+
+
+def _callers(directory: AccountsDirectory, tokens: Tokens | None, log: CallLog) -> Callers:
+    return Callers(directory, log, tokens=tokens, note_use=directory.note_use)
 
 
 def _limits(settings: Settings) -> Limits:

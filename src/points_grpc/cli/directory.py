@@ -1,6 +1,10 @@
-"""Reads from the database who may call: keys, names in certificates, organisations, cutoffs of tokens."""
+"""Who may call, as the database has it: keys, names in certificates, organisations, cutoffs of tokens."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from datetime import UTC, datetime
 
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.identity import Directory, KeyRow, Org
@@ -11,7 +15,7 @@ from points_grpc.storage.accounts import KeyRow as StoredKey
 
 
 class AccountsDirectory:
-    """Reads the directory from the accounts, in the pool of reads."""
+    """Reads the directory from the accounts, in the pool of reads, and notes there which keys were used."""
 
     def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
         self._accounts = accounts
@@ -21,6 +25,12 @@ class AccountsDirectory:
     async def __call__(self) -> Directory:
         """The directory as it is now."""
         return await self._pool.run(self._load)
+
+    async def note_use(self, key_ids: Collection[str]) -> None:
+        """Notes that keys were used. Not in the pool of reads: a write may have to wait for others."""
+        now = datetime.now(UTC)
+        used_at = dict.fromkeys(key_ids, now)
+        await asyncio.get_running_loop().run_in_executor(None, self._accounts.record_use, used_at)
 
     def _load(self) -> Directory:
         keys, certificates = self._accounts.load_keys(), self._accounts.list_certificates()

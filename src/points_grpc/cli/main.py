@@ -176,7 +176,8 @@ def list_keys(database: str, org_id: int) -> None:
     for key in accounts_of(database).list_keys(org_id):
         state = "revoked" if key.revoked_at else f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at else "in force"
         demands = ["signed"] * bool(key.signing_key_id) + ["request id"] * key.request_id_required
-        click.echo("\t".join((key.key_id, key.client, key.role, state, *demands)))
+        used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+        click.echo("\t".join((key.key_id, key.client, key.role, state, used, *demands)))
 
 
 @keys.command("revoke")

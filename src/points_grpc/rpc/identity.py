@@ -13,7 +13,7 @@ import base64
 import binascii
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
@@ -23,6 +23,9 @@ from points_grpc.rpc.ports import CallLog, Connection, Metadata
 
 REFRESH_S = 2.0
 """How often the directory is read. A revocation is promised to be in force within 5 s."""
+
+USE_NOTED_S = 60.0
+"""How often is noted which API keys were used: `keys list` tells it to the minute."""
 
 _KEY_LENGTH_MAX = 512
 _CREDENTIAL_LENGTH_MAX = 8192
@@ -76,6 +79,9 @@ class Directory:
 DirectoryLoader = Callable[[], Awaitable[Directory]]
 """Reads the directory."""
 
+UseNoter = Callable[[Collection[str]], Awaitable[None]]
+"""Notes that keys, named by their ids, were used a moment ago."""
+
 
 class Tokens(Protocol):
     """Knows callers by the tokens of an issuer."""
@@ -110,32 +116,39 @@ class Callers:
         log: CallLog,
         *,
         tokens: Tokens | None = None,
+        note_use: UseNoter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Starts without a directory; `start` reads it. Without `tokens`, those of issuers are worth nothing."""
         self._load = load
         self._log = log
         self._tokens = tokens
+        self._note_use = note_use
         self._clock = clock
         self._keys: Mapping[str, _Key] = {}
         self._certificates: Mapping[str, Caller] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._used: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Reads the directory, and goes on doing so in the background. Fails if the first read does."""
         await self.refresh()
         if self._tokens is not None:
             await self._tokens.start()
-        self._task = asyncio.create_task(self._keep_fresh(), name="directory")
+        self._tasks = [
+            asyncio.create_task(self._keep_fresh(), name="directory"),
+            asyncio.create_task(self._keep_noting(), name="use of keys"),
+        ]
 
     async def stop(self) -> None:
-        """Ends the background tasks."""
+        """Ends the background tasks, and notes the last uses."""
         if self._tokens is not None:
             await self._tokens.stop()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._note()
 
     async def refresh(self) -> None:
         """Reads the directory once."""
@@ -189,6 +202,7 @@ class Callers:
         is_right = hmac.compare_digest(sha256(secret).digest(), key.secret_sha256)
         if not is_right or key.revoked or (key.expires_at is not None and key.expires_at <= self._clock()):
             return None
+        self._used.add(key_id)
         return key.caller
 
     async def _keep_fresh(self) -> None:
@@ -199,6 +213,23 @@ class Callers:
                 await self.refresh()
             except Exception as error:  # noqa: BLE001 - whatever it is: the directory is read again in a moment
                 self._log.error("directory_not_refreshed", error=type(error).__name__)
+
+    async def _keep_noting(self) -> None:
+        """Notes again and again which keys were used."""
+        while True:
+            await asyncio.sleep(USE_NOTED_S)
+            await self._note()
+
+    async def _note(self) -> None:
+        """Notes once which keys were used. What cannot be noted now is noted the next time."""
+        used, self._used = self._used, set()
+        if not used or self._note_use is None:
+            return
+        try:
+            await self._note_use(used)
+        except Exception as error:  # noqa: BLE001 - whatever it is: nobody is refused for it
+            self._used |= used
+            self._log.error("use_not_noted", error=type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)
