@@ -48,7 +48,7 @@ async def writing(
     ours, theirs = socket.socketpair()
     marks, their_marks = os.pipe()
     channel = Channel(theirs, their_marks)
-    writer = Writer(runner, channel, monotonic=time.monotonic, pause=no_pause, batch_max=batch_max)
+    writer = Writer(runner, channel, monotonic=time.monotonic, pause=no_pause, sleep=time.sleep, batch_max=batch_max)
 
     def serve() -> None:
         try:

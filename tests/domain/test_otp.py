@@ -754,3 +754,10 @@ class TestSecrets:
         issued(world)
 
         assert "987654" not in repr(world.decide(with_code("987654")))
+
+
+@pytest.mark.parametrize("seed", [b"", bytes(31), bytes(33)])
+def test_no_code_without_chance(seed: bytes) -> None:
+    """A code is never made from less chance than it promises, as it would be if a command came without its seed."""
+    with pytest.raises(ValueError, match="guessed"):
+        derive_code(seed, OtpPolicy())

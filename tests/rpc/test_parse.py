@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
@@ -782,7 +781,7 @@ def test_all_fields_of_an_issue() -> None:
 
 # -- request ids
 
-REQUIRED = dataclasses.replace(ASKING, request_id_required=True)
+REQUIRED = msgspec.structs.replace(ASKING, request_id_required=True)
 
 
 def test_request_id_is_made() -> None:

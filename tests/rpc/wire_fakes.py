@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,10 +55,14 @@ class FakeSubmitter:
         self.submitted.append((submission, deadline))
         return await self._settle(submission)
 
-    async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
+    def refuses(self, items: int, operation: str) -> Refused | None:
+        return self.shed
+
+    def submit_some(self, submissions: Sequence[Submission], deadline: float) -> Awaitable[Sequence[Settled]]:
         self.submitted.extend((one, deadline) for one in submissions)
-        if self.shed:
-            return self.shed
+        return self._settle_some(submissions)
+
+    async def _settle_some(self, submissions: Sequence[Submission]) -> Sequence[Settled]:
         return [await self._settle(one) for one in submissions]
 
     async def check(self, submission: Submission, deadline: float) -> Settled:

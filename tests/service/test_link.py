@@ -149,16 +149,18 @@ def play_dead(scene: Callable[[World], Awaitable[Any]]) -> Any:
 def test_without_a_writer_everything_is_refused_at_once() -> None:
     """Until another one is attached: certainly not written, and with a time to come back."""
 
-    async def scene(world: World) -> tuple[Settled, Any]:
+    async def scene(world: World) -> tuple[Settled, Any, Any]:
         world.stream.shutdown(socket.SHUT_RDWR)
         await world.link.ended.wait()
-        return await world.submit(transfer("a")), await world.committer.submit_many([issue("b")], 0.0)
+        whole = world.committer.refuses(2, "BatchIssuePoints")
+        return await world.submit(transfer("a")), whole, await world.committer.submit_some([issue("b")], 0.0)
 
-    one, many = play(scene)
+    one, whole, [item] = play(scene)
 
     assert codes.TRANSFER_STORAGE_UNAVAILABLE is code_of(one)[0]
     assert one.outcome.retry_after_s
-    assert codes.STORAGE_UNAVAILABLE is many.code
+    assert codes.STORAGE_UNAVAILABLE is whole.code
+    assert codes.STORAGE_UNAVAILABLE is code_of(item)[0]
 
 
 def test_nonsense_leaves_everything_open() -> None:

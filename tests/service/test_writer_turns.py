@@ -31,7 +31,7 @@ from points_grpc.service.frames import (
     encode_to_writer,
 )
 from points_grpc.service.ports import StorageUnavailable, WriterFenced
-from points_grpc.service.writer import Writer
+from points_grpc.service.writer import GATHER_FROM, GATHER_S_MAX, Writer
 
 COMMAND = IssuePoints(Identifier(IdentifierType.ID, "1"), 1, 1, Source.GOODWILL)
 SILENCE_S = 0.02
@@ -53,6 +53,9 @@ class Server:
         self.channel: Channel | None = Channel(theirs, their_marks)
         self.numbers = count(1)
         self.pauses: list[int] = []
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.rests: list[float] = []
+        self.arrives_late: list[Sequence[str]] = []
         self.batches: list[tuple[int, list[str]]] = []
         self.behaviour: Behaviour = accept
 
@@ -71,15 +74,24 @@ class Server:
         ones = [Submission(org_id, COMMAND, one, True, {}, "till", b"") for one in request_ids]
         self.send(Work([Sent(next(self.numbers), until, 0.0, one) for one in ones]))
 
-    def writer(self, *, keep_lease: Callable[[], bool] = lambda: True, renewed_s: float = 1000.0) -> Writer:
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass, in which something may arrive."""
+        self.rests.append(seconds)
+        if self.arrives_late:
+            self.submit(*self.arrives_late.pop(0))
+
+    def writer(
+        self, *, keep_lease: Callable[[], bool] = lambda: True, renewed_s: float = 1000.0, batch_max: int = 2
+    ) -> Writer:
         """A writer on the other end."""
         assert self.channel is not None, "not ended"
         return Writer(
             self,
             self.channel,
-            monotonic=time.monotonic,
+            monotonic=self.monotonic,
             pause=self.pauses.append,
-            batch_max=2,
+            sleep=self.sleep,
+            batch_max=batch_max,
             keep_lease=keep_lease,
             renewed_s=renewed_s,
         )
@@ -260,3 +272,129 @@ def test_silence_does_not_cut_a_message(server: Server) -> None:
 
     assert [(1, ["a"])] == server.batches
     assert {"a": "OK"} == server.answers()
+
+
+class Clock:
+    """A steady clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock(server: Server) -> Clock:
+    """The clock of the writer."""
+    made = Clock()
+    server.monotonic = made
+    return made
+
+
+def batch_sizes(server: Server) -> list[int]:
+    """How large the batches were."""
+    return [len(request_ids) for _, request_ids in server.batches]
+
+
+@pytest.mark.parametrize(("took", "expected"), [(0.002, 0.002), (1.0, GATHER_S_MAX)])
+def test_batch_after_a_crowd_gathers(server: Server, clock: Clock, took: float, expected: float) -> None:
+    """What comes on the heels of a large batch waits a moment for company, as long as that batch took at most."""
+
+    def crowd(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        clock.now += took
+        if len(server.batches) == 1:
+            server.submit("x")
+        else:
+            server.send(Drain())
+        return accept(org_id, batch)
+
+    server.behaviour = crowd
+    server.arrives_late = ["yz"]
+    server.submit(*"abcdef")
+    server.writer(batch_max=6).serve()
+
+    assert [6, 3] == batch_sizes(server)
+    assert [expected] == [round(one, 9) for one in server.rests]
+
+
+def test_batch_does_not_gather_once_as_many_are_there(server: Server, clock: Clock) -> None:
+    """Where as many wait as the last batch had, nothing is waited for."""
+
+    def crowd(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        clock.now += 1.0
+        if len(server.batches) == 1:
+            server.submit(*"uvwxyz")
+        else:
+            server.send(Drain())
+        return accept(org_id, batch)
+
+    server.behaviour = crowd
+    server.submit(*"abcdef")
+    server.writer(batch_max=6).serve()
+
+    assert [6, 6] == batch_sizes(server)
+    assert [] == server.rests
+
+
+@pytest.mark.parametrize("before", [1, GATHER_FROM - 1])
+def test_few_callers_never_wait_for_others(server: Server, clock: Clock, before: int) -> None:
+    """After a batch of one, or of few, the next command is taken as it comes."""
+
+    def follow(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        clock.now += 1.0
+        if len(server.batches) == 1:
+            server.submit("x")
+        else:
+            server.send(Drain())
+        return accept(org_id, batch)
+
+    server.behaviour = follow
+    server.submit(*"abc"[:before])
+    server.writer(batch_max=6).serve()
+
+    assert [before, 1] == batch_sizes(server)
+    assert [] == server.rests
+
+
+def test_silence_ends_a_crowd(server: Server, clock: Clock) -> None:
+    """Who comes a while after a large batch is a lone caller."""
+
+    def crowd(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        clock.now += 1.0
+        if len(server.batches) == 1:
+
+            def come_late() -> None:
+                clock.now += GATHER_S_MAX
+                server.submit("x")
+
+            threading.Timer(SILENCE_S, come_late).start()
+        else:
+            server.send(Drain())
+        return accept(org_id, batch)
+
+    server.behaviour = crowd
+    server.submit(*"abcdef")
+    server.writer(batch_max=6).serve()
+
+    assert [6, 1] == batch_sizes(server)
+    assert [] == server.rests
+
+
+def test_drain_gathers_nothing(server: Server, clock: Clock) -> None:
+    """Once nothing comes any more, nothing is waited for."""
+
+    def crowd(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        clock.now += 1.0
+        if len(server.batches) == 1:
+            server.submit("x")
+            server.send(Drain())
+        return accept(org_id, batch)
+
+    server.behaviour = crowd
+    server.submit(*"abcdef")
+    server.writer(batch_max=6).serve()
+
+    assert [6, 1] == batch_sizes(server)
+    assert [] == server.rests

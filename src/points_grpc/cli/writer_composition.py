@@ -86,6 +86,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
         channel,
         monotonic=time.monotonic,
         pause=_pause,
+        sleep=time.sleep,
         batch_max=setup.batch_max,
         keep_lease=repository.keep_lease,
     )

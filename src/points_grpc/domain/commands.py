@@ -346,6 +346,10 @@ Command = (
 )
 
 
+MAY_ISSUE_CODES = (CheckTransfer, IssueTransferOtp, CheckRedemption, IssueRedemptionOtp)
+"""The commands that may issue a one-time code."""
+
+
 def operation_of(command: Command) -> str:
     """The name of the operation, as in the protobuf: the class name."""
     return type(command).__name__
@@ -355,7 +359,8 @@ class Submission(Struct, frozen=True):
     """A command on its way: who sent it, under which request id, and what it said.
 
     `fingerprint` maps each set field of the request to its canonical bytes: the content that a request id stands for.
-    `otp_seed` is 32 random bytes from which a one-time code would be derived, so that deciding stays pure.
+    `otp_seed` is 32 random bytes from which a one-time code would be derived, so that deciding stays pure; empty for a
+    command that is none of `MAY_ISSUE_CODES`.
     """
 
     org_id: int

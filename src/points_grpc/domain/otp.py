@@ -47,8 +47,14 @@ class Binding(Struct, frozen=True):
     pooled: bool
 
 
+SEED_BYTES = 32
+"""How many random bytes a code is made from."""
+
+
 def derive_code(seed: bytes, policy: OtpPolicy) -> str:
     """A code from 32 random bytes: uniform over the alphabet to within 2^-200."""
+    if len(seed) != SEED_BYTES:
+        raise ValueError("a code can be guessed unless it comes from as many random bytes")
     letters = _ALPHABETS[policy.alphabet]
     number = int.from_bytes(seed, "big")
     code = ""

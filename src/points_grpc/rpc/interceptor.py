@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import re
 import secrets
 import time
@@ -46,6 +47,8 @@ ANSWER_MARGIN_S = 0.05
 """How long before its deadline a command is given up, at most: so that the answer still arrives."""
 
 _CORRELATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_PROCESS = secrets.token_hex(4)
+_numbers = itertools.count(secrets.randbits(32))
 _METADATA_OVERHEAD = 32
 """What HTTP/2 adds to each header in its own count (RFC 9113, 6.5.2)."""
 
@@ -217,7 +220,9 @@ class Gate(grpc.aio.ServerInterceptor):
             return refused
         if refused := self._quotas.enter(call, raw):
             return refused
-        size = sum(len(key) + len(value) + _METADATA_OVERHEAD for key, value in metadata)
+        size = len(metadata) * _METADATA_OVERHEAD
+        for key, value in metadata:
+            size += len(key) + len(value)
         if size > self._limits.metadata_bytes_max:
             return failures.malformed(
                 "metadata", f"at most {self._limits.metadata_bytes_max} bytes", operation=call.operation
@@ -369,8 +374,8 @@ def _lacks(caller: Caller | None, required: Role) -> Refused | None:
 
 
 def _correlation_id(metadata: Metadata) -> str:
-    """The caller's own correlation id, or one made here."""
+    """The caller's own correlation id, or one made here: its halves name the process and the call."""
     for key, value in metadata:
         if key == CORRELATION_KEY and isinstance(value, str) and _CORRELATION_ID.fullmatch(value):
             return value
-    return secrets.token_hex(8)
+    return f"{_PROCESS}{next(_numbers) & 0xFFFFFFFF:08x}"

@@ -15,6 +15,8 @@ from functools import cache
 from typing import Generic, Protocol, TypeVar
 from zoneinfo import available_timezones
 
+from msgspec import Struct
+
 from points_grpc import codes
 from points_grpc.domain import commands as c
 from points_grpc.domain.holds import HOLD_S_DEFAULT, HOLD_S_MAX, HOLD_S_MIN
@@ -70,8 +72,7 @@ _FRAUD_STATUSES = frozenset(FraudStatus)
 _STATUS_LABELS = frozenset(StatusLabel)
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True):
     """What is known of a call beside its request."""
 
     default_region: str
@@ -79,8 +80,7 @@ class Asking:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What a request asks for: a command, or why it is none.
 
     `request_id` is the one given, or one made here; empty for a check, which writes nothing.

@@ -27,6 +27,8 @@ from points_grpc.v1 import (
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CUSTOMER = points_service_pb2.PointsTransfer.CUSTOMER
+_DEDUCTION = points_service_pb2.PointsTransfer.DEDUCTION
 
 Result = TypeVar("Result", bound=o.Result)
 
@@ -64,28 +66,42 @@ def issue_transfer_otp(settled: o.Settled) -> points_service_pb2.IssueTransferOt
 def transfer_points(settled: o.Settled) -> points_service_pb2.TransferPointsResponse:
     """TransferPoints: exactly one element of data, as the sender sees the transfer; errors stays empty."""
     accepted, result = _result(settled, o.TransferResult)
-    transfer = points_service_pb2.PointsTransfer(
+    answer = points_service_pb2.TransferPointsResponse(
+        warnings=warning_items(accepted.warnings), request_id=settled.request_id, replayed=settled.replayed
+    )
+    # Written in place: a message that is handed to the constructor of another is copied, and this is the hot path.
+    transfer = answer.data.add(
         to_entity_id=result.destination_id,
-        to_entity_type=points_service_pb2.PointsTransfer.CUSTOMER,
+        to_entity_type=_CUSTOMER,
         from_entity_id=result.source_id,
-        from_entity_type=points_service_pb2.PointsTransfer.CUSTOMER,
-        points_transfer_date=timestamp(result.made_at),
-        points_transferred=sum(share.deducted for share in result.shares),
+        from_entity_type=_CUSTOMER,
         transfer_id=result.transfer_id,
-        transfer_type=points_service_pb2.PointsTransfer.DEDUCTION,
-        transferred_from=_party(settled.parties, result.source_id),
-        transferred_to=_party(settled.parties, result.destination_id),
+        transfer_type=_DEDUCTION,
         notes=result.notes,
         program_name=settled.program_name,
-        points_transfer_breakup_by_earning_programs=_shares(result.shares),
     )
-    return points_service_pb2.TransferPointsResponse(
-        data=[transfer],
-        warnings=warning_items(accepted.warnings),
-        request_id=settled.request_id,
-        replayed=settled.replayed,
-        wallets=balances(result.balances),
-    )
+    _write_instant(transfer.points_transfer_date, result.made_at)
+    _write_party(transfer.transferred_from, settled.parties, result.source_id)
+    _write_party(transfer.transferred_to, settled.parties, result.destination_id)
+    transferred = 0
+    for share in result.shares:
+        transferred += share.deducted
+        transfer.points_transfer_breakup_by_earning_programs.add(
+            program_id=share.program_id, deducted_points=share.deducted, program_current_points=share.left
+        )
+    transfer.points_transferred = transferred
+    for one in result.balances:
+        answer.wallets.add(
+            customer_id=one.customer_id,
+            program_id=one.program_id,
+            wallet_version=one.version,
+            current=one.current,
+            redeemable=one.redeemable,
+            transferable=one.transferable,
+            promised=one.promised,
+            held=one.held,
+        )
+    return answer
 
 
 def check_redemption(settled: o.Settled) -> points_service_pb2.CheckRedemptionResponse:
@@ -438,8 +454,9 @@ def set_program_active(settled: o.Settled) -> program_service_pb2.SetProgramActi
 
 def timestamp(at: datetime) -> Timestamp:
     """A time on the wire."""
-    since = at - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+    found = Timestamp()
+    _write_instant(found, at)
+    return found
 
 
 def balances(given: Iterable[o.Balance]) -> list[common_pb2.WalletBalance]:
@@ -591,15 +608,27 @@ def _lot_shares(given: Iterable[o.LotShare]) -> list[common_pb2.LotBreakup]:
 
 def _party(parties: Iterable[o.Party], customer_id: int) -> points_service_pb2.PointsTransfer.Party:
     """A customer who took part, with the names as they are now."""
+    found = points_service_pb2.PointsTransfer.Party()
+    _write_party(found, parties, customer_id)
+    return found
+
+
+def _write_party(party: points_service_pb2.PointsTransfer.Party, parties: Iterable[o.Party], customer_id: int) -> None:
+    """Writes a customer who took part, with the names as they are now."""
+    party.user_id = customer_id
     for one in parties:
         if one.customer_id == customer_id:
-            return points_service_pb2.PointsTransfer.Party(
-                user_id=one.customer_id,
-                first_name=one.first_name,
-                last_name=one.last_name,
-                external_id=one.external_id,
-            )
-    return points_service_pb2.PointsTransfer.Party(user_id=customer_id)
+            party.first_name = one.first_name
+            party.last_name = one.last_name
+            party.external_id = one.external_id
+            return
+
+
+def _write_instant(instant: Timestamp, at: datetime) -> None:
+    """Writes a time, without going through floating point."""
+    since = at - _EPOCH
+    instant.seconds = since.days * 86_400 + since.seconds
+    instant.nanos = since.microseconds * 1000
 
 
 def _challenge(given: o.Challenge | None) -> common_pb2.OtpChallenge | None:

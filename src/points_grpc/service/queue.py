@@ -37,6 +37,10 @@ class Queue:
         """Whether anything waits."""
         return bool(self._turns)
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return sum(len(one) for one in self._queues.values())
+
     @property
     def organisations(self) -> int:
         """Of how many organisations something waits."""

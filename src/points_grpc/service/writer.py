@@ -1,7 +1,8 @@
 """Group commit: the writer takes what waits of one organisation, decides and commits it at once, and answers.
 
-One thread, which has its process to itself in the service. No timer is needed: while a batch commits, the next one
-gathers in the socket. Expired in the queue: dropped, nothing written. Taken: executed, whatever the caller does.
+One thread, which has its process to itself in the service. While a batch runs, the next one gathers in the socket; on
+the heels of a batch of several, a short rest lets it grow (`_Gathering`). A lone caller never waits for others. Expired
+in the queue: dropped, nothing written. Taken: executed, whatever the caller does.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ and again would outlive every deadline, and callers would be told that the outco
 LEASE_RENEWED_S = 15.0
 """How often the lease of the writer slot is renewed, also while nothing is written: several times in its life."""
 
+GATHER_FROM = 4
+"""A batch as large as this says that many call at once, and that the next ones are on their way."""
+
+GATHER_S_MAX = 0.008
+"""How long a batch gathers at most."""
+
 _FAILURES = {
     OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
     StorageFull: Failure.STORAGE_FULL,
@@ -52,6 +59,32 @@ class BatchRunner(Protocol):
         ...
 
 
+class _Gathering:
+    """How long the next batch waits for company: as long as the last one took, for as many as the last one had.
+
+    A batch costs as much as two commands before its first, and what callers send after an answer comes in trickles:
+    taken as it comes, batches stay small, the writer busies a core with them, and callers wait longer than this rest.
+    """
+
+    __slots__ = ("_ended_at", "_seconds", "_size")
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._seconds = 0.0
+        self._ended_at = 0.0
+
+    def ran(self, size: int, *, started_at: float, ended_at: float) -> None:
+        """A batch was run."""
+        self._size = size
+        self._seconds = ended_at - started_at
+        self._ended_at = ended_at
+
+    def wait_s(self, arrived: int, now: float) -> float:
+        """How long to wait for more, so many having arrived."""
+        after_a_crowd = self._size >= GATHER_FROM and now - self._ended_at < GATHER_S_MAX
+        return min(self._seconds, GATHER_S_MAX) if after_a_crowd and arrived < self._size else 0.0
+
+
 class Writer:
     """Serves a channel until it is drained or its other end is gone."""
 
@@ -62,11 +95,13 @@ class Writer:
         *,
         monotonic: Callable[[], float],
         pause: Callable[[int], None],
+        sleep: Callable[[float], None],
         batch_max: int,
         keep_lease: Callable[[], bool] = lambda: True,
         renewed_s: float = LEASE_RENEWED_S,
     ) -> None:
-        """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines.
+        """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines, and `sleep`
+        lets so many seconds of it pass.
 
         `keep_lease` renews the right to write and says whether it was still there.
         """
@@ -74,8 +109,10 @@ class Writer:
         self._channel = channel
         self._monotonic = monotonic
         self._pause = pause
+        self._sleep = sleep
         self._batch_max = batch_max
         self._queue = Queue()
+        self._gathering = _Gathering()
         self._keep_lease = keep_lease
         self._renewed_s = renewed_s
         self._renew_at = monotonic() + renewed_s
@@ -92,19 +129,31 @@ class Writer:
         is_draining = False
         try:
             while self._queue or not is_draining:
-                for message in self._channel.receive(block=not self._queue):
-                    match message:
-                        case Work():
-                            self._queue.add(message.items)
-                        case Drain():
-                            is_draining = True
-                        case _:
-                            raise Garbled
+                is_first = not self._queue
+                is_draining |= self._receive(block=is_first)
+                if is_first and self._queue and not is_draining:
+                    wait_s = self._gathering.wait_s(len(self._queue), self._monotonic())
+                    if wait_s:
+                        self._sleep(wait_s)
+                        is_draining |= self._receive(block=False)
                 self._renew()
                 if self._queue:
                     self._serve_batch(self._queue.take(self._batch_max))
         except ServerGone:
             return
+
+    def _receive(self, *, block: bool) -> bool:
+        """Queues what has arrived; whether there was a drain."""
+        is_draining = False
+        for message in self._channel.receive(block=block):
+            match message:
+                case Work():
+                    self._queue.add(message.items)
+                case Drain():
+                    is_draining = True
+                case _:
+                    raise Garbled
+        return is_draining
 
     def _renew(self) -> None:
         """Renews the lease when it is time. A database that is away is asked again next time: a lease outlasts that."""
@@ -137,12 +186,14 @@ class Writer:
                 else:
                     answers.append((one.number, answer))
             self._queue.put_back(deferred)
+        ended = self._monotonic()
+        self._gathering.ran(len(batch), started_at=started, ended_at=ended)
         oldest_wait_s = started - taken[0].enqueued_at
         self._channel.send(
             Answered(
                 answers,
                 size=len(batch),
-                seconds=self._monotonic() - started,
+                seconds=ended - started,
                 oldest_wait_s=oldest_wait_s,
                 queue_age_s=oldest_wait_s if self._queue else 0.0,
             )
