@@ -67,7 +67,8 @@ class Journal:
     def totals(self) -> Totals:
         """The points of all wallets."""
         rows = self._read(
-            "SELECT (SELECT sum(current) FROM wallets), (SELECT sum(points) FROM balances),"
+            "SELECT (SELECT sum(current) FROM wallets), "
+            " (SELECT sum(json_extract(bucket.value, '$[1][0]')) FROM wallets, json_each(wallets.buckets) AS bucket),"
             " (SELECT sum(remaining) FROM lots), (SELECT sum(points) FROM postings WHERE account = ?)",
             (WALLET,),
         )

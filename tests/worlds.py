@@ -266,7 +266,7 @@ class World:
         self.journal: list[JournalEntry] = []
         self.outbox: list[Message] = []
         self.attempts: dict[int, tuple[int, str]] = {}
-        self.changes = Changes()
+        self.changes = Changes({}, {})
         self.window = 32
         self.last_id = FIRST_ID
         self.seed = SEED
@@ -649,8 +649,9 @@ class World:
             assert self.wallets.get(key) == before, "a wallet's row before is the one that was loaded"
         self.changes = changes
         self.wallets |= changes.wallets
-        for (key, bucket_key), bucket in changes.buckets.items():
-            self.buckets.setdefault(key, {})[bucket_key] = bucket
+        for key in changes.wallets:
+            if key in changes.buckets:
+                self.buckets[key] = dict(changes.buckets[key])
         self.lots |= changes.lots_changed | changes.lots_opened
         for event in changes.events:
             self._write(event)

@@ -9,7 +9,7 @@ the enums in `domain.model`, flags are 0 or 1 (drivers bind plain integers faste
 
 Second lines of defence: CHECK constraints guard what may never be false of one row. Foreign keys stand where rows come
 rarely (customers, programs, policies, keys, redemptions). They are left out on what every movement writes (lots,
-balances, postings, transactions, velocity, requests): the parents are written by the same function in the same
+postings, transactions, requests): the parents are written by the same function in the same
 transaction, `verify` proves that they are there, and on PostgreSQL each such key costs a look-up and a row lock per
 row written. On SQLite, tables whose key is all they are looked up by are stored in that key's order (WITHOUT ROWID).
 """
@@ -215,6 +215,8 @@ wallets = Table(
     _points("lifetime_purchases"),
     _micros("enrolled_at", nullable=True),
     _micros("due_at", nullable=True),
+    _text("buckets"),
+    _text("days"),
     _key("org_id", "customer_id", "program_id"),
     _refers(("org_id", "customer_id"), "customers"),
     _refers(("org_id", "program_id"), "programs"),
@@ -224,23 +226,9 @@ wallets = Table(
     sqlite_with_rowid=False,
 )
 
-balances = Table(
-    "balances",
-    metadata,
-    _id("org_id"),
-    _id("customer_id"),
-    _id("program_id"),
-    _id("earning_program_id"),
-    _enum("source"),
-    _text("category"),
-    _points("points"),
-    _points("promised"),
-    _points("held"),
-    _key("org_id", "customer_id", "program_id", "earning_program_id", "source", "category"),
-    _check("parts", "promised >= 0 AND held >= 0 AND points >= promised + held"),
-    sqlite_with_rowid=False,
-)
-"""Totals of a wallet by origin, so that no balance rule has to count lots."""
+"""`buckets`: totals by origin, so that no balance rule has to count lots; `days`: transfers of the last 30 days by day
+of the program's time zone and by direction. Both are lists in JSON (`wallet_texts`), in the row that every movement
+writes anyway: as tables of their own they cost four rows and four pages more a transfer."""
 
 lots = Table(
     "lots",
@@ -399,22 +387,6 @@ requests = Table(
     _check("transaction", "accepted = 1 OR (accepted = 0 AND transaction_id IS NULL)"),
 )
 """The one outcome of each request id. Rows are long and ids random, so SQLite keeps them in the order of arrival."""
-
-velocity_days = Table(
-    "velocity_days",
-    metadata,
-    _id("org_id"),
-    _id("customer_id"),
-    _id("program_id"),
-    _number("day"),
-    _enum("direction"),
-    _points("points"),
-    _id("transfers"),
-    _key("org_id", "customer_id", "program_id", "day", "direction"),
-    _check("counts", "points > 0 AND transfers > 0"),
-    sqlite_with_rowid=False,
-)
-"""Transfers of a wallet by day of the program's time zone and by direction."""
 
 redemptions = Table(
     "redemptions",

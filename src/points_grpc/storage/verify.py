@@ -11,7 +11,8 @@ lacks counts as zero there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -24,12 +25,21 @@ from sqlalchemy import Connection, TextClause, bindparam, case, column, func, se
 
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
+from points_grpc.storage.wallet_texts import DAYS_KEPT
 
 _ROWS_AT_ONCE = 2_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Checked = tuple[Sequence[object], object, object]
-"""What names a subject, what is expected of it, and what is there."""
+WalletKey = tuple[int, int]
+"""Customer and program."""
+
+Totals = Mapping[tuple[Any, ...], tuple[Any, ...]]
+"""The entries of a wallet's list: what each is about, and its numbers."""
+
+Compared = tuple[WalletKey, Totals, Totals]
+"""A wallet, what is expected of its list, and what is there."""
+
+_UNREADABLE: Totals = {("?", "?", "?"): ("not a list of pairs",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +97,34 @@ class Invariant:
         return count, Difference(self.name, org_id, named, str(first["expected"]), str(first["actual"]))
 
 
-class VelocityDays:
-    """Transfers by day and direction against the counts of velocity limits: days are those of the program's zone."""
+class InWallets:
+    """What the lists in the rows of wallets must agree with: as `Invariant`, wallet by wallet.
 
-    name = "velocity_days"
+    `subject` names what is compared; the wallet is named before it, and the key of the entry behind it.
+    """
+
+    def __init__(self, name: str, subject: str, compared: Callable[[Connection, int], Iterator[Compared]]) -> None:
+        self.name = name
+        self.subject = subject
+        self._compared = compared
 
     def check(self, connection: Connection, org_id: int) -> tuple[int, Difference | None]:
         """As `Invariant.check`."""
         count = 0
         found: Difference | None = None
-        for subject, expected, actual in _velocity_days(connection, org_id):
-            count += 1
-            if expected != actual and found is None:
-                named = "customer {}, program {}, {}, {}: points and transfers".format(*subject)
-                found = Difference(self.name, org_id, named, str(expected), str(actual))
+        for (customer_id, program_id), expected, actual in self._compared(connection, org_id):
+            keys = expected.keys() | actual.keys()
+            count += len(keys)
+            if found is not None or expected == actual:
+                continue
+            key = min((one for one in keys if expected.get(one) != actual.get(one)), key=str)
+            named = f"wallet {customer_id}/{program_id}, {self.subject} {', '.join(str(part) for part in key)}"
+            found = Difference(self.name, org_id, named, _told(expected.get(key)), _told(actual.get(key)))
         return count, found
+
+
+def _told(totals: Sequence[int] | None) -> str:
+    return "none" if totals is None else ", ".join(str(one) for one in totals)
 
 
 def verify(database: Database, org_ids: Iterable[int] | None = None) -> Report:
@@ -134,42 +157,74 @@ def _rows(connection: Connection, statement: TextClause, org_id: int) -> Iterato
 # -- what needs more than a statement ----------------------------------------------------------------------------------
 
 
-def _velocity_days(connection: Connection, org_id: int) -> Iterator[Checked]:
-    """Transfers by day of the program's time zone: both sides come sorted by program and day, a day at a time."""
+def _buckets(connection: Connection, org_id: int) -> Iterator[Compared]:
+    """What remains of lots, by origin, against the totals of their wallets."""
+    lots = groupby(_rows(connection, _LOTS_BY_ORIGIN, org_id), _wallet_of)
+    remaining = ((wallet, {tuple(row[2:5]): tuple(row[5:8]) for row in group}) for wallet, group in lots)
+    yield from _joined(remaining, _lists(connection, _BUCKETS, org_id))
+
+
+def _days(connection: Connection, org_id: int) -> Iterator[Compared]:
+    """Transfers by direction and day of the program's time zone, against the counts of velocity limits.
+
+    Days that no limit looks at any more may be missing; those that are there must be right.
+    """
     zones = {program_id: ZoneInfo(zone) for program_id, zone in _rows(connection, _TIME_ZONES, org_id)}
-    counted = ((key, list(group)) for key, group in groupby(_rows(connection, _VELOCITY, org_id), lambda row: row[:2]))
-    made = groupby(
-        _rows(connection, _TRANSFERS, org_id), lambda row: (row[0], _day(row[1], zones.get(row[0])).toordinal())
-    )
-    stored_key, stored = next(counted, (None, []))
-    for key, transfers in made:
-        while stored_key is not None and tuple(stored_key) < key:
-            yield from _compare_day(stored_key, {}, stored)
-            stored_key, stored = next(counted, (None, []))
-        expected: dict[tuple[int, int], list[int]] = {}
-        for _, _, source_id, destination_id, points in transfers:
-            for side in ((source_id, 1), (destination_id, 2)):
-                totals = expected.setdefault(side, [0, 0])
-                totals[0] += points
-                totals[1] += 1
-        if stored_key is not None and tuple(stored_key) == key:
-            yield from _compare_day(key, expected, stored)
-            stored_key, stored = next(counted, (None, []))
+    made = groupby(_rows(connection, _TRANSFERS, org_id), _wallet_of)
+    counted = ((wallet, _counted(transfers, zones.get(wallet[1]))) for wallet, transfers in made)
+    for wallet, expected, actual in _joined(counted, _lists(connection, _WALLET_DAYS, org_id)):
+        kept_from = max((_of(day) for _, day in expected), default=date.min + DAYS_KEPT) - DAYS_KEPT
+        wanted = {key: totals for key, totals in expected.items() if key in actual or _of(key[1]) >= kept_from}
+        yield wallet, wanted, actual
+
+
+def _counted(transfers: Iterable[Sequence[int]], zone: ZoneInfo | None) -> Totals:
+    """Points and transfers by direction and day."""
+    found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for _, _, direction, created_at, points in transfers:
+        key = (direction, _day(created_at, zone).isoformat())
+        so_far = found.get(key, (0, 0))
+        found[key] = (so_far[0] + points, so_far[1] + 1)
+    return found
+
+
+def _lists(connection: Connection, statement: TextClause, org_id: int) -> Iterator[tuple[WalletKey, Totals]]:
+    """The lists of wallets, each a list of pairs of lists. What is no such list agrees with nothing."""
+    for customer_id, program_id, listed in _rows(connection, statement, org_id):
+        entries: Totals = {}
+        try:
+            found = json.loads(listed)
+            entries = {tuple(key): tuple(totals) for key, totals in found}
+            readable = isinstance(found, list) and len(entries) == len(found)
+        except (ValueError, TypeError):
+            readable = False
+        yield (customer_id, program_id), entries if readable else _UNREADABLE
+
+
+def _wallet_of(row: Sequence[int]) -> WalletKey:
+    return row[0], row[1]
+
+
+def _joined(
+    expected: Iterator[tuple[WalletKey, Totals]], actual: Iterator[tuple[WalletKey, Totals]]
+) -> Iterator[Compared]:
+    """Both sides wallet by wallet; both come in the order of their wallets."""
+    wanted, there = next(expected, None), next(actual, None)
+    while wanted is not None or there is not None:
+        if there is None or (wanted is not None and wanted[0] < there[0]):
+            assert wanted is not None, "one of the two"
+            yield wanted[0], wanted[1], {}
+            wanted = next(expected, None)
+        elif wanted is None or there[0] < wanted[0]:
+            yield there[0], {}, there[1]
+            there = next(actual, None)
         else:
-            yield from _compare_day(key, expected, [])
-    while stored_key is not None:
-        yield from _compare_day(stored_key, {}, stored)
-        stored_key, stored = next(counted, (None, []))
+            yield wanted[0], wanted[1], there[1]
+            wanted, there = next(expected, None), next(actual, None)
 
 
-def _compare_day(
-    key: Sequence[int], expected: dict[tuple[int, int], list[int]], stored: Iterable[Sequence[int]]
-) -> Iterator[Checked]:
-    actual = {(row[2], row[3]): [row[4], row[5]] for row in stored}
-    program_id, day = key
-    for side in sorted(expected.keys() | actual.keys()):
-        subject = (side[0], program_id, date.fromordinal(day).isoformat(), {1: "OUT", 2: "IN"}.get(side[1], side[1]))
-        yield subject, expected.get(side, [0, 0]), actual.get(side, [0, 0])
+def _of(day: str) -> date:
+    return date.fromisoformat(day)
 
 
 def _day(micros: int, zone: ZoneInfo | None) -> date:
@@ -182,15 +237,29 @@ def _day(micros: int, zone: ZoneInfo | None) -> date:
 _ORGS = text("SELECT org_id FROM orgs ORDER BY org_id")
 _TIME_ZONES = text("SELECT program_id, time_zone FROM programs WHERE org_id = :org_id")
 _TRANSFERS = text("""
-    SELECT program_id, created_at, customer_id, counterparty_id, points FROM transactions
-    WHERE org_id = :org_id AND kind = 2 ORDER BY program_id, created_at
+    SELECT customer_id, program_id, 1 AS direction, created_at, points FROM transactions
+    WHERE org_id = :org_id AND kind = 2
+    UNION ALL
+    SELECT counterparty_id, program_id, 2, created_at, points FROM transactions
+    WHERE org_id = :org_id AND kind = 2
+    ORDER BY 1, 2
 """)
-_VELOCITY = text("""
-    SELECT program_id, day, customer_id, direction, points, transfers FROM velocity_days
-    WHERE org_id = :org_id ORDER BY program_id, day
+_WALLET_DAYS = text("""
+    SELECT customer_id, program_id, days FROM wallets WHERE org_id = :org_id ORDER BY customer_id, program_id
+""")
+_BUCKETS = text("""
+    SELECT customer_id, program_id, buckets FROM wallets WHERE org_id = :org_id ORDER BY customer_id, program_id
+""")
+_LOTS_BY_ORIGIN = text("""
+    SELECT customer_id, program_id, earning_program_id, source, category,
+        CAST(SUM(remaining) AS BIGINT), CAST(SUM(CASE WHEN promised = 1 THEN remaining ELSE 0 END) AS BIGINT),
+        CAST(SUM(held) AS BIGINT)
+    FROM lots WHERE org_id = :org_id AND remaining > 0
+    GROUP BY customer_id, program_id, earning_program_id, source, category
+    ORDER BY customer_id, program_id
 """)
 
-INVARIANTS: Sequence[Invariant | VelocityDays] = (
+INVARIANTS: Sequence[Invariant | InWallets] = (
     Invariant(
         "transaction_sums",
         "transaction {transaction_id}, program {program_id}: sum of its postings",
@@ -283,12 +352,11 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
     ),
     Invariant(
         "wallet_owners",
-        "wallet {customer_id}/{program_id}, which lots, totals or postings name: present",
+        "wallet {customer_id}/{program_id}, which lots or postings name: present",
         """
             SELECT customer_id, program_id, 1 AS expected, MAX(present) AS actual FROM (
                 SELECT customer_id, program_id, 1 AS present FROM wallets WHERE org_id = :org_id
                 UNION SELECT customer_id, program_id, 0 FROM lots WHERE org_id = :org_id
-                UNION SELECT customer_id, program_id, 0 FROM balances WHERE org_id = :org_id
                 UNION SELECT customer_id, program_id, 0 FROM postings WHERE org_id = :org_id AND account = 1
             ) AS sides GROUP BY customer_id, program_id
         """,
@@ -312,24 +380,8 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
             ) AS dues WHERE first_due < 9223372036854775807
         """,
     ),
-    Invariant(
-        "bucket_lots",
-        "wallet {customer_id}/{program_id}, earned in {earning_program_id}, source {source}, category {category}:"
-        " points, promised and held against its lots",
-        """
-            SELECT customer_id, program_id, earning_program_id, source, category,
-                SUM(remaining) || ', ' || SUM(lots_promised) || ', ' || SUM(lots_held) AS expected,
-                SUM(points) || ', ' || SUM(promised) || ', ' || SUM(held) AS actual
-            FROM (
-                SELECT customer_id, program_id, earning_program_id, source, category, points, promised, held,
-                    0 AS remaining, 0 AS lots_promised, 0 AS lots_held
-                FROM balances WHERE org_id = :org_id
-                UNION ALL
-                SELECT customer_id, program_id, earning_program_id, source, category, 0, 0, 0,
-                    remaining, CASE WHEN promised = 1 THEN remaining ELSE 0 END, held
-                FROM lots WHERE org_id = :org_id
-            ) AS sides GROUP BY customer_id, program_id, earning_program_id, source, category
-        """,
+    InWallets(
+        "bucket_lots", "points, promised and held against its lots, of earning program, source and category", _buckets
     ),
     Invariant(
         "lot_postings",
@@ -701,7 +753,7 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
-    VelocityDays(),
+    InWallets("velocity_days", "points and transfers of direction and day", _days),
     Invariant(
         "request_transactions",
         "request {request_id}: the request of its transaction",
@@ -782,10 +834,6 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                     CASE WHEN current < 0 OR promised < 0 OR held < 0 OR lifetime_earned < 0 OR lifetime_received < 0
                         OR lifetime_purchases < 0 OR version < 0 THEN -1 ELSE 0 END AS lowest
                 FROM wallets WHERE org_id = :org_id
-                UNION ALL
-                SELECT 'total', customer_id, program_id, points, promised + held,
-                    CASE WHEN points < 0 OR promised < 0 OR held < 0 THEN -1 ELSE 0 END
-                FROM balances WHERE org_id = :org_id
                 UNION ALL
                 SELECT 'counter', customer_id, action, 0, 0,
                     CASE WHEN issues < 0 OR wrong_attempts < 0 THEN -1 ELSE 0 END

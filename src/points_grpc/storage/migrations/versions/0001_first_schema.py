@@ -164,6 +164,8 @@ def _create_customers() -> None:
         sa.Column("lifetime_purchases", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("enrolled_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("due_at", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.Column("buckets", sa.Text(), nullable=False),
+        sa.Column("days", sa.Text(), nullable=False),
         sa.CheckConstraint(
             "lifetime_earned >= 0 AND lifetime_received >= 0 AND lifetime_purchases >= 0",
             name=op.f("ck_wallets_lifetime"),
@@ -182,23 +184,6 @@ def _create_customers() -> None:
 
 
 def _create_points() -> None:
-    op.create_table(
-        "balances",
-        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("program_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("earning_program_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("source", sa.SmallInteger(), nullable=False),
-        sa.Column("category", sa.Text(), nullable=False),
-        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("promised", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("held", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.CheckConstraint("promised >= 0 AND held >= 0 AND points >= promised + held", name=op.f("ck_balances_parts")),
-        sa.PrimaryKeyConstraint(
-            "org_id", "customer_id", "program_id", "earning_program_id", "source", "category", name=op.f("pk_balances")
-        ),
-        sqlite_with_rowid=False,
-    )
     op.create_table(
         "lots",
         sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -346,21 +331,6 @@ def _create_requests() -> None:
             "accepted = 1 OR (accepted = 0 AND transaction_id IS NULL)", name=op.f("ck_requests_transaction")
         ),
         sa.PrimaryKeyConstraint("org_id", "request_id", name=op.f("pk_requests")),
-    )
-    op.create_table(
-        "velocity_days",
-        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("program_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("direction", sa.SmallInteger(), nullable=False),
-        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("transfers", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.CheckConstraint("points > 0 AND transfers > 0", name=op.f("ck_velocity_days_counts")),
-        sa.PrimaryKeyConstraint(
-            "org_id", "customer_id", "program_id", "day", "direction", name=op.f("pk_velocity_days")
-        ),
-        sqlite_with_rowid=False,
     )
 
 
