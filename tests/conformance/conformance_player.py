@@ -165,7 +165,7 @@ class Play:
             self._code("1")  # a code that expired is not sent any more
         changes: list[tuple[str, Sequence[object]]] = []
         for table in schema.metadata.tables.values():
-            if "org_id" not in table.columns or table is schema.api_keys:
+            if "org_id" not in table.columns or table in (schema.api_keys, schema.client_certificates):
                 continue
             for column in table.columns:
                 if _TIMES.fullmatch(column.name):

@@ -249,7 +249,7 @@ class FakeIdentity:
         self.revoked = False
         self.org_id = 1
 
-    def authenticate(self, metadata: Metadata) -> Caller | None:
+    def authenticate(self, metadata: Metadata, connection: object) -> Caller | None:
         self.asked += 1
         token = dict(metadata).get("authorization", "")
         if self.revoked or not isinstance(token, str) or not token.startswith("Bearer "):

@@ -21,14 +21,16 @@ from prometheus_client import start_http_server
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.directory import AccountsDirectory
+from points_grpc.cli.issuer import tokens_of
+from points_grpc.cli.listening import address_of, exempt_of, tls_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.rpc.call import Role
-from points_grpc.rpc.identity import KeyIdentity, KeyRow
+from points_grpc.rpc.identity import Callers, Tokens
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics
@@ -46,7 +48,6 @@ from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
-from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_snapshots
 from points_grpc.storage.queries import SqlQueries
@@ -71,6 +72,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     sink = LineSink(sys.stderr.buffer)
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls)
+    tls, tokens = tls_of(settings, log), tokens_of(settings, log)
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
@@ -86,7 +88,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = KeyIdentity(_KeyLoader(accounts, pool, keyring), log)
+    identity = _callers(AccountsDirectory(accounts, pool, keyring), tokens, log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
@@ -102,10 +104,11 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             page_key=keyring.page_key,
             metrics=metrics,
             limits=_limits(settings),
+            exempt=exempt_of(settings),
         )
     )
     availability.tell(server)
-    port = server.bind(f"{settings.host}:{settings.port}")
+    port = server.bind(address_of(settings), tls.credentials() if tls else None)
     dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
     dispatcher.start()
     sweep = _sweep(snapshots, settings, committer, loop, log)
@@ -117,7 +120,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     calm_collector()
     await server.start()
     _announce(settings, port, token, writer_pid=availability.hello.pid)
-    log.info("serving", address=f"{settings.host}:{port}", version=__version__)
+    log.info("serving", address=address_of(settings, port), tls=tls is not None, version=__version__)
     stopped = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopped.set)
@@ -135,43 +138,6 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     log.info("stopped")
     sink.attach(None)
     sink.flush()
-
-
-class _KeyLoader:
-    """Reads the keys of all organisations for the identity cache."""
-
-    def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
-        self._accounts = accounts
-        self._pool = pool
-        self._keyring = keyring
-
-    async def __call__(self) -> Mapping[str, KeyRow]:
-        return await self._pool.run(self._load)
-
-    def _load(self) -> Mapping[str, KeyRow]:
-        regions = {org.org_id: org.default_region for org in self._accounts.list_orgs()}
-        return {
-            row.key_id: KeyRow(
-                key_id=row.key_id,
-                org_id=row.org_id,
-                client=row.client,
-                role=Role[row.role.upper()],
-                secret_sha256=row.secret_hash,
-                default_region=regions[row.org_id],
-                expires_at=row.expires_at.timestamp() if row.expires_at else None,
-                revoked=row.revoked_at is not None,
-                request_id_required=row.request_id_required,
-                signs=row.signing_key_id is not None,
-                signing_secret=self._signing_secret(row),
-            )
-            for row in self._accounts.load_keys()
-        }
-
-    def _signing_secret(self, row: StoredKey) -> bytes | None:
-        if row.signing_key_id is None:
-            return None
-        secret = self._keyring.signing_secret(row.signing_key_id, row.key_id)
-        return None if secret is None else secret.encode()
 
 
 class _Observer:
@@ -283,6 +249,10 @@ class _Availability:
         self._log.error("writer_not_started", error=message)
 
 
+def _callers(directory: AccountsDirectory, tokens: Tokens | None, log: CallLog) -> Callers:
+    return Callers(directory, log, tokens=tokens, note_use=directory.note_use)
+
+
 def _limits(settings: Settings) -> Limits:
     """The limits of the wire. No organisation may fill the queue of the writer, however small it is."""
     return Limits(
@@ -378,7 +348,7 @@ async def _make_dev_world(accounts: Accounts, committer: Committer) -> str:
 
 
 def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: int) -> None:
-    address = f"{settings.host}:{port}"
+    address = address_of(settings, port)
     if settings.ready_file is not None:
         ready: dict[str, object] = {"address": address, "pid": os.getpid(), "writer_pid": writer_pid}
         if token is not None:
@@ -388,14 +358,16 @@ def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: i
         partial.rename(settings.ready_file)
     click.echo(f"points-grpc {__version__} serves on {address}")
     if token is not None:
-        click.echo(_GRPCURL.format(token=token, address=address))
+        click.echo(
+            _GRPCURL.format(token=token, address=address, plaintext="" if settings.tls_certificate else " -plaintext")
+        )
 
 
 _GRPCURL = """\
 development mode: organisation "demo", program 973, customers 565039505 and 565039506
 one-time codes appear here; try the documented transfer:
 
-grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
+grpcurl{plaintext} -H 'authorization: Bearer {token}' -d '{{
   "pointsTobeTransferred": 1000,
   "groupProgramTransfer": false,
   "programId": 973,

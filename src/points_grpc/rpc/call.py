@@ -26,10 +26,11 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: an API client of an organisation, known by its credential.
+    """Who calls: an API client of an organisation, known by its credential; the one model behind all of them.
 
     `default_region` (ISO 3166) is the organisation's, for mobile numbers without country code. Who `signs` signs what
-    moves points; without `signing_secret` (its key was lost) no signature is right.
+    moves points; without `signing_secret` (its key was lost) no signature is right. `key_id` is that of an API key, and
+    empty for who has none.
     """
 
     org_id: int
@@ -40,6 +41,14 @@ class Caller:
     request_id_required: bool = False
     signs: bool = False
     signing_secret: bytes | None = field(default=None, repr=False)
+    store: str = ""
+    till: str = ""
+
+    @property
+    def actor(self) -> str:
+        """Who did it, for the audit log and the journal: the client, and where it stands if its credential says so."""
+        places = [f"{kind} {name}" for kind, name in (("store", self.store), ("till", self.till)) if name]
+        return f"{self.client} ({', '.join(places)})" if places else self.client
 
 
 @dataclass(slots=True)

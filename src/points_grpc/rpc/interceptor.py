@@ -31,7 +31,7 @@ from points_grpc.rpc import failures
 from points_grpc.rpc.call import CURRENT, Call, Caller, Role
 from points_grpc.rpc.deadlines import Deadlines
 from points_grpc.rpc.limits import Limits
-from points_grpc.rpc.ports import CallLog, Identity, Metadata, Metrics
+from points_grpc.rpc.ports import CallLog, Connection, Identity, Metadata, Metrics
 from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
 from points_grpc.rpc.signature import Signatures
@@ -39,7 +39,8 @@ from points_grpc.rpc.streams import Streams
 from points_grpc.service.ports import NotTaken
 from points_grpc.v1 import options_pb2
 
-EXEMPT = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+HEALTH, REFLECTION = "/grpc.health.v1.Health/", "/grpc.reflection."
+EXEMPT = (HEALTH, REFLECTION)
 """Methods that probes and tools call without a credential, unless the deployment wants one."""
 
 ANSWER_MARGIN_S = 0.05
@@ -59,7 +60,7 @@ Inner = Callable[[Message, Context], Awaitable[Message] | AsyncGenerator[Message
 """A method of a servicer: its answer, or its answers one by one."""
 
 
-class CallContext(Context, Protocol):
+class CallContext(Context, Connection, Protocol):
     """What the gate needs of a servicer context."""
 
     def invocation_metadata(self) -> Metadata | None:
@@ -183,7 +184,9 @@ class Gate(grpc.aio.ServerInterceptor):
             answer: Message | bytes = b""
             try:
                 metadata = context.invocation_metadata() or ()
-                refused = self._admit(call, metadata, raw, required) or self._signatures.judge(call, metadata, raw)
+                refused = self._admit(call, context, metadata, raw, required) or self._signatures.judge(
+                    call, metadata, raw
+                )
                 if refused is None:
                     answer = await serve_admitted(call, raw, context, decode, inner)
                 else:
@@ -207,10 +210,12 @@ class Gate(grpc.aio.ServerInterceptor):
             response_serializer=cast("Any", handler.response_serializer),
         )
 
-    def _admit(self, call: Call, metadata: Metadata, raw: bytes, required: Role) -> Refused | None:
+    def _admit(
+        self, call: Call, connection: Connection, metadata: Metadata, raw: bytes, required: Role
+    ) -> Refused | None:
         """What stops a call before its request is looked at."""
         call.correlation_id = _correlation_id(metadata)
-        call.caller = self._identity.authenticate(metadata)
+        call.caller = self._identity.authenticate(metadata, connection)
         if refused := _lacks(call.caller, required):
             return refused
         if refused := self._quotas.enter(call, raw):
@@ -274,7 +279,7 @@ class Gate(grpc.aio.ServerInterceptor):
             refuse(context, call, failures.malformed("request", "a protobuf message", operation=call.operation))
             return b""
         metadata, required = context.invocation_metadata() or (), self._roles[f"/{call.method}"]
-        self._streams.enter(call, lambda: _lacks(self._identity.authenticate(metadata), required))
+        self._streams.enter(call, lambda: _lacks(self._identity.authenticate(metadata, context), required))
         try:
             async with aclosing(cast("AsyncGenerator[Message]", inner(request, context))) as messages:
                 async for message in messages:
@@ -332,7 +337,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
         def refused(context: CallContext) -> bool:
             metadata = context.invocation_metadata() or ()
-            if self._identity.authenticate(metadata) is not None:
+            if self._identity.authenticate(metadata, context) is not None:
                 return False
             refuse(context, Call("", ""), Refused(codes.UNAUTHENTICATED))
             return True
