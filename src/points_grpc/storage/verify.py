@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from string import Formatter
 from typing import Any
@@ -29,6 +30,7 @@ from points_grpc.storage.faults import DRIVER_ERRORS, translate
 from points_grpc.storage.wallet_texts import DAYS_KEPT
 
 _ROWS_AT_ONCE = 2_000
+_MICROS_OF_A_MINUTE = 60_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 WalletKey = tuple[int, int]
@@ -215,7 +217,7 @@ def _counted(transfers: Iterable[Sequence[int]], zone: ZoneInfo | None) -> Total
     """Points and transfers by direction and day."""
     found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for _, _, direction, created_at, points in transfers:
-        key = (direction, _day(created_at, zone).isoformat())
+        key = (direction, _day(created_at // _MICROS_OF_A_MINUTE, zone))
         so_far = found.get(key, (0, 0))
         found[key] = (so_far[0] + points, so_far[1] + 1)
     return found
@@ -260,8 +262,10 @@ def _of(day: str) -> date:
     return date.fromisoformat(day)
 
 
-def _day(micros: int, zone: ZoneInfo | None) -> date:
-    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone or UTC).date()
+@lru_cache(maxsize=1 << 16)
+def _day(minute: int, zone: ZoneInfo | None) -> str:
+    """The day of a minute since 1970. No zone is off by parts of a minute any more: no day begins within one."""
+    return (_EPOCH + timedelta(minutes=minute)).astimezone(zone or UTC).date().isoformat()
 
 
 # -- the statements --------------------------------------------------------------------------------------------------
