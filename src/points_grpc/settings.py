@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(None, description="File that is written when the server serves.")
     otp_sender: str = Field("none", pattern="^(none|console)$", description="How one-time codes leave the server.")
     deadline_default_s: float = Field(10.0, gt=0, le=300, description="Deadline of calls that come without one.")
-    drain_s: float = Field(10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM.")
+    drain_s: float = Field(
+        10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM; then they are told."
+    )
     batch_max: int = Field(256, ge=1, le=1000, description="Commands that share a commit.")
     waiting_max: int = Field(8192, ge=1, description="Commands that may wait; more are shed with RetryInfo.")
     queue_age_max_s: float = Field(5.0, gt=0, description="Age of the queue from which on callers are shed.")

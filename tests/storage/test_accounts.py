@@ -32,6 +32,14 @@ def test_a_new_organisation_starts_with_its_keys(bare: Store, accounts: Accounts
     assert bare.queries.program_book(org_id).default_region == "DE"
 
 
+def test_a_configuration_key_is_read_for_all_organisations(bare: Store, accounts: Accounts) -> None:
+    """As raw text, by organisation; who has not set it is left out."""
+    first, second = accounts.create_org("three", "DE"), accounts.create_org("four", "FR")
+
+    assert accounts.config_texts("ALLOW_POINTS_TRANSFER").items() >= {first: "true", second: "true"}.items()
+    assert accounts.config_texts("REQUIRE_REQUEST_ID") == {}
+
+
 def test_an_id_is_taken_once(accounts: Accounts) -> None:
     """A second organisation under the same id is a conflict."""
     with pytest.raises(StorageConflict):

@@ -24,6 +24,7 @@ from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.directory import AccountsDirectory
 from points_grpc.cli.issuer import tokens_of
 from points_grpc.cli.listening import address_of, exempt_of, tls_of
+from points_grpc.cli.places import METRICS_HOST, require_places
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.delivery.console import ConsoleSender
@@ -68,6 +69,7 @@ SWEEP_COMMAND_S = 30.0
 
 async def serve(settings: Settings, *, dev: bool) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
+    require_places(settings)
     loop = asyncio.get_running_loop()
     sink = LineSink(sys.stderr.buffer)
     sink.attach(loop)
@@ -115,7 +117,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     if settings.sweep_interval_s:
         sweep.start()
     metrics_server = (
-        start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
+        start_http_server(settings.metrics_port, METRICS_HOST, metrics.registry) if settings.metrics_port else None
     )
     calm_collector()
     await server.start()

@@ -23,9 +23,9 @@ def accounts_of(database: str) -> Accounts:
     from points_grpc.storage.accounts import Accounts  # noqa: PLC0415 - SQLAlchemy takes a while to import
     from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
 
-    opened = Database(database)
-    click.get_current_context().call_on_close(opened.close)
     with plain_errors():
+        opened = Database(database)
+        click.get_current_context().call_on_close(opened.close)
         require_schema(opened)
     return Accounts(opened)
 
@@ -40,10 +40,10 @@ def require_org(accounts: Accounts, org_id: int) -> None:
 def plain_errors() -> Iterator[None]:
     """What an operator can mend is a sentence, not a stack trace."""
     from points_grpc.service.keeper import CannotStart  # noqa: PLC0415
-    from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
+    from points_grpc.service.ports import StorageConflict, StorageFull, StorageUnavailable  # noqa: PLC0415
     from points_grpc.storage.engine import SchemaMismatch  # noqa: PLC0415
 
     try:
         yield
-    except (CannotStart, SchemaMismatch, StorageUnavailable, ValueError) as error:
+    except (CannotStart, SchemaMismatch, StorageConflict, StorageFull, StorageUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from None

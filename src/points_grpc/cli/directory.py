@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from points_grpc.domain.configuration import REQUEST_IDS_REQUIRED, parse_switch
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.identity import Directory, KeyRow, Org
 from points_grpc.service.keyring import Keyring
@@ -36,7 +37,11 @@ class AccountsDirectory:
         keys, certificates = self._accounts.load_keys(), self._accounts.list_certificates()
         cutoffs = self._accounts.token_cutoffs()
         # Last, so that none is missing that was made with its first key a moment ago.
-        orgs = {org.org_id: Org(org.default_region) for org in self._accounts.list_orgs()}
+        demands = self._accounts.config_texts(REQUEST_IDS_REQUIRED)
+        orgs = {
+            org.org_id: Org(org.default_region, request_id_required=bool(parse_switch(demands.get(org.org_id))))
+            for org in self._accounts.list_orgs()
+        }
         return Directory(
             keys={row.key_id: self._key(row, orgs[row.org_id]) for row in keys},
             certificates={row.name: _certified(row, orgs[row.org_id]) for row in certificates},
@@ -54,7 +59,7 @@ class AccountsDirectory:
             default_region=org.default_region,
             expires_at=row.expires_at.timestamp() if row.expires_at else None,
             revoked=row.revoked_at is not None,
-            request_id_required=row.request_id_required,
+            request_id_required=row.request_id_required or org.request_id_required,
             signs=row.signing_key_id is not None,
             signing_secret=self._signing_secret(row),
             store=row.store,
@@ -75,7 +80,7 @@ def _certified(row: CertificateRow, org: Org) -> Caller:
         key_id="",
         role=Role[row.role.upper()],
         default_region=org.default_region,
-        request_id_required=row.request_id_required,
+        request_id_required=row.request_id_required or org.request_id_required,
         store=row.store,
         till=row.till,
     )

@@ -74,12 +74,13 @@ def migrate(database: str, *, status: bool, sql: bool) -> None:
     """Brings the database to the schema of this version."""
     from points_grpc.storage import migrate as migrations  # noqa: PLC0415 - alembic takes most of a second
 
-    if sql:
-        click.echo(migrations.sql(database))
-    elif status:
-        click.echo(f"found {migrations.current(database) or 'none'}, needed {migrations.head()}")
-    else:
-        click.echo(f"schema revision {_migrate(database)}")
+    with plain_errors():
+        if sql:
+            click.echo(migrations.sql(database))
+        elif status:
+            click.echo(f"found {migrations.current(database) or 'none'}, needed {migrations.head()}")
+        else:
+            click.echo(f"schema revision {_migrate(database)}")
 
 
 @main.group()
@@ -195,12 +196,14 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
 @DATABASE
 def verify(database: str) -> None:
     """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
-    from points_grpc.storage.engine import Database  # noqa: PLC0415
+    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
     from points_grpc.storage.verify import verify as run  # noqa: PLC0415
 
-    opened = Database(database)
-    report = run(opened)
-    opened.close()
+    with plain_errors():
+        opened = Database(database)
+        click.get_current_context().call_on_close(opened.close)
+        require_schema(opened)
+        report = run(opened)
     for invariant, count in report.checked.items():
         click.echo(f"{invariant}: {count} checked")
     for one in report.differences:
@@ -237,7 +240,8 @@ main.add_command(tokens)
 def _migrate(database: str) -> str:
     from points_grpc.storage.migrate import upgrade  # noqa: PLC0415 - alembic takes most of a second
 
-    return upgrade(database)
+    with plain_errors():
+        return upgrade(database)
 
 
 def _keyring(database: str, keys_file: Path | None) -> Keyring:

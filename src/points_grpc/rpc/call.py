@@ -56,7 +56,8 @@ class Call:
     """One call. Mutable, since it is filled in on the way; it never leaves its task.
 
     `expires_at`, in seconds of the monotonic clock, is when the call ends whatever it is doing (`expired`); a command
-    is given up a little earlier, at `deadline`, so that its answer still arrives. `submitted` says that a write was
+    is given up a little earlier, at `deadline`, so that its answer still arrives. A server that stops ends it before
+    that (`cut_off`). `submitted` says that a write was
     handed over: from then on an answer that does not come leaves the outcome open. `grpc` and `code` are what the
     caller was told; `refused_for_good` that it was a refusal which is not recorded and which no mere repetition
     changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds). `items` says that
@@ -70,6 +71,7 @@ class Call:
     expires_at: float = 0.0
     deadline: float = 0.0
     expired: bool = False
+    cut_off: bool = False
     caller: Caller | None = None
     request_id: str = ""
     request_id_given: bool = False

@@ -60,6 +60,7 @@ class Org:
     """What a credential that does not come from here has to be completed with: facts about its organisation."""
 
     default_region: str
+    request_id_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

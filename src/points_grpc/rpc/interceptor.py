@@ -52,6 +52,14 @@ _numbers = itertools.count(secrets.randbits(32))
 _METADATA_OVERHEAD = 32
 """What HTTP/2 adds to each header in its own count (RFC 9113, 6.5.2)."""
 
+_FAILURE_OF_ENDED = {
+    (False, False): Failure.EXPIRED_IN_QUEUE,
+    (False, True): Failure.EXPIRED_UNKNOWN,
+    (True, False): Failure.SHUTTING_DOWN,
+    (True, True): Failure.OUTCOME_UNKNOWN,
+}
+"""What became of a call that was ended: by whether the server stopped, and whether its command may be carried out."""
+
 if TYPE_CHECKING:  # generic in the stubs only
     Handler = grpc.RpcMethodHandler[Any, Any]  # what passes through is bytes, or a message of any service
 
@@ -108,7 +116,7 @@ def required_roles(services: Iterable[ServiceDescriptor]) -> Mapping[str, Role]:
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """The interceptor. `drain` has it refuse whatever still comes."""
+    """The interceptor. `drain` has it refuse whatever still comes; `arrived` counts all that came."""
 
     def __init__(
         self,
@@ -124,6 +132,7 @@ class Gate(grpc.aio.ServerInterceptor):
     ) -> None:
         """Takes its neighbours; `exempt` are the beginnings of method names that need no credential."""
         self.draining = False
+        self.arrived = 0
         self._identity = identity
         self._roles = roles
         self._limits = limits
@@ -145,6 +154,10 @@ class Gate(grpc.aio.ServerInterceptor):
         """Refuses calls from now on, and ends those that stream."""
         self.draining = True
         self._streams.drain()
+
+    def cut_off(self) -> None:
+        """Ends the calls that are still being served, each with a status that says what is known of it."""
+        self._deadlines.cut_off()
 
     async def intercept_service(
         self,
@@ -181,6 +194,7 @@ class Gate(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             call = Call(name, operation)
             CURRENT.set(call)
+            self.arrived += 1
             answer: Message | bytes = b""
             try:
                 metadata = context.invocation_metadata() or ()
@@ -253,11 +267,10 @@ class Gate(grpc.aio.ServerInterceptor):
             return await cast("Awaitable[Message]", inner(request, context))
         except asyncio.CancelledError as ended:
             task = asyncio.current_task()
-            if not call.expired or task is None or task.uncancel():
+            if not (call.expired or call.cut_off) or task is None or task.uncancel():
                 raise  # the caller went away
             is_open = call.submitted and not isinstance(ended, NotTaken)
-            failure = Failure.EXPIRED_UNKNOWN if is_open else Failure.EXPIRED_IN_QUEUE
-            refuse(context, call, refusal_of(failure, call.operation))
+            refuse(context, call, refusal_of(_FAILURE_OF_ENDED[call.cut_off, is_open], call.operation))
         except Exception as error:  # noqa: BLE001 - the last resort
             self._fail(call, context, error)
         finally:

@@ -47,6 +47,10 @@ class Submitter(Protocol):
         """
         ...
 
+    def drop_waiting(self) -> None:
+        """Has what still waits answered as not taken, since the server stops."""
+        ...
+
 
 class Checker(Protocol):
     """Takes checks that write nothing."""

@@ -144,6 +144,7 @@ class BearerTokens:
             key_id="",
             role=_role(claims, rules.role_claim),
             default_region=org.default_region,
+            request_id_required=org.request_id_required,
             store=_name(claims, rules.store_claim) or "",
             till=_name(claims, rules.till_claim) or "",
         )

@@ -128,6 +128,12 @@ class Accounts:
                 for org_id, name, region, program_id, paused, created_at in connection.execute(query)
             ]
 
+    def config_texts(self, name: str) -> Mapping[int, str]:
+        """The raw text of a configuration key, by organisation; those that have not set it are left out."""
+        query = select(config_keys.c.org_id, config_keys.c.value).where(config_keys.c.name == name)
+        with _transaction(self._database.reader) as connection:
+            return {row.org_id: row.value for row in connection.execute(query)}
+
     def create_key(
         self,
         key_id: str,
