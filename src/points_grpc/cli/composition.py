@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -21,9 +22,9 @@ from prometheus_client import start_http_server
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.writer_process import ChildWriter
-from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
@@ -75,7 +76,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
-    senders = _senders(settings)
+    senders = senders_of(settings)
     metrics = PrometheusMetrics()
     committer = Committer(
         monotonic=time.monotonic,
@@ -106,7 +107,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     )
     availability.tell(server)
     port = server.bind(f"{settings.host}:{settings.port}")
-    dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
+    dispatcher = _dispatcher(snapshots, keyring, senders, settings, committer, loop, log)
     dispatcher.start()
     sweep = _sweep(snapshots, settings, committer, loop, log)
     if settings.sweep_interval_s:
@@ -207,6 +208,10 @@ class _OutboxLog:
     def undelivered(self, message_id: int, error: str, *, given_up: bool) -> None:
         """A message could not be sent."""
         self._log.error("message_undelivered", message_id=message_id, error=error, given_up=given_up)
+
+    def passed_over(self, org_id: int, key: str, flaw: str) -> None:
+        """A text that an organisation configured cannot be used."""
+        self._log.error("message_text_passed_over", org=org_id, key=key, flaw=flaw)
 
     def unreachable(self, error: str) -> None:
         """The outbox could not be read or booked."""
@@ -310,17 +315,11 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
     )
 
 
-def _senders(settings: Settings) -> dict[Channel, Sender]:
-    if settings.otp_sender == "console":
-        sender = ConsoleSender(sys.stdout)
-        return {Channel.MOBILE: sender, Channel.EMAIL: sender}
-    return {}
-
-
 def _dispatcher(
     snapshots: SqlSnapshots,
     keyring: Keyring,
     senders: Mapping[Channel, Sender],
+    settings: Settings,
     committer: Committer,
     loop: asyncio.AbstractEventLoop,
     log: CallLog,
@@ -338,6 +337,8 @@ def _dispatcher(
         submit=submit,
         now=lambda: datetime.now(UTC),
         failures=_OutboxLog(log),
+        jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+        parallel=settings.otp_parallel,
     )
 
 

@@ -431,6 +431,7 @@ MESSAGE_COLUMNS = (
     "org_id",
     "message_id",
     "customer_id",
+    "action",
     "channel",
     "target",
     "sealed",
@@ -443,11 +444,12 @@ MESSAGE_COLUMNS = (
 
 def message(row: Row) -> SealedMessage:
     """A message of the outbox."""
-    org_id, message_id, customer_id, channel, target, sealed, key_id, attempts, created_at, expires_at = row
+    org_id, message_id, customer_id, action, channel, target, sealed, key_id, attempts, created_at, expires_at = row
     return SealedMessage(
         org_id=org_id,
         message_id=message_id,
         customer_id=customer_id,
+        action=OtpAction(action),
         channel=Channel(channel),
         target=target,
         sealed=bytes(sealed),
