@@ -21,6 +21,9 @@ from msgspec import Struct
 from points_grpc.delivery.connection import told_in_words
 from points_grpc.domain.letters import Letter, Undelivered
 
+CLOSING = 421
+"""A relay that goes down says this to whatever it is asked."""
+
 
 class Security(StrEnum):
     """How the way to the relay is protected."""
@@ -115,7 +118,7 @@ def _refusal(error: smtplib.SMTPException) -> Undelivered:
     """What a relay said, by its number. It may refuse this receiver or this text: for good, or for now."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         [(number, _)] = error.recipients.values()
-        return Undelivered(f"SMTP_RECIPIENT_{number}", final=_is_final(number), answered=True)
+        return Undelivered(f"SMTP_RECIPIENT_{number}", final=_is_final(number), answered=number != CLOSING)
     if isinstance(error, smtplib.SMTPDataError):
         return Undelivered(f"SMTP_DATA_{error.smtp_code}", final=_is_final(error.smtp_code), answered=True)
     if isinstance(error, smtplib.SMTPAuthenticationError):
@@ -124,6 +127,8 @@ def _refusal(error: smtplib.SMTPException) -> Undelivered:
         return Undelivered(f"SMTP_SENDER_{error.smtp_code}")
     if isinstance(error, smtplib.SMTPResponseException):
         return Undelivered(f"SMTP_{error.smtp_code}")
+    if isinstance(error.__context__, TimeoutError):
+        return Undelivered("TIMEOUT")
     return Undelivered("SMTP_NOT_OFFERED" if isinstance(error, smtplib.SMTPNotSupportedError) else "SMTP_DISCONNECTED")
 
 
