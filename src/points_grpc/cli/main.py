@@ -1,4 +1,7 @@
-"""The commands: serve, migrate, orgs, keys, verify, report, healthcheck, call. Exit codes: 0, 1 failed, 2 misused."""
+"""The commands: serve, migrate, orgs, keys, verify, report, outbox, healthcheck, call.
+
+Exit codes: 0, 1 failed, 2 misused.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import click
 
 from points_grpc import __version__
 from points_grpc.cli.call import call
+from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
 
 if TYPE_CHECKING:
@@ -217,6 +221,7 @@ def healthcheck(address: str, timeout_s: float) -> None:
 
 
 main.add_command(call)
+main.add_command(outbox)
 main.add_command(report)
 
 
