@@ -298,6 +298,21 @@ def test_letter_has_the_organisations_words(world: World) -> None:
     assert [("OTP_TRANSFER_MOBILE_TEXT", "WITHOUT_CODE")] == world.reports.flaws
 
 
+@pytest.mark.parametrize(("locale", "expected"), [("pt-BR", "pt"), ("de", "ours"), ("", "ours")])
+def test_letter_is_in_the_customers_language(world: World, locale: str, expected: str) -> None:
+    """Where the organisation has a text in it."""
+    for key, said in {"OTP_TRANSFER_MOBILE_TEXT_pt": "pt", "OTP_TRANSFER_MOBILE_TEXT": "ours"}.items():
+        world.run(SetConfigKey(key, said + " {{validation_code}}", ""))
+    world.run(CreateCustomer(3, "", "", "+919148574270", None, None, (1,), False, locale))
+    source = Identifier(IdentifierType.MOBILE, "+919148574270")
+    world.run(IssuePoints(source, 1, 1000, Source.LOYALTY_PLUS))
+    world.run(IssueTransferOtp(TransferPoints(points=10, program_id=1, source=source, destination=RECEIVER)))
+    world.dispatcher().dispatch_due()
+    [letter] = world.sender.sent
+
+    assert f"{expected} {letter.code}" == letter.text
+
+
 def test_message_that_will_never_be_taken_is_given_up_at_once(world: World) -> None:
     """A receiver that does not exist is not tried again, and its code is erased."""
     world.issue_code()

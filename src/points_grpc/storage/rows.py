@@ -68,12 +68,13 @@ CUSTOMER_COLUMNS = (
     "merged_into",
     "created_at",
     "messages_failed",
+    "locale",
 )
 
 
 def customer(row: Row) -> Customer:
     """A customer."""
-    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed = row
+    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed, locale = row
     return Customer(
         number,
         first,
@@ -88,6 +89,7 @@ def customer(row: Row) -> Customer:
         merged,
         from_micros(created),
         bool(failed),
+        locale,
     )
 
 
@@ -443,8 +445,8 @@ MESSAGE_COLUMNS = (
 
 
 def message(row: Row) -> SealedMessage:
-    """A message of the outbox."""
-    org_id, message_id, customer_id, action, channel, target, sealed, key_id, attempts, created_at, expires_at = row
+    """A message of the outbox, with the customer's locale after its columns."""
+    org_id, message_id, customer_id, action, channel, target, sealed, key_id, attempts, created, expires, locale = row
     return SealedMessage(
         org_id=org_id,
         message_id=message_id,
@@ -455,8 +457,9 @@ def message(row: Row) -> SealedMessage:
         sealed=bytes(sealed),
         key_id=key_id,
         attempts=attempts,
-        created_at=from_micros(created_at),
-        expires_at=from_micros(expires_at),
+        created_at=from_micros(created),
+        expires_at=from_micros(expires),
+        locale=locale,
     )
 
 
