@@ -225,3 +225,19 @@ def test_relay_that_is_away_for_a_while(shop: Shop) -> None:
         shop.server.on.rows("SELECT state, COUNT(*) FROM outbox GROUP BY state")
     )
     assert "example.org" not in shop.server.errors()
+
+
+def test_server_told_to_stop_while_it_sends_codes(shop: Shop) -> None:
+    """Mails in hand are finished and booked; the rest waits for the next server, and nothing is sent twice."""
+    shop.relay.pause_s = 0.5
+    shop.issue()
+    until(lambda: len(shop.relay.mails) >= CUSTOMERS // 2)
+    code = shop.server.stop()
+    left = shop.waiting()
+    shop.relay.pause_s = 0.0
+    shop.server.start()
+    until(lambda: shop.waiting() == 0)
+
+    assert 0 == code
+    assert 0 < left < 2 * CUSTOMERS
+    assert 2 * CUSTOMERS == len(shop.relay.mails) == len(shop.codes())
