@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from points_grpc.delivery.webhook import WebhookSender
+from points_grpc.delivery.webhook import WebhookSender, body_of, signature
 from points_grpc.domain.letters import Letter, Undelivered
 from points_grpc.domain.model import Channel, OtpAction
 from relays import Gateway, authority, serving, silent
@@ -69,6 +69,17 @@ def test_signature_proves_who_posted_what_and_when() -> None:
 
     assert str(int(NOW.timestamp())) == post.headers["x-points-timestamp"]
     assert expected == post.headers["x-points-signature"].split(", ")
+
+
+def test_the_documented_example() -> None:
+    """The example of docs/delivery.md is what the sender computes, and its body is one that it posts."""
+    page = Path(__file__).parents[2] / "docs" / "delivery.md"
+    example = page.read_text().partition("<!-- example: webhook -->\n```\n")[2].partition("\n```")[0]
+    values = dict(line.split(maxsplit=1) for line in example.splitlines())
+    body = values["body"].encode()
+
+    assert values["signature"] == signature(values["secret"].encode(), values["timestamp"], body)
+    assert json.loads(body_of(LETTER)).keys() == json.loads(body).keys()
 
 
 @pytest.mark.parametrize(
