@@ -52,7 +52,32 @@ class Settings(BaseSettings):
         None, description="File with the secret keys; beside a SQLite database if unset. Made with mode 0600 if absent."
     )
     ready_file: Path | None = Field(None, description="File that is written when the server serves.")
-    otp_sender: str = Field("none", pattern="^(none|console)$", description="How one-time codes leave the server.")
+    otp_sender: str = Field(
+        "none", pattern="^(none|console)$", description="How one-time codes leave where nothing below is set."
+    )
+    otp_parallel: int = Field(8, ge=1, le=64, description="One-time codes that are sent at once.")
+    otp_timeout_s: float = Field(10.0, gt=0, le=60, description="How long a relay or gateway may keep us waiting.")
+    smtp_host: str = Field("", description="Relay that e-mails are handed to; none if empty.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
+    smtp_security: str = Field(
+        "starttls",
+        pattern="^(starttls|tls|none)$",
+        description="How the way there is protected; none on this host only.",
+    )
+    smtp_from: str = Field("", description="Sender of the e-mails, as in Points <no-reply@example.com>.")
+    smtp_user: str = Field("", description="Whom to log in as; nobody logs in if empty.")
+    smtp_password_file: Path | None = Field(None, description="File with the password, mode 0600.")
+    smtp_ca_file: Path | None = Field(
+        None, description="Authorities that the relay is believed by; this host's if unset."
+    )
+    otp_webhook_url: str = Field("", description="Gateway that codes for mobile numbers are posted to; none if empty.")
+    otp_webhook_secret_file: Path | None = Field(
+        None,
+        description="File with the secret that posts are signed with, mode 0600; with a second one while it changes.",
+    )
+    otp_webhook_ca_file: Path | None = Field(
+        None, description="Authorities that the gateway is believed by; this host's if unset."
+    )
     deadline_default_s: float = Field(10.0, gt=0, le=300, description="Deadline of calls that come without one.")
     drain_s: float = Field(
         10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM; then they are told."

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cryptography_for_tests import certificate
 from scripted_server import scripted
 
 from authority import Authority, localhost
 from client_world import transfer
+from cryptography_for_tests import certificate
 from points_grpc import codes
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries, tls
 from points_grpc.client.channel import is_loopback

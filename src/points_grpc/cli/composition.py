@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -25,9 +26,9 @@ from points_grpc.cli.directory import AccountsDirectory
 from points_grpc.cli.issuer import tokens_of
 from points_grpc.cli.listening import address_of, exempt_of, tls_of
 from points_grpc.cli.places import METRICS_HOST, require_places
+from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.writer_process import ChildWriter
-from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
@@ -79,7 +80,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
-    senders = _senders(settings)
+    senders = senders_of(settings)
     metrics = PrometheusMetrics()
     committer = Committer(
         monotonic=time.monotonic,
@@ -111,7 +112,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     )
     availability.tell(server)
     port = server.bind(address_of(settings), tls.credentials() if tls else None)
-    dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
+    dispatcher = _dispatcher(snapshots, keyring, senders, settings, committer, loop, log)
     dispatcher.start()
     sweep = _sweep(snapshots, settings, committer, loop, log)
     if settings.sweep_interval_s:
@@ -123,10 +124,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     await server.start()
     _announce(settings, port, token, writer_pid=availability.hello.pid)
     log.info("serving", address=address_of(settings, port), tls=tls is not None, version=__version__)
-    stopped = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopped.set)
-    await stopped.wait()
+    await _told_to_stop(loop)
     log.info("draining")
     await server.drain(settings.drain_s)
     await loop.run_in_executor(None, dispatcher.stop, OUTBOX_STOP_S)
@@ -140,6 +138,14 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     log.info("stopped")
     sink.attach(None)
     sink.flush()
+
+
+async def _told_to_stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Waits for SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    await stopped.wait()
 
 
 class _Observer:
@@ -175,6 +181,10 @@ class _OutboxLog:
     def undelivered(self, message_id: int, error: str, *, given_up: bool) -> None:
         """A message could not be sent."""
         self._log.error("message_undelivered", message_id=message_id, error=error, given_up=given_up)
+
+    def passed_over(self, org_id: int, key: str, flaw: str) -> None:
+        """A text that an organisation configured cannot be used."""
+        self._log.error("message_text_passed_over", org=org_id, key=key, flaw=flaw)
 
     def unreachable(self, error: str) -> None:
         """The outbox could not be read or booked."""
@@ -282,17 +292,11 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
     )
 
 
-def _senders(settings: Settings) -> dict[Channel, Sender]:
-    if settings.otp_sender == "console":
-        sender = ConsoleSender(sys.stdout)
-        return {Channel.MOBILE: sender, Channel.EMAIL: sender}
-    return {}
-
-
 def _dispatcher(
     snapshots: SqlSnapshots,
     keyring: Keyring,
     senders: Mapping[Channel, Sender],
+    settings: Settings,
     committer: Committer,
     loop: asyncio.AbstractEventLoop,
     log: CallLog,
@@ -310,6 +314,8 @@ def _dispatcher(
         submit=submit,
         now=lambda: datetime.now(UTC),
         failures=_OutboxLog(log),
+        jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+        parallel=settings.otp_parallel,
     )
 
 

@@ -14,6 +14,7 @@ from points_grpc.cli.call import call
 from points_grpc.cli.certificates import certificates
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
 from points_grpc.cli.issued_tokens import tokens
+from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
 from points_grpc.cli.tls_options import credentials_of, tls_options
 
@@ -233,6 +234,7 @@ def healthcheck(
 
 main.add_command(call)
 main.add_command(certificates)
+main.add_command(outbox)
 main.add_command(report)
 main.add_command(tokens)
 

@@ -243,6 +243,7 @@ class Executor:
                 org_id=org_id,
                 message_id=event.message.message_id,
                 customer_id=event.message.customer_id,
+                action=event.message.action,
                 channel=event.message.channel,
                 target=event.message.target,
                 sealed=self._keyring.seal(event.message.secret),

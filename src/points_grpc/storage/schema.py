@@ -175,6 +175,7 @@ customers = Table(
     _id("merged_into", nullable=True),
     _micros("created_at"),
     _flag("messages_failed"),
+    _text("locale"),
     _key("org_id", "customer_id"),
     _refers(("org_id",), "orgs"),
     _check("id", "customer_id > 0"),

@@ -112,6 +112,7 @@ def _create_customers() -> None:
         sa.Column("merged_into", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("messages_failed", sa.SmallInteger(), nullable=False),
+        sa.Column("locale", sa.Text(), nullable=False),
         sa.CheckConstraint("customer_id > 0", name=op.f("ck_customers_id")),
         sa.CheckConstraint("merged_into <> customer_id", name=op.f("ck_customers_merged_into")),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_customers_orgs")),
