@@ -501,13 +501,15 @@ class World:
         found = {*ids, *by_reference.values(), *(one for many in by_number.values() for one in many)}
         owners = {one: self.redemptions[one].customer_id for one in found if one in self.redemptions}
         parties = {party for made in transfers.values() for party in (made.source_id, made.destination_id)}
+        bills = {one: self.purchases[one].customer_id for part in named for one in part.bills if one in self.purchases}
         return Directory(
             customers={name: known[name] for part in named for name in part.identifiers if name in known},
             redemptions=owners,
             by_external_reference=by_reference,
             by_transaction_number=by_number,
             transfers=transfers,
-            survivors=dict(self._survivors({*owners.values(), *parties})),
+            survivors=dict(self._survivors({*owners.values(), *parties, *bills.values()})),
+            bills=bills,
             holds={one: self.holds[one].customer_id for part in named for one in part.hold_ids if one in self.holds},
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -24,15 +25,18 @@ from prometheus_client import start_http_server
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.directory import AccountsDirectory
+from points_grpc.cli.issuer import tokens_of
+from points_grpc.cli.listening import address_of, exempt_of, tls_of
+from points_grpc.cli.places import require_places
+from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.tracing import is_traced, traces_of
 from points_grpc.cli.writer_process import ChildWriter
-from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.rpc.call import Role
-from points_grpc.rpc.identity import KeyIdentity, KeyRow
+from points_grpc.rpc.identity import Callers, Tokens
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics, State
@@ -51,7 +55,6 @@ from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
-from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.backlog import read_backlog
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_snapshots
@@ -76,15 +79,17 @@ SWEEP_COMMAND_S = 30.0
 
 async def serve(settings: Settings, *, dev: bool) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
+    require_places(settings)
     loop = asyncio.get_running_loop()
     sink = LineSink(sys.stderr.buffer)
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls)
+    tls, tokens = tls_of(settings, log), tokens_of(settings, log)
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
-    senders = _senders(settings)
+    senders = senders_of(settings)
     metrics = PrometheusMetrics()
     traces = traces_of(os.environ, version=__version__, database_url=settings.database)
     committer = Committer(
@@ -97,7 +102,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = KeyIdentity(_KeyLoader(accounts, pool, keyring), log)
+    identity = _callers(AccountsDirectory(accounts, pool, keyring), tokens, log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
@@ -114,12 +119,13 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             metrics=metrics,
             tracer=traces,
             limits=_limits(settings),
+            exempt=exempt_of(settings),
         )
     )
     availability.tell(server)
     metrics.look_at(_State(server, committer, availability, database))
-    port = server.bind(f"{settings.host}:{settings.port}")
-    dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
+    port = server.bind(address_of(settings), tls.credentials() if tls else None)
+    dispatcher = _dispatcher(snapshots, keyring, senders, settings, committer, loop, log)
     dispatcher.start()
     sweep = _sweep(snapshots, settings, committer, loop, log)
     if settings.sweep_interval_s:
@@ -132,11 +138,8 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     calm_collector()
     await server.start()
     _announce(settings, port, token, writer_pid=availability.hello.pid)
-    log.info("serving", address=f"{settings.host}:{port}", version=__version__)
-    stopped = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopped.set)
-    await stopped.wait()
+    log.info("serving", address=address_of(settings, port), tls=tls is not None, version=__version__)
+    await _told_to_stop(loop)
     log.info("draining")
     await server.drain(settings.drain_s)
     await loop.run_in_executor(None, dispatcher.stop, OUTBOX_STOP_S)
@@ -161,41 +164,12 @@ async def _close_outlets(
         await loop.run_in_executor(None, traces.close)
 
 
-class _KeyLoader:
-    """Reads the keys of all organisations for the identity cache."""
-
-    def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
-        self._accounts = accounts
-        self._pool = pool
-        self._keyring = keyring
-
-    async def __call__(self) -> Mapping[str, KeyRow]:
-        return await self._pool.run(self._load)
-
-    def _load(self) -> Mapping[str, KeyRow]:
-        regions = {org.org_id: org.default_region for org in self._accounts.list_orgs()}
-        return {
-            row.key_id: KeyRow(
-                key_id=row.key_id,
-                org_id=row.org_id,
-                client=row.client,
-                role=Role[row.role.upper()],
-                secret_sha256=row.secret_hash,
-                default_region=regions[row.org_id],
-                expires_at=row.expires_at.timestamp() if row.expires_at else None,
-                revoked=row.revoked_at is not None,
-                request_id_required=row.request_id_required,
-                signs=row.signing_key_id is not None,
-                signing_secret=self._signing_secret(row),
-            )
-            for row in self._accounts.load_keys()
-        }
-
-    def _signing_secret(self, row: StoredKey) -> bytes | None:
-        if row.signing_key_id is None:
-            return None
-        secret = self._keyring.signing_secret(row.signing_key_id, row.key_id)
-        return None if secret is None else secret.encode()
+async def _told_to_stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Waits for SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    await stopped.wait()
 
 
 class _Observer:
@@ -275,6 +249,10 @@ class _OutboxLog:
         """A message could not be sent."""
         self._log.error("message_undelivered", message_id=message_id, error=error, given_up=given_up)
 
+    def passed_over(self, org_id: int, key: str, flaw: str) -> None:
+        """A text that an organisation configured cannot be used."""
+        self._log.error("message_text_passed_over", org=org_id, key=key, flaw=flaw)
+
     def unreachable(self, error: str) -> None:
         """The outbox could not be read or booked."""
         self._log.error("outbox_unreachable", error=error)
@@ -352,6 +330,10 @@ class _Availability:
         self._log.error("writer_not_started", error=message)
 
 
+def _callers(directory: AccountsDirectory, tokens: Tokens | None, log: CallLog) -> Callers:
+    return Callers(directory, log, tokens=tokens, note_use=directory.note_use)
+
+
 def _limits(settings: Settings) -> Limits:
     """The limits of the wire. No organisation may fill the queue of the writer, however small it is."""
     return Limits(
@@ -380,17 +362,11 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
     )
 
 
-def _senders(settings: Settings) -> dict[Channel, Sender]:
-    if settings.otp_sender == "console":
-        sender = ConsoleSender(sys.stdout)
-        return {Channel.MOBILE: sender, Channel.EMAIL: sender}
-    return {}
-
-
 def _dispatcher(
     snapshots: SqlSnapshots,
     keyring: Keyring,
     senders: Mapping[Channel, Sender],
+    settings: Settings,
     committer: Committer,
     loop: asyncio.AbstractEventLoop,
     log: CallLog,
@@ -408,6 +384,8 @@ def _dispatcher(
         submit=submit,
         now=lambda: datetime.now(UTC),
         failures=_OutboxLog(log),
+        jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+        parallel=settings.otp_parallel,
     )
 
 
@@ -448,7 +426,7 @@ async def _make_dev_world(accounts: Accounts, committer: Committer) -> str:
 
 
 def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: int) -> None:
-    address = f"{settings.host}:{port}"
+    address = address_of(settings, port)
     if settings.ready_file is not None:
         ready: dict[str, object] = {"address": address, "pid": os.getpid(), "writer_pid": writer_pid}
         if token is not None:
@@ -458,14 +436,16 @@ def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: i
         partial.rename(settings.ready_file)
     click.echo(f"points-grpc {__version__} serves on {address}")
     if token is not None:
-        click.echo(_GRPCURL.format(token=token, address=address))
+        click.echo(
+            _GRPCURL.format(token=token, address=address, plaintext="" if settings.tls_certificate else " -plaintext")
+        )
 
 
 _GRPCURL = """\
 development mode: organisation "demo", program 973, customers 565039505 and 565039506
 one-time codes appear here; try the documented transfer:
 
-grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
+grpcurl{plaintext} -H 'authorization: Bearer {token}' -d '{{
   "pointsTobeTransferred": 1000,
   "groupProgramTransfer": false,
   "programId": 973,

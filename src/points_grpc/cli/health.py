@@ -14,9 +14,10 @@ _SENTENCES = {
 }
 
 
-def why_not(address: str, timeout_s: float) -> str:
+def why_not(address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None = None) -> str:
     """Why the server at an address does not serve, in a few words; empty if it does."""
-    with grpc.insecure_channel(address) as channel:
+    made = grpc.insecure_channel(address) if credentials is None else grpc.secure_channel(address, credentials)
+    with made as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(), timeout=timeout_s)

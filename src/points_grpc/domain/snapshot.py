@@ -81,7 +81,7 @@ class DuplicateKey(NamedTuple):
 
 
 class Lookups(Struct, frozen=True):
-    """What a command names before anything is resolved."""
+    """What a command names before anything is resolved. `bills`: purchases whose customers may have been merged."""
 
     identifiers: tuple[Identifier, ...] = ()
     redemption_ids: tuple[str, ...] = ()
@@ -89,12 +89,13 @@ class Lookups(Struct, frozen=True):
     transaction_numbers: tuple[str, ...] = ()
     transfer_ids: tuple[int, ...] = ()
     hold_ids: tuple[str, ...] = ()
+    bills: tuple[str, ...] = ()
 
 
 class Directory(Struct, frozen=True):
     """What the names resolved to; an absent key means that there is no such thing.
 
-    `survivors` says into whom those were merged whom a redemption or a transfer names, and these in turn.
+    `survivors` says into whom those were merged whom a redemption, a transfer or a bill names, and these in turn.
     """
 
     customers: Mapping[Identifier, int]
@@ -104,9 +105,10 @@ class Directory(Struct, frozen=True):
     transfers: Mapping[int, MadeTransfer] = {}
     survivors: Mapping[int, int] = {}
     holds: Mapping[str, int] = {}
+    bills: Mapping[str, int] = {}
 
     def with_survivors(self, customer_ids: Iterable[int]) -> frozenset[int]:
-        """Customers whom a redemption or a transfer names, and whoever they were merged into."""
+        """Customers whom a redemption, a transfer or a bill names, and whoever they were merged into."""
         found: set[int] = set()
         for customer_id in customer_ids:
             one: int | None = customer_id
@@ -312,6 +314,17 @@ class Snapshot:
         while (survivor_id := found[-1].merged_into) is not None:
             found.append(self.customer(survivor_id))
         return found
+
+    def speaks_for(self, customer_id: int, other_id: int) -> bool:
+        """Whether a customer is the other one, or one into whom that one was merged.
+
+        Who is not loaded was named after names were resolved, by another process, and so lives on.
+        """
+        one: int | None = other_id
+        while one is not None and one != customer_id:
+            known = self._customers.get(one)
+            one = known.merged_into if known else None
+        return one == customer_id
 
     def survivor(self, customer_id: int) -> Customer:
         """Who lives on for a customer: mostly that one."""

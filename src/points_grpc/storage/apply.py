@@ -92,6 +92,7 @@ class Writer:
                 customer.merged_into,
                 to_micros(customer.created_at),
                 customer.messages_failed,
+                customer.locale,
             )
             if is_new:
                 created.append((self._org_id, customer.customer_id, *values))

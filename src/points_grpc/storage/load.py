@@ -122,9 +122,11 @@ class Reader:
         }
         customers = self._identified(lookups.identifiers)
         parties = {one for made in transfers.values() for one in (made.source_id, made.destination_id)}
-        survivors = self._survivors(parties.union(redemptions.values()))
+        billed = [rows.purchase(row) for row in self._by_values(sql.PURCHASES, lookups.bills)]
+        bills = {one.transaction_number: one.customer_id for one in billed}
+        survivors = self._survivors(parties.union(redemptions.values(), bills.values()))
         holds: dict[str, int] = dict(self._by_values(sql.HOLD_OWNERS, lookups.hold_ids))
-        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors, holds)
+        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors, holds, bills)
 
     def _survivors(self, customer_ids: Collection[int]) -> dict[int, int]:
         """Into whom customers were merged, and these in turn."""

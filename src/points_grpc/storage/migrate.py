@@ -13,7 +13,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from points_grpc.service.ports import StorageUnavailable
 from points_grpc.storage.engine import Database
+from points_grpc.storage.faults import DRIVER_ERRORS, translate
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -21,7 +23,11 @@ _FOLDER = Path(__file__).parent / "migrations"
 def upgrade(url: str, revision: str = "head") -> str:
     """Runs the migrations that the database lacks, each in a transaction, and returns the revision that it has then."""
     database = Database(url)
-    engine = database.backend.migrator()
+    try:
+        engine = database.backend.migrator()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageUnavailable(f"the folder of {database.backend.place} cannot be made: {reason}") from error
     try:
         with engine.connect() as connection:
             config = _config()
@@ -29,6 +35,8 @@ def upgrade(url: str, revision: str = "head") -> str:
             command.upgrade(config, revision)
         with engine.begin() as connection:
             database.backend.finish(connection)
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
     finally:
         engine.dispose()
         database.close()
@@ -41,6 +49,8 @@ def current(url: str) -> str | None:
     try:
         with database.reader.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
     finally:
         database.close()
 

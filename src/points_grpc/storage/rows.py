@@ -66,12 +66,13 @@ CUSTOMER_COLUMNS = (
     "merged_into",
     "created_at",
     "messages_failed",
+    "locale",
 )
 
 
 def customer(row: Row) -> Customer:
     """A customer."""
-    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed = row
+    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed, locale = row
     return Customer(
         number,
         first,
@@ -86,6 +87,7 @@ def customer(row: Row) -> Customer:
         merged,
         from_micros(created),
         bool(failed),
+        locale,
     )
 
 
@@ -422,6 +424,7 @@ MESSAGE_COLUMNS = (
     "org_id",
     "message_id",
     "customer_id",
+    "action",
     "channel",
     "target",
     "sealed",
@@ -433,19 +436,21 @@ MESSAGE_COLUMNS = (
 
 
 def message(row: Row) -> SealedMessage:
-    """A message of the outbox."""
-    org_id, message_id, customer_id, channel, target, sealed, key_id, attempts, created_at, expires_at = row
+    """A message of the outbox, with the customer's locale after its columns."""
+    org_id, message_id, customer_id, action, channel, target, sealed, key_id, attempts, created, expires, locale = row
     return SealedMessage(
         org_id=org_id,
         message_id=message_id,
         customer_id=customer_id,
+        action=OtpAction(action),
         channel=Channel(channel),
         target=target,
         sealed=bytes(sealed),
         key_id=key_id,
         attempts=attempts,
-        created_at=from_micros(created_at),
-        expires_at=from_micros(expires_at),
+        created_at=from_micros(created),
+        expires_at=from_micros(expires),
+        locale=locale,
     )
 
 

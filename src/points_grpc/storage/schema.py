@@ -175,6 +175,7 @@ customers = Table(
     _id("merged_into", nullable=True),
     _micros("created_at"),
     _flag("messages_failed"),
+    _text("locale"),
     _key("org_id", "customer_id"),
     _refers(("org_id",), "orgs"),
     _check("id", "customer_id > 0"),
@@ -661,15 +662,46 @@ api_keys = Table(
     _micros("last_used_at", nullable=True),
     _flag("request_id_required"),
     _text("signing_key_id", nullable=True),
+    _text("store", nullable=True),
+    _text("till", nullable=True),
     _key("key_id"),
     _refers(("org_id",), "orgs"),
 )
 """Credentials. They are looked up before anything says which organisation asks, so the key stands alone.
 
 `signing_key_id`: the secret key, outside the database, from which the signing secret derives; null for who need not
-sign.
+sign. `store` and `till`: whom the audit log names beside the client.
 """
 Index("ix_api_keys_org", api_keys.c.org_id)
+
+client_certificates = Table(
+    "client_certificates",
+    metadata,
+    _text("name"),
+    _id("org_id"),
+    _text("client"),
+    _text("role"),
+    _micros("created_at"),
+    _flag("request_id_required"),
+    _text("store", nullable=True),
+    _text("till", nullable=True),
+    _key("name"),
+    _refers(("org_id",), "orgs"),
+)
+"""Names in certificates that the CA of the deployment signs, and who calls under them; the name stands alone, as the
+key of an API key does. Revoked is what is not here; the audit log remembers."""
+Index("ix_client_certificates_org", client_certificates.c.org_id)
+
+token_cutoffs = Table(
+    "token_cutoffs",
+    metadata,
+    _id("org_id"),
+    _text("client"),
+    _micros("issued_until"),
+    _key("org_id", "client"),
+    _refers(("org_id",), "orgs"),
+)
+"""Tokens of an issuer that were issued to a client until then are worth nothing any more."""
 
 writer_slots = Table(
     "writer_slots",

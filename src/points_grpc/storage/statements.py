@@ -694,7 +694,13 @@ def _due_messages() -> Statement:
     """Of each customer and target only the oldest that is queued: what follows waits until it is settled or expired."""
     older = outbox.alias("older")
     return compiled(
-        select(*columns(outbox, rows.MESSAGE_COLUMNS))
+        select(*columns(outbox, rows.MESSAGE_COLUMNS), func.coalesce(customers.c.locale, literal_column("''")))
+        .join_from(
+            outbox,
+            customers,
+            and_(customers.c.org_id == outbox.c.org_id, customers.c.customer_id == outbox.c.customer_id),
+            isouter=True,
+        )
         .where(
             _QUEUED,
             outbox.c.next_attempt_at <= bindparam("now"),

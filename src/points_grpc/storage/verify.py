@@ -6,7 +6,8 @@ add one, add a row to `INVARIANTS` and a corruption that it finds to tests/stora
 
 A statement yields one row per subject: the columns that name it, what is expected, and what is there; the database
 counts the rows and those that differ. Both sides are brought together by UNION ALL and GROUP BY, so that what one side
-lacks counts as zero there.
+lacks counts as zero there. Invariants of the same subjects share a statement, so that millions of postings are sorted
+once for all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from string import Formatter
 from typing import Any
@@ -28,6 +30,7 @@ from points_grpc.storage.faults import DRIVER_ERRORS, translate
 from points_grpc.storage.wallet_texts import DAYS_KEPT
 
 _ROWS_AT_ONCE = 2_000
+_MICROS_OF_A_MINUTE = 60_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 WalletKey = tuple[int, int]
@@ -66,35 +69,68 @@ class Report:
         return not self.differences
 
 
-class Invariant:
-    """What must hold: a name that stays, how a subject is called, and the statement that goes through all of them.
+Found = tuple[str, int, Difference | None]
+"""The name of an invariant, how many subjects an organisation has, and the first that differs."""
 
-    The subject names the statement's columns; those of its last two columns are always `expected` and `actual`.
+
+class Together:
+    """What must hold of the same subjects, and the one statement that goes through all of them.
+
+    Each invariant has a name that stays and says how a subject is called, by columns of the statement. What is expected
+    and what is there are columns, too, in pairs: `expected` and `actual`, with the name in front where there are
+    several. The statement yields the columns that name subjects first, then the pairs, each in the order given here.
     """
 
-    def __init__(self, name: str, subject: str, statement: str) -> None:
-        self.name = name
-        self.subject = subject
-        named = [name for _, name, _, _ in Formatter().parse(subject) if name is not None]
+    def __init__(self, subjects: Mapping[str, str], statement: str) -> None:
+        self.names = tuple(subjects)
+        self._subjects = subjects
+        prefixes = {name: f"{name}_" if len(subjects) > 1 else "" for name in subjects}
+        named = dict.fromkeys(
+            one for subject in subjects.values() for _, one, _, _ in Formatter().parse(subject) if one
+        )
+        pairs = [f"{prefix}{side}" for prefix in prefixes.values() for side in ("expected", "actual")]
         checked = (
             text(statement)
             .bindparams(bindparam("org_id"))
-            .columns(*(column(name) for name in (*named, "expected", "actual")))
+            .columns(*(column(one) for one in (*named, *pairs)))
             .subquery("checked")
         )
-        differs = (checked.c.expected == checked.c.actual).is_not(true())
-        self._counts = select(func.count(), func.count(case((differs, 1)))).select_from(checked)
-        self._first = select(checked).where(differs).limit(1)
+        columns = checked.c
+        sides = {name: (columns[f"{prefix}expected"], columns[f"{prefix}actual"]) for name, prefix in prefixes.items()}
+        differs = {name: (expected == actual).is_not(true()) for name, (expected, actual) in sides.items()}
+        self._counts = select(
+            func.count(), *(func.count(case((one, 1))).label(name) for name, one in differs.items())
+        ).select_from(checked)
+        self._firsts = {
+            name: select(
+                *(columns[one] for one in named),
+                *(side.label(f"side_{place}") for place, side in enumerate(sides[name])),
+            )
+            .where(one)
+            .limit(1)
+            for name, one in differs.items()
+        }
 
-    def check(self, connection: Connection, org_id: int) -> tuple[int, Difference | None]:
-        """How many subjects an organisation has, and the first that differs."""
+    def check(self, connection: Connection, org_id: int) -> Sequence[Found]:
+        """Looks at all subjects of an organisation."""
         bound = {"org_id": org_id}
-        count, differing = connection.execute(self._counts, bound).one()
-        if not differing:
-            return count, None
-        first = connection.execute(self._first, bound).mappings().one()
-        named = self.subject.format(**first)
-        return count, Difference(self.name, org_id, named, str(first["expected"]), str(first["actual"]))
+        count, *differing = connection.execute(self._counts, bound).one()
+        return [
+            (name, count, self._first(connection, name, org_id) if differs else None)
+            for name, differs in zip(self.names, differing, strict=True)
+        ]
+
+    def _first(self, connection: Connection, name: str, org_id: int) -> Difference:
+        first = connection.execute(self._firsts[name], {"org_id": org_id}).mappings().one()
+        named = self._subjects[name].format(**first)
+        return Difference(name, org_id, named, str(first["side_0"]), str(first["side_1"]))
+
+
+class Invariant(Together):
+    """What must hold, alone in its statement."""
+
+    def __init__(self, name: str, subject: str, statement: str) -> None:
+        super().__init__({name: subject}, statement)
 
 
 class InWallets:
@@ -104,12 +140,12 @@ class InWallets:
     """
 
     def __init__(self, name: str, subject: str, compared: Callable[[Connection, int], Iterator[Compared]]) -> None:
-        self.name = name
+        self.names = (name,)
         self.subject = subject
         self._compared = compared
 
-    def check(self, connection: Connection, org_id: int) -> tuple[int, Difference | None]:
-        """As `Invariant.check`."""
+    def check(self, connection: Connection, org_id: int) -> Sequence[Found]:
+        """As `Together.check`."""
         count = 0
         found: Difference | None = None
         for (customer_id, program_id), expected, actual in self._compared(connection, org_id):
@@ -119,8 +155,8 @@ class InWallets:
                 continue
             key = min((one for one in keys if expected.get(one) != actual.get(one)), key=str)
             named = f"wallet {customer_id}/{program_id}, {self.subject} {', '.join(str(part) for part in key)}"
-            found = Difference(self.name, org_id, named, _told(expected.get(key)), _told(actual.get(key)))
-        return count, found
+            found = Difference(self.names[0], org_id, named, _told(expected.get(key)), _told(actual.get(key)))
+        return [(self.names[0], count, found)]
 
 
 def _told(totals: Sequence[int] | None) -> str:
@@ -129,13 +165,12 @@ def _told(totals: Sequence[int] | None) -> str:
 
 def verify(database: Database, org_ids: Iterable[int] | None = None) -> Report:
     """Checks every invariant of the organisations named, or of all."""
-    report = Report({invariant.name: 0 for invariant in INVARIANTS})
+    report = Report({name: 0 for one in INVARIANTS for name in one.names})
     with _snapshot(database) as connection:
         chosen = connection.execute(_ORGS).scalars().all() if org_ids is None else list(org_ids)
         for org_id in chosen:
-            for invariant in INVARIANTS:
-                count, difference = invariant.check(connection, org_id)
-                report.checked[invariant.name] += count
+            for name, count, difference in (found for one in INVARIANTS for found in one.check(connection, org_id)):
+                report.checked[name] += count
                 if difference is not None:
                     report.differences.append(difference)
     return report
@@ -182,7 +217,7 @@ def _counted(transfers: Iterable[Sequence[int]], zone: ZoneInfo | None) -> Total
     """Points and transfers by direction and day."""
     found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for _, _, direction, created_at, points in transfers:
-        key = (direction, _day(created_at, zone).isoformat())
+        key = (direction, _day(created_at // _MICROS_OF_A_MINUTE, zone))
         so_far = found.get(key, (0, 0))
         found[key] = (so_far[0] + points, so_far[1] + 1)
     return found
@@ -227,8 +262,10 @@ def _of(day: str) -> date:
     return date.fromisoformat(day)
 
 
-def _day(micros: int, zone: ZoneInfo | None) -> date:
-    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone or UTC).date()
+@lru_cache(maxsize=1 << 16)
+def _day(minute: int, zone: ZoneInfo | None) -> str:
+    """The day of a minute since 1970. No zone is off by parts of a minute any more: no day begins within one."""
+    return (_EPOCH + timedelta(minutes=minute)).astimezone(zone or UTC).date().isoformat()
 
 
 # -- the statements --------------------------------------------------------------------------------------------------
@@ -259,7 +296,7 @@ _LOTS_BY_ORIGIN = text("""
     ORDER BY customer_id, program_id
 """)
 
-INVARIANTS: Sequence[Invariant | InWallets] = (
+INVARIANTS: Sequence[Together | InWallets] = (
     Invariant(
         "transaction_sums",
         "transaction {transaction_id}, program {program_id}: sum of its postings",
@@ -275,18 +312,25 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
             SELECT transaction_id, MAX(recorded) AS expected, MAX(posted) AS actual FROM (
                 SELECT transaction_id, 1 AS recorded, 0 AS posted FROM transactions WHERE org_id = :org_id
                 UNION ALL
-                SELECT DISTINCT transaction_id, 0, 1 FROM postings WHERE org_id = :org_id
+                SELECT transaction_id, 0, 1 FROM postings WHERE org_id = :org_id GROUP BY transaction_id
             ) AS sides GROUP BY transaction_id
         """,
     ),
-    Invariant(
-        "wallet_postings",
-        "wallet {customer_id}/{program_id}: current against its postings",
+    Together(
+        {
+            "wallet_postings": "wallet {customer_id}/{program_id}: current against its postings",
+            "wallet_last_version": "wallet {customer_id}/{program_id}: version against its last posting",
+        },
         """
-            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, current AS stored FROM wallets WHERE org_id = :org_id
+            SELECT customer_id, program_id, SUM(posted) AS wallet_postings_expected,
+                SUM(current) AS wallet_postings_actual, MAX(posted_version) AS wallet_last_version_expected,
+                SUM(version) AS wallet_last_version_actual
+            FROM (
+                SELECT customer_id, program_id, 0 AS posted, 0 AS posted_version, current, version
+                FROM wallets WHERE org_id = :org_id
                 UNION ALL
-                SELECT customer_id, program_id, points, 0 FROM postings WHERE org_id = :org_id AND account = 1
+                SELECT customer_id, program_id, points, wallet_version, 0, 0
+                FROM postings WHERE org_id = :org_id AND account = 1
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
@@ -308,46 +352,27 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
-    Invariant(
-        "wallet_versions",
-        "wallet {customer_id}/{program_id}, transaction {transaction_id}: version",
+    Together(
+        {
+            "wallet_versions": "wallet {customer_id}/{program_id}, transaction {transaction_id}: version",
+            "wallet_chain": "wallet {customer_id}/{program_id}, transaction {transaction_id}: balance after",
+        },
         """
             SELECT customer_id, program_id, transaction_id,
-                CASE WHEN transaction_id = last_transaction THEN last_version ELSE last_version + 1 END AS expected,
-                wallet_version AS actual
+                CASE WHEN transaction_id = last_transaction THEN last_version ELSE last_version + 1 END
+                    AS wallet_versions_expected,
+                wallet_version AS wallet_versions_actual,
+                last_balance + points AS wallet_chain_expected, balance_after AS wallet_chain_actual
             FROM (
-                SELECT customer_id, program_id, transaction_id, wallet_version,
+                SELECT customer_id, program_id, transaction_id, wallet_version, points, balance_after,
                     LAG(wallet_version, 1, 0) OVER versions AS last_version,
-                    LAG(transaction_id, 1, 0) OVER versions AS last_transaction
+                    LAG(transaction_id, 1, 0) OVER versions AS last_transaction,
+                    LAG(balance_after, 1, 0) OVER versions AS last_balance
                 FROM postings WHERE org_id = :org_id AND account = 1
                 WINDOW versions AS (
                     PARTITION BY customer_id, program_id ORDER BY wallet_version, transaction_id, seq
                 )
             ) AS chain
-        """,
-    ),
-    Invariant(
-        "wallet_last_version",
-        "wallet {customer_id}/{program_id}: version against its last posting",
-        """
-            SELECT customer_id, program_id, MAX(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, version AS stored FROM wallets WHERE org_id = :org_id
-                UNION ALL
-                SELECT customer_id, program_id, wallet_version, 0 FROM postings
-                WHERE org_id = :org_id AND account = 1
-            ) AS sides GROUP BY customer_id, program_id
-        """,
-    ),
-    Invariant(
-        "wallet_chain",
-        "wallet {customer_id}/{program_id}, transaction {transaction_id}: balance after",
-        """
-            SELECT customer_id, program_id, transaction_id,
-                LAG(balance_after, 1, 0) OVER (
-                    PARTITION BY customer_id, program_id ORDER BY wallet_version, transaction_id, seq
-                ) + points AS expected,
-                balance_after AS actual
-            FROM postings WHERE org_id = :org_id AND account = 1
         """,
     ),
     Invariant(
@@ -383,14 +408,25 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
     InWallets(
         "bucket_lots", "points, promised and held against its lots, of earning program, source and category", _buckets
     ),
-    Invariant(
-        "lot_postings",
-        "lot {lot_id}: remaining against its postings",
+    Together(
+        {
+            "lot_postings": "lot {lot_id}: remaining against its postings",
+            "lot_held": "lot {lot_id}: held against its postings",
+            "lot_holds": "lot {lot_id}: held against its open holds",
+        },
         """
-            SELECT lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT lot_id, 0 AS posted, remaining AS stored FROM lots WHERE org_id = :org_id
+            SELECT lot_id, SUM(posted) AS lot_postings_expected, SUM(remaining) AS lot_postings_actual,
+                SUM(posted_held) AS lot_held_expected, SUM(held) AS lot_held_actual,
+                SUM(kept) AS lot_holds_expected, SUM(held) AS lot_holds_actual
+            FROM (
+                SELECT lot_id, 0 AS posted, 0 AS posted_held, 0 AS kept, remaining, held
+                FROM lots WHERE org_id = :org_id
                 UNION ALL
-                SELECT lot_id, points, 0 FROM postings WHERE org_id = :org_id AND account = 1
+                SELECT lot_id, points, held, 0, 0, 0 FROM postings WHERE org_id = :org_id AND account = 1
+                UNION ALL
+                SELECT hold_lots.lot_id, 0, 0, hold_lots.points, 0, 0
+                FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
+                WHERE hold_lots.org_id = :org_id AND holds.state = 'OPEN'
             ) AS sides GROUP BY lot_id
         """,
     ),
@@ -429,16 +465,28 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
     Invariant(
         "lot_inheritance",
         "lot {lot_id}: root, earning program, source, category, award and expiry against its parent {parent_lot_id}",
+        # Adding nothing keeps SQLite from going through the lots by an index on parents: they are read as they lie.
         """
-            SELECT child.lot_id, child.parent_lot_id,
-                COALESCE(parent.root_lot_id || ', ' || parent.earning_program_id || ', ' || parent.source || ', '
-                    || parent.category || ', ' || parent.awarded_at || ', ' || parent.expires_at, 'no such lot')
-                    AS expected,
-                child.root_lot_id || ', ' || child.earning_program_id || ', ' || child.source || ', '
-                    || child.category || ', ' || child.awarded_at || ', ' || child.expires_at AS actual
-            FROM lots AS child
-            LEFT JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
-            WHERE child.org_id = :org_id AND child.parent_lot_id IS NOT NULL
+            SELECT lot_id, parent_lot_id,
+                CASE WHEN inherits = 1 THEN 'inherited' ELSE COALESCE(parent_root || ', ' || parent_earned || ', '
+                    || parent_source || ', ' || parent_category || ', ' || parent_awarded || ', ' || parent_expires,
+                    'no such lot') END AS expected,
+                CASE WHEN inherits = 1 THEN 'inherited' ELSE root_lot_id || ', ' || earning_program_id || ', '
+                    || source || ', ' || category || ', ' || awarded_at || ', ' || expires_at END AS actual
+            FROM (
+                SELECT child.lot_id, child.parent_lot_id, child.root_lot_id, child.earning_program_id, child.source,
+                    child.category, child.awarded_at, child.expires_at, parent.root_lot_id AS parent_root,
+                    parent.earning_program_id AS parent_earned, parent.source AS parent_source,
+                    parent.category AS parent_category, parent.awarded_at AS parent_awarded,
+                    parent.expires_at AS parent_expires,
+                    CASE WHEN parent.root_lot_id = child.root_lot_id
+                        AND parent.earning_program_id = child.earning_program_id AND parent.source = child.source
+                        AND parent.category = child.category AND parent.awarded_at = child.awarded_at
+                        AND parent.expires_at = child.expires_at THEN 1 ELSE 0 END AS inherits
+                FROM lots AS child
+                LEFT JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
+                WHERE child.org_id = :org_id AND child.parent_lot_id + 0 IS NOT NULL
+            ) AS pairs
         """,
     ),
     Invariant(
@@ -463,14 +511,18 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
         "lot_promises",
         "lot {lot_id}, moved by a merge: its promise against its parent {parent_lot_id}",
         """
+            WITH child AS MATERIALIZED (
+                SELECT lot_id, parent_lot_id, transaction_id, available_from FROM lots
+                WHERE org_id = :org_id AND parent_lot_id + 0 IS NOT NULL
+                    AND transaction_id IN (SELECT transaction_id FROM transactions WHERE org_id = :org_id AND kind = 6)
+            )
             SELECT child.lot_id, child.parent_lot_id,
                 COALESCE(parent.available_from, 0) AS expected, COALESCE(child.available_from, 0) AS actual
-            FROM lots AS child
-            JOIN transactions ON transactions.org_id = child.org_id
+            FROM child
+            JOIN transactions ON transactions.org_id = :org_id
                 AND transactions.transaction_id = child.transaction_id
-            JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
-            WHERE child.org_id = :org_id AND transactions.kind = 6
-                AND (child.available_from IS NOT NULL OR parent.available_from > transactions.created_at)
+            JOIN lots AS parent ON parent.org_id = :org_id AND parent.lot_id = child.parent_lot_id
+            WHERE child.available_from IS NOT NULL OR parent.available_from > transactions.created_at
         """,
     ),
     Invariant(
@@ -508,14 +560,12 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
         "adjustments",
         "transaction {transaction_id}: adjusted points against its kind",
         """
-            SELECT transactions.transaction_id,
-                CASE WHEN transactions.kind = 7 THEN transactions.points ELSE 0 END AS expected,
-                COALESCE((
-                    SELECT SUM(postings.points) FROM postings
-                    WHERE postings.org_id = :org_id AND postings.transaction_id = transactions.transaction_id
-                        AND postings.account = 5
-                ), 0) AS actual
-            FROM transactions WHERE transactions.org_id = :org_id
+            SELECT transaction_id, SUM(adjusted) AS expected, SUM(posted) AS actual FROM (
+                SELECT transaction_id, points AS adjusted, 0 AS posted FROM transactions
+                WHERE org_id = :org_id AND kind = 7
+                UNION ALL
+                SELECT transaction_id, 0, points FROM postings WHERE org_id = :org_id AND account = 5
+            ) AS sides GROUP BY transaction_id
         """,
     ),
     Invariant(
@@ -575,35 +625,10 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
                     AND redemptions.redemption_id = redemption_lots.redemption_id
                 WHERE redemption_lots.org_id = :org_id
                 UNION ALL
-                SELECT postings.transaction_id, postings.lot_id, -postings.points, 0
-                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
-                    AND postings.transaction_id = transactions.transaction_id
-                WHERE transactions.org_id = :org_id AND transactions.kind = 3 AND postings.account = 1
+                SELECT transaction_id, lot_id, -points, 0 FROM postings
+                WHERE org_id = :org_id AND account = 1
+                    AND transaction_id IN (SELECT transaction_id FROM transactions WHERE org_id = :org_id AND kind = 3)
             ) AS sides GROUP BY transaction_id, lot_id
-        """,
-    ),
-    Invariant(
-        "lot_held",
-        "lot {lot_id}: held against its postings",
-        """
-            SELECT lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT lot_id, 0 AS posted, held AS stored FROM lots WHERE org_id = :org_id
-                UNION ALL
-                SELECT lot_id, held, 0 FROM postings WHERE org_id = :org_id AND account = 1
-            ) AS sides GROUP BY lot_id
-        """,
-    ),
-    Invariant(
-        "lot_holds",
-        "lot {lot_id}: held against its open holds",
-        """
-            SELECT lot_id, SUM(kept) AS expected, SUM(stored) AS actual FROM (
-                SELECT lot_id, 0 AS kept, held AS stored FROM lots WHERE org_id = :org_id
-                UNION ALL
-                SELECT hold_lots.lot_id, hold_lots.points, 0
-                FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
-                WHERE hold_lots.org_id = :org_id AND holds.state = 'OPEN'
-            ) AS sides GROUP BY lot_id
         """,
     ),
     Invariant(
@@ -694,41 +719,33 @@ INVARIANTS: Sequence[Invariant | InWallets] = (
             ) AS sides GROUP BY program_id
         """,
     ),
-    Invariant(
-        "lifetime_earned",
-        "wallet {customer_id}/{program_id}: lifetime earned against what was issued, to those merged into it too",
+    Together(
+        {
+            "lifetime_earned": "wallet {customer_id}/{program_id}: lifetime earned against what was issued, to those"
+            " merged into it too",
+            "lifetime_received": "wallet {customer_id}/{program_id}: lifetime received against transfers to it, and to"
+            " those merged into it",
+        },
+        # The counterparty is compared inside an OR, or SQLite would go through all postings by an index on customers.
         """
-            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, lifetime_earned AS stored
+            SELECT customer_id, program_id, SUM(issued) AS lifetime_earned_expected,
+                SUM(lifetime_earned) AS lifetime_earned_actual, SUM(received) AS lifetime_received_expected,
+                SUM(lifetime_received) AS lifetime_received_actual
+            FROM (
+                SELECT customer_id, program_id, 0 AS issued, 0 AS received, lifetime_earned, lifetime_received
                 FROM wallets WHERE org_id = :org_id
                 UNION ALL
-                SELECT postings.customer_id, postings.program_id, postings.points, 0
+                SELECT postings.customer_id, postings.program_id,
+                    CASE WHEN transactions.kind = 1 THEN postings.points ELSE 0 END,
+                    CASE WHEN transactions.kind = 2 THEN postings.points ELSE 0 END,
+                    0, 0
                 FROM transactions JOIN postings ON postings.org_id = transactions.org_id
                     AND postings.transaction_id = transactions.transaction_id
-                WHERE transactions.org_id = :org_id AND transactions.kind = 1 AND postings.account = 1
+                WHERE transactions.org_id = :org_id AND postings.account = 1 AND (transactions.kind = 1
+                    OR transactions.kind = 2 AND postings.customer_id = transactions.counterparty_id)
                 UNION ALL
-                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_earned, 0
-                FROM customers JOIN wallets ON wallets.org_id = customers.org_id
-                    AND wallets.customer_id = customers.customer_id
-                WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL
-            ) AS sides GROUP BY customer_id, program_id
-        """,
-    ),
-    Invariant(
-        "lifetime_received",
-        "wallet {customer_id}/{program_id}: lifetime received against transfers to it, and to those merged into it",
-        """
-            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, lifetime_received AS stored
-                FROM wallets WHERE org_id = :org_id
-                UNION ALL
-                SELECT postings.customer_id, postings.program_id, postings.points, 0
-                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
-                    AND postings.transaction_id = transactions.transaction_id
-                WHERE transactions.org_id = :org_id AND transactions.kind = 2 AND postings.account = 1
-                    AND postings.customer_id = transactions.counterparty_id
-                UNION ALL
-                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_received, 0
+                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_earned, wallets.lifetime_received,
+                    0, 0
                 FROM customers JOIN wallets ON wallets.org_id = customers.org_id
                     AND wallets.customer_id = customers.customer_id
                 WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL

@@ -112,6 +112,7 @@ def _create_customers() -> None:
         sa.Column("merged_into", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("messages_failed", sa.SmallInteger(), nullable=False),
+        sa.Column("locale", sa.Text(), nullable=False),
         sa.CheckConstraint("customer_id > 0", name=op.f("ck_customers_id")),
         sa.CheckConstraint("merged_into <> customer_id", name=op.f("ck_customers_merged_into")),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_customers_orgs")),
@@ -627,10 +628,34 @@ def _create_access() -> None:
         sa.Column("last_used_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("request_id_required", sa.SmallInteger(), nullable=False),
         sa.Column("signing_key_id", sa.Text(), nullable=True),
+        sa.Column("store", sa.Text(), nullable=True),
+        sa.Column("till", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_api_keys_orgs")),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_keys")),
     )
     op.create_index("ix_api_keys_org", "api_keys", ["org_id"], unique=False)
+    op.create_table(
+        "client_certificates",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("request_id_required", sa.SmallInteger(), nullable=False),
+        sa.Column("store", sa.Text(), nullable=True),
+        sa.Column("till", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_client_certificates_orgs")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_client_certificates")),
+    )
+    op.create_index("ix_client_certificates_org", "client_certificates", ["org_id"], unique=False)
+    op.create_table(
+        "token_cutoffs",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("issued_until", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_token_cutoffs_orgs")),
+        sa.PrimaryKeyConstraint("org_id", "client", name=op.f("pk_token_cutoffs")),
+    )
     op.create_table(
         "writer_slots",
         sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
