@@ -36,6 +36,7 @@ from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFact
 from points_grpc.rpc.server import PointsServer, Wiring
 from points_grpc.service.checks import Checks
 from points_grpc.service.committer import Committer, QueueLimits
+from points_grpc.service.duty import AlwaysOnDuty, Duty
 from points_grpc.service.frames import BugReport, Hello, Setup
 from points_grpc.service.keeper import Keeper
 from points_grpc.service.keyring import Keyring
@@ -48,7 +49,7 @@ from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
-from points_grpc.storage.opening import open_snapshots
+from points_grpc.storage.opening import open_claim, open_snapshots
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlSnapshots
 from points_grpc.storage.watching import SqlJournal
@@ -62,6 +63,7 @@ WRITER_STOP_S = 15.0
 DEV_SETUP_S = 10.0
 OUTBOX_STOP_S = 5.0
 SWEEP_STOP_S = 5.0
+DUTY_STOP_S = 5.0
 SWEEP_COMMAND_S = 30.0
 
 
@@ -106,11 +108,13 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     )
     availability.tell(server)
     port = server.bind(f"{settings.host}:{settings.port}")
-    dispatcher = _dispatcher(snapshots, keyring, senders, committer, loop, log)
-    dispatcher.start()
-    sweep = _sweep(snapshots, settings, committer, loop, log)
-    if settings.sweep_interval_s:
-        sweep.start()
+    duty = _duty(database, log)
+    chores = _Chores(
+        duty,
+        _dispatcher(snapshots, keyring, senders, committer, loop, log, duty),
+        _sweep(snapshots, settings, committer, loop, log, duty) if settings.sweep_interval_s else None,
+    )
+    chores.start()
     metrics_server = (
         start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
     )
@@ -124,8 +128,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     await stopped.wait()
     log.info("draining")
     await server.drain(settings.drain_s)
-    await loop.run_in_executor(None, dispatcher.stop, OUTBOX_STOP_S)
-    await loop.run_in_executor(None, sweep.stop, SWEEP_STOP_S)
+    await loop.run_in_executor(None, chores.stop)
     await keeper.stop(WRITER_STOP_S)
     await identity.stop()
     pool.close()
@@ -135,6 +138,29 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     log.info("stopped")
     sink.attach(None)
     sink.flush()
+
+
+class _Chores:
+    """What goes on beside the calls: sending messages and sweeping, while this server is on duty."""
+
+    def __init__(self, duty: Duty | AlwaysOnDuty, dispatcher: Dispatcher, sweep: Sweep | None) -> None:
+        self._duty = duty
+        self._dispatcher = dispatcher
+        self._sweep = sweep
+
+    def start(self) -> None:
+        """Starts the threads."""
+        self._duty.start()
+        self._dispatcher.start()
+        if self._sweep is not None:
+            self._sweep.start()
+
+    def stop(self) -> None:
+        """Waits for what is in hand, and gives duty back last."""
+        self._dispatcher.stop(OUTBOX_STOP_S)
+        if self._sweep is not None:
+            self._sweep.stop(SWEEP_STOP_S)
+        self._duty.stop(DUTY_STOP_S)
 
 
 class _KeyLoader:
@@ -229,6 +255,21 @@ class _SweepLog:
         self._log.error("sweep_failed", error=error)
 
 
+class _DutyLog:
+    """Logs who delivers and sweeps."""
+
+    def __init__(self, log: CallLog) -> None:
+        self._log = log
+
+    def taken(self) -> None:
+        """It is this server from now on."""
+        self._log.info("duty_taken")
+
+    def lost(self, error: str) -> None:
+        """Another one may from now on."""
+        self._log.error("duty_lost", error=error)
+
+
 class _Availability:
     """Knows the writer in force: what it said of its durability, and whether there is one at all."""
 
@@ -317,6 +358,11 @@ def _senders(settings: Settings) -> dict[Channel, Sender]:
     return {}
 
 
+def _duty(database: Database, log: CallLog) -> Duty | AlwaysOnDuty:
+    claim = open_claim(database)
+    return AlwaysOnDuty() if claim is None else Duty(claim, observer=_DutyLog(log), monotonic=time.monotonic)
+
+
 def _dispatcher(
     snapshots: SqlSnapshots,
     keyring: Keyring,
@@ -324,6 +370,7 @@ def _dispatcher(
     committer: Committer,
     loop: asyncio.AbstractEventLoop,
     log: CallLog,
+    duty: Duty | AlwaysOnDuty,
 ) -> Dispatcher:
     def submit(submission: Submission) -> None:
         waiting = committer.submit(submission, time.monotonic() + OUTBOX_STOP_S)
@@ -338,11 +385,17 @@ def _dispatcher(
         submit=submit,
         now=lambda: datetime.now(UTC),
         failures=_OutboxLog(log),
+        on_duty=duty.held,
     )
 
 
 def _sweep(
-    snapshots: SqlSnapshots, settings: Settings, committer: Committer, loop: asyncio.AbstractEventLoop, log: CallLog
+    snapshots: SqlSnapshots,
+    settings: Settings,
+    committer: Committer,
+    loop: asyncio.AbstractEventLoop,
+    log: CallLog,
+    duty: Duty | AlwaysOnDuty,
 ) -> Sweep:
     def submit(submission: Submission) -> None:
         waiting = committer.submit(submission, time.monotonic() + SWEEP_COMMAND_S)
@@ -355,6 +408,7 @@ def _sweep(
         observer=_SweepLog(log),
         interval_s=settings.sweep_interval_s,
         wallets_max=settings.sweep_wallets_max,
+        on_duty=duty.held,
     )
 
 

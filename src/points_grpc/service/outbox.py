@@ -1,7 +1,8 @@
 """The dispatcher: one thread that takes due messages from the outbox, sends them, and books what became of them.
 
-At least once: a message is marked after it was sent. A message whose code expired, or that failed too often, is given
-up; its ciphertext is erased either way. Acknowledgements are commands through the committer like any other write.
+Of all servers of a database the one on duty sends (`duty`). At least once: a message is marked after it was sent. A
+message whose code expired, or that failed too often, is given up; its ciphertext is erased either way. Acknowledgements
+are commands through the committer like any other write.
 """
 
 from __future__ import annotations
@@ -57,14 +58,19 @@ class Dispatcher:
         submit: Callable[[Submission], None],
         now: Callable[[], datetime],
         failures: Failures,
+        on_duty: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`submit` hands a command to the committer, waits until it is committed, and raises if it is not."""
+        """`submit` hands a command to the committer, waits until it is committed, and raises if it is not.
+
+        `on_duty` says whether nobody else may be sending; it is asked before each message.
+        """
         self._outbox = outbox
         self._keyring = keyring
         self._senders = senders
         self._submit = submit
         self._now = now
         self._failures = failures
+        self._on_duty = on_duty
         self._unbooked: set[int] = set()
         self._stop = Event()
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
@@ -79,10 +85,14 @@ class Dispatcher:
         self._thread.join(timeout_s)
 
     def dispatch_due(self) -> int:
-        """Sends what is due now; returns how many messages were tried."""
+        """Sends what is due now, while on duty; returns how many messages were tried."""
+        if not self._on_duty():
+            return 0
         due = self._outbox.due_messages(self._now(), BATCH_MAX)
         for org_id, messages in groupby(sorted(due, key=lambda one: one.org_id), key=lambda one: one.org_id):
             results = tuple(self._deliver(list(messages)))
+            if not results:
+                continue
             self._submit(
                 Submission(
                     org_id=org_id,
@@ -113,6 +123,8 @@ class Dispatcher:
         results: list[MessageResult] = []
         blocked: set[tuple[int, str]] = set()
         for message in messages:
+            if not self._on_duty():
+                break
             if (message.customer_id, message.target) in blocked:
                 continue
             result = self._try(message)
