@@ -7,21 +7,20 @@ port, outbox, writer. What decides and writes is put together in `writer_composi
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import click
 from prometheus_client import start_http_server
 
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
+from points_grpc.cli.announcing import announce, served_by_this_process
 from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.tokens import new_key
+from points_grpc.cli.worker_link import Served, WorkerLink
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
@@ -67,12 +66,12 @@ DUTY_STOP_S = 5.0
 SWEEP_COMMAND_S = 30.0
 
 
-async def serve(settings: Settings, *, dev: bool) -> None:
-    """Serves until SIGTERM or SIGINT, then drains."""
+async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. `worker`: as one of several on a port."""
     loop = asyncio.get_running_loop()
-    sink = LineSink(sys.stderr.buffer)
+    sink = LineSink(sys.stderr.buffer, shared=worker is not None)
     sink.attach(loop)
-    log: CallLog = make_logger(sink, calls=settings.log_calls)
+    log: CallLog = make_logger(sink, calls=settings.log_calls, worker=worker.order.number if worker else 0)
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
@@ -104,6 +103,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             page_key=keyring.page_key,
             metrics=metrics,
             limits=_limits(settings),
+            shares_port=worker is not None,
         )
     )
     availability.tell(server)
@@ -120,12 +120,9 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     )
     calm_collector()
     await server.start()
-    _announce(settings, port, token, writer_pid=availability.hello.pid)
+    served = served_by_this_process(f"{settings.host}:{port}", token, writer_pid=availability.hello.pid)
     log.info("serving", address=f"{settings.host}:{port}", version=__version__)
-    stopped = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopped.set)
-    await stopped.wait()
+    await _until_stopped(settings, served, worker)
     log.info("draining")
     await server.drain(settings.drain_s)
     await loop.run_in_executor(None, chores.stop)
@@ -138,6 +135,20 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     log.info("stopped")
     sink.attach(None)
     sink.flush()
+
+
+async def _until_stopped(settings: Settings, served: Served, worker: WorkerLink | None) -> None:
+    """Says that this process serves, and waits until it is told to stop. A worker also stops without a supervisor."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    if worker is None:
+        announce(settings.ready_file, served)
+    else:
+        worker.when_alone(loop, stopped.set)
+        worker.tell(served)
+    await stopped.wait()
 
 
 class _Chores:
@@ -429,31 +440,3 @@ async def _make_dev_world(accounts: Accounts, committer: Committer) -> str:
     key = new_key()
     accounts.create_key(key.key_id, org_id, client="dev", role="admin", secret_hash=key.secret_hash)
     return key.token
-
-
-def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: int) -> None:
-    address = f"{settings.host}:{port}"
-    if settings.ready_file is not None:
-        ready: dict[str, object] = {"address": address, "pid": os.getpid(), "writer_pid": writer_pid}
-        if token is not None:
-            ready["token"] = token
-        partial = settings.ready_file.with_suffix(".partial")
-        partial.write_text(json.dumps(ready))
-        partial.rename(settings.ready_file)
-    click.echo(f"points-grpc {__version__} serves on {address}")
-    if token is not None:
-        click.echo(_GRPCURL.format(token=token, address=address))
-
-
-_GRPCURL = """\
-development mode: organisation "demo", program 973, customers 565039505 and 565039506
-one-time codes appear here; try the documented transfer:
-
-grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
-  "pointsTobeTransferred": 1000,
-  "groupProgramTransfer": false,
-  "programId": 973,
-  "fromCustomerIdentifier": {{"type": "MOBILE", "value": "9148574269"}},
-  "toCustomerIdentifier": {{"type": "ID", "value": "565039506"}}
-}}' {address} points.v1.PointsService/TransferPoints
-"""

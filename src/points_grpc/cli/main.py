@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +44,7 @@ def main() -> None:
 @click.option("--ready-file", type=click.Path(path_type=Path), help="File that is written when the server serves.")
 @click.option("--otp-sender", type=click.Choice(["none", "console"]), help="How one-time codes leave.  [default: none]")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port on loopback; 0 for none.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes on the port; PostgreSQL only.  [default: 1]")
 @click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
 def serve(*, dev: bool, **flags: object) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
@@ -59,8 +60,15 @@ def serve(*, dev: bool, **flags: object) -> None:
     if dev:
         unset = {name: value for name, value in DEV_DEFAULTS.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
+        given |= unset
+    if settings.workers > 1 and settings.database.startswith("sqlite"):
+        raise click.UsageError("a SQLite database has one writer: several workers need PostgreSQL")
+    if dev:
         _migrate(settings.database)
-    _serve(settings, dev=dev)
+    if settings.workers > 1:
+        _supervise(settings, given, dev=dev)
+    else:
+        _serve(settings, dev=dev)
 
 
 @main.command()
@@ -231,7 +239,7 @@ def _keyring(database: str, keys_file: Path | None) -> Keyring:
     from points_grpc.settings import keys_path  # noqa: PLC0415
     from points_grpc.storage.engine import Database  # noqa: PLC0415
 
-    with _plain_errors():
+    with plain_errors():
         return load_or_create(keys_path(keys_file, Database(database).path))
 
 
@@ -241,7 +249,7 @@ def _accounts(database: str) -> Accounts:
 
     opened = Database(database)
     click.get_current_context().call_on_close(opened.close)
-    with _plain_errors():
+    with plain_errors():
         require_schema(opened)
     return Accounts(opened)
 
@@ -251,12 +259,21 @@ def _serve(settings: Settings, *, dev: bool) -> None:
 
     from points_grpc.cli.composition import serve as run  # noqa: PLC0415
 
-    with _plain_errors():
+    with plain_errors():
         uvloop.run(run(settings, dev=dev))
 
 
+def _supervise(settings: Settings, given: Mapping[str, object], *, dev: bool) -> None:
+    import uvloop  # noqa: PLC0415 - only the server needs it
+
+    from points_grpc.cli.supervisor import supervise  # noqa: PLC0415
+
+    with plain_errors():
+        uvloop.run(supervise(settings, given, dev=dev))
+
+
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """What an operator can mend is a sentence, not a stack trace."""
     from points_grpc.service.keeper import CannotStart  # noqa: PLC0415
     from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
