@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ import click
 
 from points_grpc import __version__
 from points_grpc.cli.call import call
+from points_grpc.cli.migrate import migrate
+from points_grpc.cli.plain_errors import plain_errors
 from points_grpc.cli.report import report
 
 if TYPE_CHECKING:
@@ -64,27 +65,12 @@ def serve(*, dev: bool, **flags: object) -> None:
     if settings.workers > 1 and settings.database.startswith("sqlite"):
         raise click.UsageError("a SQLite database has one writer: several workers need PostgreSQL")
     if dev:
-        _migrate(settings.database)
+        with plain_errors():
+            _migrate(settings.database)
     if settings.workers > 1:
         _supervise(settings, given, dev=dev)
     else:
         _serve(settings, dev=dev)
-
-
-@main.command()
-@DATABASE
-@click.option("--status", is_flag=True, help="Only tells the revision found and the one needed.")
-@click.option("--sql", is_flag=True, help="Only prints the SQL.")
-def migrate(database: str, *, status: bool, sql: bool) -> None:
-    """Brings the database to the schema of this version."""
-    from points_grpc.storage import migrate as migrations  # noqa: PLC0415 - alembic takes most of a second
-
-    if sql:
-        click.echo(migrations.sql(database))
-    elif status:
-        click.echo(f"found {migrations.current(database) or 'none'}, needed {migrations.head()}")
-    else:
-        click.echo(f"schema revision {_migrate(database)}")
 
 
 @main.group()
@@ -225,6 +211,7 @@ def healthcheck(address: str, timeout_s: float) -> None:
 
 
 main.add_command(call)
+main.add_command(migrate)
 main.add_command(report)
 
 
@@ -270,16 +257,3 @@ def _supervise(settings: Settings, given: Mapping[str, object], *, dev: bool) ->
 
     with plain_errors():
         uvloop.run(supervise(settings, given, dev=dev))
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """What an operator can mend is a sentence, not a stack trace."""
-    from points_grpc.service.keeper import CannotStart  # noqa: PLC0415
-    from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
-    from points_grpc.storage.engine import SchemaMismatch  # noqa: PLC0415
-
-    try:
-        yield
-    except (CannotStart, SchemaMismatch, StorageUnavailable, ValueError) as error:
-        raise click.ClickException(str(error)) from None

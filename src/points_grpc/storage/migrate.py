@@ -6,6 +6,8 @@ The only module that imports alembic, which takes most of a second; a server ask
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from points_grpc.storage.engine import Database
+from points_grpc.storage.faults import DRIVER_ERRORS, translate
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -23,11 +26,11 @@ def upgrade(url: str, revision: str = "head") -> str:
     database = Database(url)
     engine = database.backend.migrator()
     try:
-        with engine.connect() as connection:
+        with _in_our_words(), engine.connect() as connection:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
-        with engine.begin() as connection:
+        with _in_our_words(), engine.begin() as connection:
             database.backend.finish(connection)
     finally:
         engine.dispose()
@@ -39,7 +42,7 @@ def current(url: str) -> str | None:
     """The revision that the database has; None if it has none."""
     database = Database(url)
     try:
-        with database.reader.connect() as connection:
+        with _in_our_words(), database.reader.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         database.close()
@@ -59,6 +62,14 @@ def sql(url: str, revisions: str = "head") -> str:
     config.attributes["url"] = url
     command.upgrade(config, revisions, sql=True)
     return out.getvalue()
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
 
 
 def _config(out: io.StringIO | None = None) -> Config:
