@@ -1,4 +1,7 @@
-"""The commands: serve, migrate, orgs, keys, verify, report, healthcheck, call. Exit codes: 0, 1 failed, 2 misused."""
+"""The commands: serve, migrate, orgs, keys, verify, backup, report, healthcheck, call.
+
+Exit codes: 0, 1 failed, 2 misused.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc import __version__
+from points_grpc.cli.backup import backup
 from points_grpc.cli.call import call
 from points_grpc.cli.migrate import migrate
 from points_grpc.cli.plain_errors import plain_errors
@@ -210,6 +214,7 @@ def healthcheck(address: str, timeout_s: float) -> None:
     click.echo("SERVING")
 
 
+main.add_command(backup)
 main.add_command(call)
 main.add_command(migrate)
 main.add_command(report)
