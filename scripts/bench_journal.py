@@ -14,8 +14,17 @@ from pathlib import Path
 TRANSFER = 2
 """`transactions.kind` of a transfer."""
 
-WALLET = 1
-"""`postings.account` of a wallet."""
+TOTALS = (
+    "SELECT (SELECT sum(current) FROM wallets), (SELECT sum(points) FROM balances),"
+    " (SELECT sum(remaining) FROM lots), (SELECT sum(points) FROM postings WHERE account = 1)"
+)
+"""The points of all wallets, on any engine; account 1 is a wallet."""
+
+LOPSIDED = (
+    "SELECT count(*) FROM (SELECT 1 FROM postings GROUP BY org_id, transaction_id, program_id"
+    " HAVING sum(points) <> 0) AS lopsided"
+)
+"""How many transactions do not sum to zero, on any engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +67,12 @@ class Journal:
 
     def lopsided(self) -> int:
         """Transactions whose postings do not sum to zero: there should be none."""
-        rows = self._read(
-            "SELECT count(*) FROM (SELECT 1 FROM postings GROUP BY org_id, transaction_id, program_id"
-            " HAVING sum(points) <> 0)"
-        )
+        rows = self._read(LOPSIDED)
         return int(rows[0][0])
 
     def totals(self) -> Totals:
         """The points of all wallets."""
-        rows = self._read(
-            "SELECT (SELECT sum(current) FROM wallets), (SELECT sum(points) FROM balances),"
-            " (SELECT sum(remaining) FROM lots), (SELECT sum(points) FROM postings WHERE account = ?)",
-            (WALLET,),
-        )
+        rows = self._read(TOTALS)
         return Totals(*(int(number or 0) for number in rows[0]))
 
     def lots_of(self, customer_id: int) -> int:
