@@ -72,7 +72,9 @@ class Result:
     batches: Sequence[Sample]
     tpcb: Sequence[float]
     scale: int
+    bytes_per_customer: float
     bytes_per_transfer: float
+    log_bytes_per_transfer: float
     settlement: Settlement
 
 
@@ -99,6 +101,10 @@ class Journal:
     def size_bytes(self) -> int:
         """The size of the database."""
         return self._figures("SELECT pg_database_size(current_database())")[0]
+
+    def log_bytes(self) -> int:
+        """How much was written into the log (WAL) since the cluster was made."""
+        return self._figures("SELECT pg_current_wal_insert_lsn() - '0/0'")[0]
 
     def _figures(self, query: LiteralString, *values: object) -> list[int]:
         with psycopg.connect(self._conninfo) as connection:
@@ -138,18 +144,25 @@ def run(extent: Extent, rounds: int, driver: Driver, folder: Path, directory: Pa
     with Cluster(directory) as cluster, noop(folder) as yardstick, services(folder, cluster) as (one, two):
         world = PostgresWorld(plan, driver, folder)
         progress(f"{plan.customers:,} customers with points, and pgbench's tables at scale {extent.scale}")
-        world.seed(one)
-        cluster.make_tpcb(extent.scale)
         journal = Journal(cluster)
+        empty = journal.size_bytes()
+        world.seed(one)
+        bytes_per_customer = (journal.size_bytes() - empty) / plan.customers
+        cluster.make_tpcb(extent.scale)
         before = journal.totals()
         targets = {NOOP: yardstick, ONE: one, TWO: two}
         for server in targets.values():
             world.warm_up(server)
-        size, known = journal.size_bytes(), journal.transfers(World.PREFIX)
+        cluster.run("psql", "-d", "points", "-qc", "CHECKPOINT")
+        sizes, known = (journal.size_bytes(), journal.log_bytes()), journal.transfers(World.PREFIX)
         samples = [
             world.measure(number, level, target, targets[target], world.pairs(level))
             for number, level, target in in_turn(rounds, plan.levels, tuple(targets))
         ]
+        grown = [
+            after - before for after, before in zip((journal.size_bytes(), journal.log_bytes()), sizes, strict=True)
+        ]
+        written = max(journal.transfers(World.PREFIX) - known, 1)
         batches, tpcb = [], []
         for number in range(rounds):
             for target in (ONE, TWO) if number % 2 == 0 else (TWO, ONE):
@@ -157,7 +170,6 @@ def run(extent: Extent, rounds: int, driver: Driver, folder: Path, directory: Pa
                 batches.append(world.measure_batches(number, extent.batches, target, targets[target]))
             progress(f"round {number + 1} of {rounds}: pgbench")
             tpcb.append(cluster.tpcb_per_s(extent.tpcb_s))
-        grown = (journal.size_bytes() - size) / max(journal.transfers(World.PREFIX) - known, 1)
         return Result(
             quick=extent is QUICK,
             rounds=rounds,
@@ -169,7 +181,9 @@ def run(extent: Extent, rounds: int, driver: Driver, folder: Path, directory: Pa
             batches=batches,
             tpcb=tpcb,
             scale=extent.scale,
-            bytes_per_transfer=grown,
+            bytes_per_customer=bytes_per_customer,
+            bytes_per_transfer=grown[0] / written,
+            log_bytes_per_transfer=grown[1] / written,
             settlement=settle(world.sent, journal, before, cluster.url),
         )
 
@@ -206,7 +220,9 @@ def render(result: Result) -> str:
             "",
             *_batches(result),
             "",
-            f"  The database grew by {result.bytes_per_transfer:,.0f} bytes a transfer, indexes included",
+            f"  The database grew by {result.bytes_per_transfer:,.0f} bytes a transfer, indexes included,",
+            f"  its log (WAL) by {result.log_bytes_per_transfer:,.0f} bytes, single calls alone;",
+            f"  a customer with one lot took {result.bytes_per_customer:,.0f} bytes",
             "",
             *render_settlement(result.settlement),
             "",
