@@ -107,7 +107,12 @@ class Settings(BaseSettings):
         60.0, ge=0, description="Pause between the runs that book what is due on untouched wallets; 0 for none."
     )
     sweep_wallets_max: int = Field(20_000, ge=1, description="Wallets that one such run looks at.")
-    metrics_port: int = Field(0, ge=0, le=65535, description="Port of the Prometheus endpoint; 0 for none.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that serve the port, each with a writer; PostgreSQL only."
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of the Prometheus endpoint, of worker 1; 0 for none."
+    )
     metrics_host: str = Field(
         "127.0.0.1",
         description="Address of the Prometheus endpoint, which asks for no credential. Loopback unless told.",

@@ -67,6 +67,9 @@ NOWHERE = ("--database", "sqlite:///no-folder/points.db")
 FAILING = {
     "serve": ("--port", "0", *NOWHERE),
     "migrate": NOWHERE,
+    "migrate up": NOWHERE,
+    "migrate status": NOWHERE,
+    "backup": (*NOWHERE, "copy.db"),
     "orgs create": (*NOWHERE, "Acme", "--region", "IN"),
     "orgs list": NOWHERE,
     "keys create": (*NOWHERE, "--org", "1", "--client", "till"),

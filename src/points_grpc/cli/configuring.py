@@ -37,11 +37,12 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """The settings in force, and for each who set it."""
+    """The settings in force, and for each who set it; `given` are those that flags and file set."""
 
     settings: Settings
     sources: Mapping[str, Source]
     file: Path | None
+    given: Mapping[str, object]
 
 
 def configure(flags: Mapping[str, object], file: Path | None) -> Configured:
@@ -57,7 +58,7 @@ def configure(flags: Mapping[str, object], file: Path | None) -> Configured:
         wrong = [(str(one["loc"][0]) if one["loc"] else "settings", one["msg"]) for one in error.errors()]
         told = [f"{name} ({sources.get(name, Source.DEFAULT)}): {message}" for name, message in wrong]
         raise click.UsageError("; ".join(told)) from None
-    return Configured(settings, sources, file)
+    return Configured(settings, sources, file, merged)
 
 
 def variable(name: str) -> str:

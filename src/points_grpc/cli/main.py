@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc import __version__
+from points_grpc.cli.backup import backup
 from points_grpc.cli.call import call
 from points_grpc.cli.certificates import certificates
 from points_grpc.cli.codes import codes
 from points_grpc.cli.config import CONFIG, config, show
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
 from points_grpc.cli.issued_tokens import tokens
+from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
 from points_grpc.cli.tls_options import credentials_of, tls_options
@@ -52,34 +55,27 @@ def main() -> None:
 @click.option("--jwt-audience", help="The audience of its tokens.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port; 0 for none.")
 @click.option("--metrics-host", help="Address of the Prometheus port.  [default: 127.0.0.1]")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes on the port; PostgreSQL only.  [default: 1]")
 @click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
 def serve(config_file: Path | None, *, dev: bool, **flags: object) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     from points_grpc.cli.configuring import configure  # noqa: PLC0415 - the other commands start without pydantic
 
-    settings = configure(flags, config_file).settings
+    configured = configure(flags, config_file)
+    settings, given = configured.settings, dict(configured.given)
     if dev:
         unset = {name: value for name, value in DEV_DEFAULTS.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
-        _migrate(settings.database)
-    _serve(settings, dev=dev)
-
-
-@main.command()
-@DATABASE
-@click.option("--status", is_flag=True, help="Only tells the revision found and the one needed.")
-@click.option("--sql", is_flag=True, help="Only prints the SQL.")
-def migrate(database: str, *, status: bool, sql: bool) -> None:
-    """Brings the database to the schema of this version."""
-    from points_grpc.storage import migrate as migrations  # noqa: PLC0415 - alembic takes most of a second
-
-    with plain_errors():
-        if sql:
-            click.echo(migrations.sql(database))
-        elif status:
-            click.echo(f"found {migrations.current(database) or 'none'}, needed {migrations.head()}")
-        else:
-            click.echo(f"schema revision {_migrate(database)}")
+        given |= unset
+    if settings.workers > 1 and settings.database.startswith("sqlite"):
+        raise click.UsageError("a SQLite database has one writer: several workers need PostgreSQL")
+    if dev:
+        with plain_errors():
+            _migrate(settings.database)
+    if settings.workers > 1:
+        _supervise(settings, given, dev=dev)
+    else:
+        _serve(settings, dev=dev)
 
 
 @main.group()
@@ -230,10 +226,12 @@ def healthcheck(
     click.echo("SERVING")
 
 
+main.add_command(backup)
 main.add_command(call)
 main.add_command(certificates)
 main.add_command(codes)
 main.add_command(config)
+main.add_command(migrate)
 main.add_command(outbox)
 main.add_command(report)
 main.add_command(tokens)
@@ -263,3 +261,12 @@ def _serve(settings: Settings, *, dev: bool) -> None:
 
     with plain_errors():
         uvloop.run(run(settings, dev=dev))
+
+
+def _supervise(settings: Settings, given: Mapping[str, object], *, dev: bool) -> None:
+    import uvloop  # noqa: PLC0415 - only the server needs it
+
+    from points_grpc.cli.supervisor import supervise  # noqa: PLC0415
+
+    with plain_errors():
+        uvloop.run(supervise(settings, given, dev=dev))

@@ -95,7 +95,8 @@ class Wiring:
     """What a server is made of.
 
     `page_key` is the same on every process of a deployment. `exempt` are the beginnings of method names that need no
-    credential: health and reflection, unless the deployment wants one there too.
+    credential: health and reflection, unless the deployment wants one there too. `shares_port`: other processes of the
+    deployment bind the same port, and the system spreads connections over them.
     """
 
     submitter: Submitter
@@ -112,6 +113,7 @@ class Wiring:
     clock: Callable[[], datetime] = _now
     exempt: tuple[str, ...] = EXEMPT
     has_reflection: bool = True
+    shares_port: bool = False
 
 
 class PointsServer:
@@ -136,7 +138,7 @@ class PointsServer:
         )
         self._server = grpc.aio.server(
             interceptors=(self._gate,),
-            options=channel_options(limits),
+            options=channel_options(limits, shares_port=wiring.shares_port),
             maximum_concurrent_rpcs=limits.concurrent_calls_max,
         )
         self._health = Health(service.full_name for service in SERVICES)
@@ -247,7 +249,7 @@ def add_services(server: Any, wiring: Wiring) -> None:
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(desk, description), server)
 
 
-def channel_options(limits: Limits) -> tuple[tuple[str, int], ...]:
+def channel_options(limits: Limits, *, shares_port: bool = False) -> tuple[tuple[str, int], ...]:
     """The limits as the core takes them. Decompression stays on: the message size is measured unpacked."""
     return (
         ("grpc.max_receive_message_length", limits.request_message_bytes_max),
@@ -266,5 +268,5 @@ def channel_options(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.http2.max_ping_strikes", limits.ping_strikes_max),
         ("grpc.http2.min_ping_interval_without_data_ms", limits.ping_interval_min_ms),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", limits.ping_interval_min_ms),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shares_port)),
     )
