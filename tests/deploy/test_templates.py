@@ -15,8 +15,8 @@ import yaml
 
 from points_grpc import __version__
 from points_grpc.cli.composition import DUTY_STOP_S, OUTBOX_STOP_S, SWEEP_STOP_S, WRITER_STOP_S
-from points_grpc.cli.supervisor import STOP_MAX_S
 from points_grpc.cli.main import main
+from points_grpc.cli.supervisor import STOP_MAX_S
 from points_grpc.settings import Settings
 
 ROOT = Path(__file__).parents[2]
