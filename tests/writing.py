@@ -14,13 +14,14 @@ from points_grpc.service.channel import Channel
 from points_grpc.service.committer import Committer, Observer, QueueLimits
 from points_grpc.service.frames import BugReport
 from points_grpc.service.link import Link
+from points_grpc.service.meter import Counted
 from points_grpc.service.writer import BatchRunner, Writer
 
 
 class Silent:
     """An observer whom nothing interests."""
 
-    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float, counted: Counted) -> None:
         """A batch was run."""
 
     def bug(self, report: BugReport) -> None:

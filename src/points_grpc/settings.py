@@ -1,6 +1,7 @@
-"""The settings of a server process: environment, then flags. Every limit has its unit in its name and a reason here.
+"""The settings of a server process. Every limit has its unit in its name and a reason here.
 
-Flags of the command line win over the environment (prefix POINTS_GRPC_).
+Flags of the command line win over the environment (prefix POINTS_GRPC_), and that over a file: `cli/configuring.py`.
+The table in docs/operations.md is generated from here: defaults and bounds are literals.
 """
 
 from __future__ import annotations
@@ -110,7 +111,11 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="Processes that serve the port, each with a writer; PostgreSQL only."
     )
     metrics_port: int = Field(
-        0, ge=0, le=65535, description="Port of the Prometheus endpoint on loopback, of worker 1; 0 for none."
+        0, ge=0, le=65535, description="Port of the Prometheus endpoint, of worker 1; 0 for none."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address of the Prometheus endpoint, which asks for no credential. Loopback unless told.",
     )
     log_calls: bool = Field(True, description="One structured line per call on standard error.")
 

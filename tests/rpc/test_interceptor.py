@@ -313,6 +313,7 @@ def test_log_and_metrics() -> None:
         "client": "till",
         "request_id": "transfer-1",
         "correlation_id": "corr-7",
+        "trace_id": "",
     }
     assert (redemption["code"], redemption["reason"]) == ("INVALID_ARGUMENT", "INVALID_POINTS")
     assert len(redemption["correlation_id"]) == 16

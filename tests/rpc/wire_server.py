@@ -15,6 +15,7 @@ from wire_fakes import NOW, FakeFacts, FakeIdentity, FakeJournal, FakeMetrics, F
 
 from points_grpc.rpc.interceptor import EXEMPT
 from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.ports import Tracer
 from points_grpc.rpc.server import SERVICES, PointsServer, Wiring
 from points_grpc.service.reads import ReadPool
 from points_grpc.service.watching import Watching
@@ -26,7 +27,7 @@ OPERATOR = (("authorization", "Bearer operator"),)
 class World:
     """The server, its neighbours, and a channel to it."""
 
-    def __init__(self, limits: Limits, exempt: tuple[str, ...]) -> None:
+    def __init__(self, limits: Limits, exempt: tuple[str, ...], tracer: Tracer | None = None) -> None:
         self.submitter = FakeSubmitter()
         self.reads = FakeReads()
         self.journal = FakeJournal()
@@ -48,6 +49,7 @@ class World:
                 limits=limits,
                 clock=lambda: NOW,
                 exempt=exempt,
+                tracer=tracer,
             )
         )
         self.port = self.server.bind("127.0.0.1:0")
@@ -104,9 +106,11 @@ def path_of(message: Message) -> str:
 
 
 @asynccontextmanager
-async def serving(limits: Limits | None = None, exempt: tuple[str, ...] = EXEMPT) -> AsyncIterator[World]:
+async def serving(
+    limits: Limits | None = None, exempt: tuple[str, ...] = EXEMPT, tracer: Tracer | None = None
+) -> AsyncIterator[World]:
     """A server that runs."""
-    world = World(limits or Limits(), exempt)
+    world = World(limits or Limits(), exempt, tracer)
     await world.server.start()
     try:
         yield world
@@ -117,12 +121,15 @@ async def serving(limits: Limits | None = None, exempt: tuple[str, ...] = EXEMPT
 
 
 def on_server(
-    run: Callable[[World], Awaitable[Answer]], limits: Limits | None = None, exempt: tuple[str, ...] = EXEMPT
+    run: Callable[[World], Awaitable[Answer]],
+    limits: Limits | None = None,
+    exempt: tuple[str, ...] = EXEMPT,
+    tracer: Tracer | None = None,
 ) -> Answer:
     """Runs a test against a server of its own."""
 
     async def main() -> Answer:
-        async with serving(limits, exempt) as world:
+        async with serving(limits, exempt, tracer) as world:
             return await run(world)
 
     return asyncio.run(main())

@@ -19,6 +19,7 @@ from points_grpc.service import writer as writer_module
 from points_grpc.service.committer import Committer, QueueLimits
 from points_grpc.service.executor import Answer, Deferred
 from points_grpc.service.frames import BugReport
+from points_grpc.service.meter import Counted
 from points_grpc.service.ports import NotTaken, OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
 from writing import writing
 
@@ -60,7 +61,7 @@ class Observer:
         self.bugs: list[str] = []
         self.sizes: list[int] = []
 
-    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float, counted: Counted) -> None:
         self.sizes.append(size)
 
     def bug(self, report: BugReport) -> None:

@@ -34,6 +34,7 @@ from points_grpc.service.frames import (
     encode_from_writer,
     encode_to_writer,
 )
+from points_grpc.service.meter import Counted
 
 TEXTS = ["", "a", "नमस्ते \x00 \N{PILE OF POO}", "x" * 300]
 INTEGERS = [0, 1, -1, 255, 2**31, 10**12, 2**63 - 1, -(2**63)]
@@ -133,7 +134,8 @@ def test_every_command_arrives_as_it_was_sent(kind: Any) -> None:
 
 def answered(*settled: Settled) -> Answered:
     """A batch with these answers."""
-    return Answered(list(enumerate(settled, 7)), len(settled), 0.25, 0.5, 0.125)
+    counted = Counted(0.0625, 1, 2, {"TRANSFER": 30}, {"USED": 1}, {"DELIVERED": 1}, {"FRAUD": 1}, [(0.5, "COMMIT")])
+    return Answered(list(enumerate(settled, 7)), len(settled), 0.25, 0.5, 0.125, counted)
 
 
 def assert_arrives(*settled: Settled) -> None:

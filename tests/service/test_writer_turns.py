@@ -31,7 +31,7 @@ from points_grpc.service.frames import (
     decode_from_writer,
     encode_to_writer,
 )
-from points_grpc.service.ports import StorageUnavailable, WriterFenced
+from points_grpc.service.ports import StorageConflict, StorageUnavailable, WriterFenced
 from points_grpc.service.writer import GATHER_FROM, GATHER_S_MAX, Writer
 
 COMMAND = IssuePoints(Identifier(IdentifierType.ID, "1"), 1, 1, Source.GOODWILL)
@@ -103,12 +103,16 @@ class Server:
             self.channel.close()
             self.channel = None
 
-    def answers(self) -> dict[str, str]:
-        """What was answered: by request id, the reason of a refusal or OK."""
+    def batches_told(self) -> list[Answered]:
+        """What was told of each batch."""
         self.end()
         data = b"".join(iter(lambda: self.stream.recv(1 << 16), b""))
         found = [decode_from_writer(body) for body in Unframer().feed(data)]
-        settled = [one for message in found if isinstance(message, Answered) for _, one in message.answers]
+        return [message for message in found if isinstance(message, Answered)]
+
+    def answers(self) -> dict[str, str]:
+        """What was answered: by request id, the reason of a refusal or OK."""
+        settled = [one for told in self.batches_told() for _, one in told.answers]
         return {
             one.request_id: one.outcome.code.reason if isinstance(one.outcome, Refused) else "OK" for one in settled
         }
@@ -421,3 +425,28 @@ def test_drain_gathers_nothing(server: Server, clock: Clock) -> None:
 
     assert [6, 1] == batch_sizes(server)
     assert [] == server.rests
+
+
+def test_what_is_put_off_and_run_again_is_counted(server: Server) -> None:
+    """A conflict and a command that others hold up travel with the batch that they happened to."""
+    behaviours: Iterator[Behaviour] = iter((conflict, defer, accept))
+
+    def behave(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        return next(behaviours)(org_id, batch)
+
+    server.behaviour = behave
+    server.submit("a")
+    server.send(Drain())
+    server.writer().serve()
+
+    assert [(1, 1), (0, 0)] == [(one.counted.conflicts, one.counted.deferred) for one in server.batches_told()]
+
+
+def conflict(_: int, batch: Sequence[Submission]) -> list[Answer]:
+    """Another process was in the way."""
+    raise StorageConflict
+
+
+def defer(_: int, batch: Sequence[Submission]) -> list[Answer]:
+    """Others have the customers."""
+    return [Deferred(alone=False) for _ in batch]

@@ -7,12 +7,16 @@ port, outbox, writer. What decides and writes is put together in `writer_composi
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from threading import Thread
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import start_http_server
 
@@ -23,9 +27,9 @@ from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.directory import AccountsDirectory
 from points_grpc.cli.issuer import tokens_of
 from points_grpc.cli.listening import address_of, exempt_of, tls_of
-from points_grpc.cli.places import METRICS_HOST
 from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
+from points_grpc.cli.tracing import is_traced, traces_of
 from points_grpc.cli.worker_link import Served, WorkerLink
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.domain.commands import Submission
@@ -34,7 +38,7 @@ from points_grpc.domain.outcome import Refused, Settled
 from points_grpc.rpc.identity import Callers, Tokens
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
-from points_grpc.rpc.metrics import PrometheusMetrics
+from points_grpc.rpc.metrics import PrometheusMetrics, State
 from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFacts
 from points_grpc.rpc.server import PointsServer, Wiring
 from points_grpc.service.checks import Checks
@@ -43,18 +47,23 @@ from points_grpc.service.duty import AlwaysOnDuty, Duty
 from points_grpc.service.frames import BugReport, Hello, Setup
 from points_grpc.service.keeper import Keeper
 from points_grpc.service.keyring import Keyring
+from points_grpc.service.meter import Counted
 from points_grpc.service.outbox import Dispatcher, Sender
-from points_grpc.service.ports import StorageUnavailable
+from points_grpc.service.ports import StorageConflict, StorageUnavailable
 from points_grpc.service.reads import Checker, PooledQueries, ReadPool
 from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
+from points_grpc.storage.backlog import read_backlog
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_claim, open_snapshots
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlSnapshots
 from points_grpc.storage.watching import SqlJournal
+
+if TYPE_CHECKING:
+    from points_grpc.rpc.traces import Traces
 
 LEASE_WAIT_S = 5.0
 """How long a new writer waits for the one before, whose server may have died a moment ago."""
@@ -82,10 +91,12 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
     senders = senders_of(settings)
     metrics = PrometheusMetrics()
+    traces = traces_of(os.environ, version=__version__, database_url=settings.database)
     committer = Committer(
         monotonic=time.monotonic,
-        observer=_Observer(log),
+        observer=_Observer(log, metrics),
         limits=QueueLimits(settings.waiting_max, settings.queue_age_max_s),
+        tracer=traces,
     )
     availability = _Availability(settings, log)
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
@@ -106,12 +117,14 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
             log=log,
             page_key=keyring.page_key,
             metrics=metrics,
+            tracer=traces,
             limits=_limits(settings),
             exempt=exempt_of(settings),
             shares_port=worker is not None,
         )
     )
     availability.tell(server)
+    metrics.look_at(_State(server, committer, availability, database))
     port = server.bind(address_of(settings), tls.credentials() if tls else None)
     duty = _duty(database, log)
     chores = _Chores(
@@ -121,7 +134,9 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     )
     chores.start()
     metrics_server = (
-        start_http_server(settings.metrics_port, METRICS_HOST, metrics.registry) if settings.metrics_port else None
+        start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+        if settings.metrics_port
+        else None
     )
     calm_collector()
     await server.start()
@@ -135,11 +150,20 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     await identity.stop()
     pool.close()
     database.close()
-    if metrics_server is not None:
-        metrics_server[0].shutdown()
+    await _close_outlets(loop, metrics_server, traces)
     log.info("stopped")
     sink.attach(None)
     sink.flush()
+
+
+async def _close_outlets(
+    loop: asyncio.AbstractEventLoop, metrics_server: tuple[WSGIServer, Thread] | None, traces: Traces | None
+) -> None:
+    """Ends the endpoint of the metrics, and sends the last traces."""
+    if metrics_server is not None:
+        metrics_server[0].shutdown()
+    if traces is not None:
+        await loop.run_in_executor(None, traces.close)
 
 
 async def _until_stopped(settings: Settings, served: Served, worker: WorkerLink | None) -> None:
@@ -180,13 +204,23 @@ class _Chores:
 
 
 class _Observer:
-    """Logs what the committer reports."""
+    """Counts and logs what the committer reports; nothing is logged per batch."""
 
-    def __init__(self, log: CallLog) -> None:
+    def __init__(self, log: CallLog, metrics: PrometheusMetrics) -> None:
         self._log = log
+        self._metrics = metrics
 
-    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
-        """Metrics of batches come with the operators' issue; nothing is logged per batch."""
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float, counted: Counted) -> None:
+        """Counts a batch."""
+        self._metrics.batch(
+            size=size,
+            seconds=seconds,
+            wait_s=oldest_wait_s,
+            commit_s=counted.commit_s,
+            conflicts=counted.conflicts,
+            deferred=counted.deferred,
+        )
+        self._metrics.add(refused=counted.refused, points=counted.points, otps=counted.otps, messages=counted.messages)
 
     def bug(self, report: BugReport) -> None:
         """Logs the kind of the error and where it was raised."""
@@ -201,6 +235,39 @@ class _Observer:
     def unable(self, message: str) -> None:
         """Logs why the writer ends; another one is started."""
         self._log.error("writer_unable", error=message)
+
+
+class _State:
+    """Looks up what the metrics tell of the present; asked from a thread of Prometheus' endpoint."""
+
+    def __init__(
+        self, server: PointsServer, committer: Committer, availability: _Availability, database: Database
+    ) -> None:
+        self._server = server
+        self._committer = committer
+        self._availability = availability
+        self._database = database
+
+    def __call__(self) -> State:
+        hello = self._availability.hello
+        return State(
+            calls_in_flight=self._server.calls_in_flight,
+            queue_commands=self._committer.waiting,
+            queue_age_s=self._committer.queue_age_s,
+            outbox=self._outbox(),
+            writer_starts=self._availability.starts,
+            not_ready=self._server.not_ready,
+            version=hello.version,
+            backend=hello.backend,
+        )
+
+    def _outbox(self) -> tuple[int, float] | None:
+        try:
+            found = read_backlog(self._database)
+        except (StorageConflict, StorageUnavailable):
+            return None
+        age_s = 0.0 if found.since is None else (datetime.now(UTC) - found.since).total_seconds()
+        return found.messages, max(0.0, age_s)
 
 
 class _OutboxLog:
@@ -260,6 +327,7 @@ class _Availability:
         self._log = log
         self._server: PointsServer | None = None
         self._hello: Hello | None = None
+        self.starts = 0
         self._limits = (
             LimitFact("batch_max", settings.batch_max, "commands per commit"),
             LimitFact("waiting_max", settings.waiting_max, "commands"),
@@ -289,6 +357,7 @@ class _Availability:
     def started(self, hello: Hello) -> None:
         """A writer is ready."""
         self._hello = hello
+        self.starts += 1
         self._log.info("writer_started", pid=hello.pid, slot=hello.slot, epoch=hello.epoch)
         if self._server is not None:
             self._server.resume()
@@ -335,6 +404,7 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
         channels=tuple(channel.value for channel in senders),
         batch_max=settings.batch_max,
         lease_wait_s=LEASE_WAIT_S,
+        traced=is_traced(os.environ),
     )
 
 

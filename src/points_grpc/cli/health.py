@@ -5,14 +5,25 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from points_grpc.rpc.health import NOT_READY_KEY, NotReady
 
-def is_serving(address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None = None) -> bool:
-    """Whether the server at an address says that it serves."""
+_SENTENCES = {
+    NotReady.STARTING: "it is starting",
+    NotReady.NO_WRITER: "the process that writes is gone, and another one is being started; its log says why",
+    NotReady.STOPPING: "it is stopping",
+}
+
+
+def why_not(address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None = None) -> str:
+    """Why the server at an address does not serve, in a few words; empty if it does."""
     made = grpc.insecure_channel(address) if credentials is None else grpc.secure_channel(address, credentials)
     with made as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+            answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            return f"no answer ({error.code().name})"
+        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            return ""
+        told = dict(call.trailing_metadata()).get(NOT_READY_KEY, "")
+    return next((sentence for reason, sentence in _SENTENCES.items() if reason == told), "it does not say why")

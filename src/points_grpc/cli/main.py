@@ -1,4 +1,4 @@
-"""The commands, those with files of their own included. Exit codes: 0, 1 failed, 2 misused."""
+"""The commands, and what `serve` is told. Exit codes: 0, 1 failed, 2 misused; docs/operations.md has them all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from points_grpc import __version__
 from points_grpc.cli.backup import backup
 from points_grpc.cli.call import call
 from points_grpc.cli.certificates import certificates
+from points_grpc.cli.codes import codes
+from points_grpc.cli.config import CONFIG, config, show
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
 from points_grpc.cli.issued_tokens import tokens
 from points_grpc.cli.migrate import migrate
@@ -37,6 +39,7 @@ def main() -> None:
 
 
 @main.command()
+@CONFIG
 @click.option("--database", help="Database URL.  [default: sqlite:///points.db]")
 @click.option("--host", help="Address to bind.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 lets the system choose.  [default: 50051]")
@@ -50,20 +53,16 @@ def main() -> None:
 @click.option("--jwt-keys", help="Public keys of an issuer of tokens, as a JWK set: a file or an https URL.")
 @click.option("--jwt-issuer", help="The issuer of its tokens.")
 @click.option("--jwt-audience", help="The audience of its tokens.")
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port on loopback; 0 for none.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port; 0 for none.")
+@click.option("--metrics-host", help="Address of the Prometheus port.  [default: 127.0.0.1]")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes on the port; PostgreSQL only.  [default: 1]")
 @click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
-def serve(*, dev: bool, **flags: object) -> None:
+def serve(config_file: Path | None, *, dev: bool, **flags: object) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
-    from pydantic import ValidationError  # noqa: PLC0415 - the other commands start without it
+    from points_grpc.cli.configuring import configure  # noqa: PLC0415 - the other commands start without pydantic
 
-    from points_grpc.settings import Settings  # noqa: PLC0415
-
-    given = {name: value for name, value in flags.items() if value is not None}
-    try:
-        settings = Settings.model_validate(given)
-    except ValidationError as error:
-        raise click.UsageError("; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())) from None
+    configured = configure(flags, config_file)
+    settings, given = configured.settings, dict(configured.given)
     if dev:
         unset = {name: value for name, value in DEV_DEFAULTS.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
@@ -219,21 +218,24 @@ def verify(database: str) -> None:
 def healthcheck(
     address: str, timeout_s: float, ca_file: Path | None, client_certificate: Path | None, client_key: Path | None
 ) -> None:
-    """Asks a server for its health; exits 0 if it serves."""
-    from points_grpc.cli.health import is_serving  # noqa: PLC0415 - gRPC takes a while to import
+    """Asks a server for its health; exits 0 if it serves, else 1, and says why it does not."""
+    from points_grpc.cli.health import why_not  # noqa: PLC0415 - gRPC takes a while to import
 
-    if not is_serving(address, timeout_s, credentials_of(ca_file, client_certificate, client_key)):
-        raise click.ClickException(f"{address} does not serve")
+    if cause := why_not(address, timeout_s, credentials_of(ca_file, client_certificate, client_key)):
+        raise click.ClickException(f"{address} does not serve: {cause}")
     click.echo("SERVING")
 
 
 main.add_command(backup)
 main.add_command(call)
 main.add_command(certificates)
+main.add_command(codes)
+main.add_command(config)
 main.add_command(migrate)
 main.add_command(outbox)
 main.add_command(report)
 main.add_command(tokens)
+show.params[:0] = [one for one in serve.params if one.name not in {"config_file", "dev"}]
 
 
 def _migrate(database: str) -> str:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from points_grpc.cli.report import DATABASE, JSON, ORG, opened_database, print_json, print_table
+from points_grpc.cli.printing import JSON, print_json, print_table
+from points_grpc.cli.report import DATABASE, ORG, opened_database
 
 
 @click.group()

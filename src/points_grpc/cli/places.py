@@ -12,14 +12,12 @@ import socket
 from points_grpc.service.keeper import CannotStart
 from points_grpc.settings import Settings
 
-METRICS_HOST = "127.0.0.1"
-
 
 def require_places(settings: Settings) -> None:
     """Raises `CannotStart` unless the server can listen where it is told to and say that it is ready."""
     _require_address("serve", settings.host, settings.port)
     if settings.metrics_port:
-        _require_address("serve metrics", METRICS_HOST, settings.metrics_port)
+        _require_address("serve metrics", settings.metrics_host, settings.metrics_port)
     ready = settings.ready_file
     if ready is not None and not (ready.parent.is_dir() and os.access(ready.parent, os.W_OK)):
         raise CannotStart(f"the ready file {ready} cannot be written: {ready.parent} is no folder to write to")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+
+from points_grpc.cli.printing import JSON, print_json, print_table
 
 if TYPE_CHECKING:
     from points_grpc.storage.engine import Database
@@ -16,7 +18,6 @@ DATABASE = click.option(
     "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
 )
 ORG = click.option("--org", "org_id", type=click.IntRange(1), help="Only this organisation.")
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
@@ -117,23 +118,3 @@ def opened_database(database: str) -> Iterator[Database]:
         raise click.ClickException(str(error)) from None
     finally:
         opened.close()
-
-
-def print_json(document: object) -> None:
-    """One document, for programs."""
-    import msgspec  # noqa: PLC0415
-
-    click.echo(msgspec.json.encode(document).decode())
-
-
-def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as they need; numbers to the right."""
-    cells = [tuple(names), *(tuple(str(one) for one in row) for row in rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
-    numeric = [all(row[place].lstrip("-").isdigit() for row in cells[1:]) for place in range(len(names))]
-    for row in cells:
-        padded = (
-            cell.rjust(width) if is_number else cell.ljust(width)
-            for cell, width, is_number in zip(row, widths, numeric, strict=True)
-        )
-        click.echo("  ".join(padded).rstrip())

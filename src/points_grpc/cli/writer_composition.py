@@ -24,8 +24,10 @@ from points_grpc.service.channel import Channel, ServerGone
 from points_grpc.service.executor import Executor
 from points_grpc.service.frames import Garbled, Hello, Setup, Unable
 from points_grpc.service.ids import IdSource
+from points_grpc.service.meter import Meter
 from points_grpc.service.ports import StorageConflict, StorageUnavailable, WriterFenced
 from points_grpc.service.writer import Writer, bug_report
+from points_grpc.storage.driver import Probe
 from points_grpc.storage.engine import Database, NotDurable, SchemaMismatch
 from points_grpc.storage.lease import LeaseHeld
 from points_grpc.storage.opening import open_repository
@@ -64,9 +66,10 @@ def _setup(channel: Channel) -> Setup:
 
 
 def _serve(channel: Channel, setup: Setup) -> int:
+    meter = Meter()
     database = Database(setup.database, readers=READERS)
     try:
-        repository = open_repository(database, lease_wait_s=setup.lease_wait_s)
+        repository = open_repository(database, lease_wait_s=setup.lease_wait_s, probe=_probe(meter, setup))
         keyring = keys_file.load_or_create(Path(setup.keys_file))
     except CANNOT_START as error:
         channel.send(Unable(str(error)))
@@ -80,6 +83,8 @@ def _serve(channel: Channel, setup: Setup) -> int:
         keyring=keyring,
         channels=frozenset(model.Channel(one) for one in setup.channels),
         monotonic=time.monotonic,
+        meter=meter,
+        traced=setup.traced,
     )
     writer = Writer(
         executor,
@@ -89,6 +94,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
         sleep=time.sleep,
         batch_max=setup.batch_max,
         keep_lease=repository.keep_lease,
+        meter=meter,
     )
     calm_collector()
     with _closing(repository, database):
@@ -99,6 +105,11 @@ def _serve(channel: Channel, setup: Setup) -> int:
             channel.send(Unable(str(error)))
             return 1
     return 0
+
+
+def _probe(meter: Meter, setup: Setup) -> Probe | None:
+    """What tells a trace which statements begin."""
+    return (lambda text: meter.step(time.monotonic(), text)) if setup.traced else None
 
 
 def _hello(repository: SqlRepository) -> Hello:

@@ -10,6 +10,7 @@ import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol
 
 from points_grpc.codes import Code, GrpcCode
 from points_grpc.domain.outcome import Refused
@@ -51,6 +52,16 @@ class Caller:
         return f"{self.client} ({', '.join(places)})" if places else self.client
 
 
+class CallSpan(Protocol):
+    """The span of a call that is traced."""
+
+    trace_id: str
+
+    def end(self, code: str, reason: str, request_id: str) -> None:
+        """Ends it, with what the caller was told."""
+        ...
+
+
 @dataclass(slots=True)
 class Call:
     """One call. Mutable, since it is filled in on the way; it never leaves its task.
@@ -85,6 +96,7 @@ class Call:
     is_watch: bool = False
     woken: asyncio.Event | None = None
     ending: Refused | None = None
+    span: CallSpan | None = None
 
     @property
     def known_caller(self) -> Caller:

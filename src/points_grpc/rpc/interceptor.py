@@ -31,7 +31,7 @@ from points_grpc.rpc import failures
 from points_grpc.rpc.call import CURRENT, Call, Caller, Role
 from points_grpc.rpc.deadlines import Deadlines
 from points_grpc.rpc.limits import Limits
-from points_grpc.rpc.ports import CallLog, Connection, Identity, Metadata, Metrics
+from points_grpc.rpc.ports import CallLog, Connection, Identity, Metadata, Metrics, Tracer
 from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
 from points_grpc.rpc.signature import Signatures
@@ -129,6 +129,7 @@ class Gate(grpc.aio.ServerInterceptor):
         signatures: Signatures,
         quotas: Quotas,
         exempt: tuple[str, ...] = EXEMPT,
+        tracer: Tracer | None = None,
     ) -> None:
         """Takes its neighbours; `exempt` are the beginnings of method names that need no credential."""
         self.draining = False
@@ -141,6 +142,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._signatures = signatures
         self._quotas = quotas
         self._exempt = exempt
+        self._tracer = tracer
         self._deadlines = Deadlines()
         self._streams = Streams()
         self._handlers: dict[str, Handler] = {}
@@ -193,6 +195,8 @@ class Gate(grpc.aio.ServerInterceptor):
         async def serve(raw: bytes, context: CallContext) -> Message | bytes:
             started = time.perf_counter()
             call = Call(name, operation)
+            if self._tracer is not None:
+                call.span = self._tracer.begin(name, context.invocation_metadata() or ())
             CURRENT.set(call)
             self.arrived += 1
             answer: Message | bytes = b""
@@ -343,7 +347,10 @@ class Gate(grpc.aio.ServerInterceptor):
             client=caller.client if caller else "",
             request_id=call.request_id,
             correlation_id=call.correlation_id,
+            trace_id="" if call.span is None else call.span.trace_id,
         )
+        if call.span is not None:
+            call.span.end(code, reason, call.request_id)
 
     def _identified(self, handler: Handler) -> Handler:
         """A method of health or reflection that needs a credential, of any role."""

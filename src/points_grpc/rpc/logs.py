@@ -136,11 +136,22 @@ class JsonLog:
         client: str,
         request_id: str,
         correlation_id: str,
+        trace_id: str = "",
     ) -> None:
         """Writes the line of a call: 2 µs instead of the 10 that the way of events takes."""
         if self._calls:
             line = _CallLine(
-                datetime.now(UTC), method, code, reason, ms, org, client, request_id, correlation_id, self._worker
+                datetime.now(UTC),
+                method,
+                code,
+                reason,
+                ms,
+                org,
+                client,
+                request_id,
+                correlation_id,
+                trace_id,
+                self._worker,
             )
             self._sink.msg(_ENCODER.encode(line))
 
@@ -162,7 +173,7 @@ def make_logger(sink: LineSink, *, calls: bool = True, worker: int = 0) -> JsonL
 
 
 class _CallLine(msgspec.Struct, tag_field="event", tag="call", frozen=True, gc=False, omit_defaults=True):
-    """The line of a call; no worker is written for a server alone."""
+    """The line of a call; no trace is written where there is none, and no worker for a server alone."""
 
     time: datetime
     method: str
@@ -173,6 +184,7 @@ class _CallLine(msgspec.Struct, tag_field="event", tag="call", frozen=True, gc=F
     client: str
     request_id: str
     correlation_id: str
+    trace_id: str = ""
     worker: int = 0
 
 

@@ -16,7 +16,7 @@ from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, Wal
 from points_grpc.domain.outcome import Party, Refused, Settled
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
-from points_grpc.rpc.call import Caller
+from points_grpc.rpc.call import Caller, CallSpan
 from points_grpc.service.ports import RequestRecord
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -178,6 +178,14 @@ class Metrics(Protocol):
         ...
 
 
+class Tracer(Protocol):
+    """Traces calls, where that is wanted."""
+
+    def begin(self, method: str, metadata: Metadata) -> CallSpan:
+        """A call came."""
+        ...
+
+
 class CallLog(Protocol):
     """Where log lines go. Must not block."""
 
@@ -192,6 +200,7 @@ class CallLog(Protocol):
         client: str,
         request_id: str,
         correlation_id: str,
+        trace_id: str,
     ) -> None:
         """Writes the line of a call: what is known of it, and nothing of its content."""
         ...

@@ -29,7 +29,7 @@ from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.metrics import NoMetrics
 from points_grpc.rpc.pages import Pages
 from points_grpc.rpc.points_service import PointsServicer
-from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter, Watching
+from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter, Tracer, Watching
 from points_grpc.rpc.positions import Positions
 from points_grpc.rpc.program_service import ProgramServicer
 from points_grpc.rpc.quotas import Quotas
@@ -108,6 +108,7 @@ class Wiring:
     log: CallLog
     page_key: bytes = field(repr=False)
     metrics: Metrics = field(default_factory=NoMetrics)
+    tracer: Tracer | None = None
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], datetime] = _now
     exempt: tuple[str, ...] = EXEMPT
@@ -133,6 +134,7 @@ class PointsServer:
             signatures=Signatures(wiring.clock),
             quotas=Quotas(SERVICES, limits),
             exempt=wiring.exempt,
+            tracer=wiring.tracer,
         )
         self._server = grpc.aio.server(
             interceptors=(self._gate,),
@@ -147,6 +149,16 @@ class PointsServer:
             names = [service.full_name for service in SERVICES]
             names += [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._server)  # it looks whether the server is asynchronous
+
+    @property
+    def not_ready(self) -> str:
+        """Why it does not serve, in a word; empty if it does."""
+        return self._health.not_ready or ""
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls are being served, watches left out."""
+        return self._gate.serving
 
     def bind(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Takes an address, with TLS if there are credentials, and returns the port."""

@@ -16,6 +16,7 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused, Settled
 from points_grpc.service.frames import Answered, BugReport, Drain, DropWaiting, FromWriter, Garbled, Sent, Unable, Work
 from points_grpc.service.link import Link
+from points_grpc.service.meter import Counted
 from points_grpc.service.ports import NotTaken
 from points_grpc.service.writer import refused
 
@@ -26,6 +27,10 @@ class QueueLimits:
 
     waiting_max: int = 8192
     age_max_s: float = 5.0
+
+
+Waited = tuple[object, float]
+"""What a traced call is traced by, and when it handed its command over."""
 
 
 class _Caller(Protocol):
@@ -42,11 +47,15 @@ class _Caller(Protocol):
 
 @dataclass(slots=True)
 class _Unanswered:
-    """A submission that the writer was sent, and whom to tell. `taken`: whether its mark was seen, or its answer."""
+    """A submission that the writer was sent, and whom to tell. `taken`: whether its mark was seen, or its answer.
+
+    `waited`: what its call is traced by, where it is.
+    """
 
     submission: Submission
     caller: _Caller
     taken: bool = False
+    waited: Waited | None = None
 
 
 _CLOSED = (Failure.SHUTTING_DOWN, Failure.STORAGE_UNAVAILABLE)
@@ -89,7 +98,7 @@ class _Item:
 class Observer(Protocol):
     """Whom the committer tells what the writer did; for metrics and logs."""
 
-    def batch(self, *, size: int, seconds: float, oldest_wait_s: float) -> None:
+    def batch(self, *, size: int, seconds: float, oldest_wait_s: float, counted: Counted) -> None:
         """A batch was run."""
         ...
 
@@ -102,21 +111,49 @@ class Observer(Protocol):
         ...
 
 
+class Tracer(Protocol):
+    """Traces what the writer does for calls, where that is wanted."""
+
+    def current(self) -> object | None:
+        """What the present call is traced by; None if it is not."""
+        ...
+
+    def batch(self, waited: Sequence[Waited], answered: Answered, received_at: float) -> None:
+        """A batch was answered for calls that are traced."""
+        ...
+
+
 class Committer:
     """Takes submissions on the event loop and answers them there. Without a writer it refuses them at once."""
 
     def __init__(
-        self, *, monotonic: Callable[[], float], observer: Observer, limits: QueueLimits | None = None
+        self,
+        *,
+        monotonic: Callable[[], float],
+        observer: Observer,
+        limits: QueueLimits | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`monotonic` is the clock of all deadlines, and has to be the same in the writer's process."""
         self._monotonic = monotonic
         self._observer = observer
         self._limits = limits or QueueLimits()
+        self._tracer = tracer
         self._link: Link | None = None
         self._unanswered: dict[int, _Unanswered] = {}
         self._last_number = 0
         self._queue_age_s = 0.0
         self._draining = False
+
+    @property
+    def waiting(self) -> int:
+        """How many submissions are not answered yet."""
+        return len(self._unanswered)
+
+    @property
+    def queue_age_s(self) -> float:
+        """How long the oldest of the last batch had waited; 0 if nothing waited behind it."""
+        return self._queue_age_s
 
     def attach(self, link: Link) -> None:
         """Gives it a writer that is ready; the one before is gone."""
@@ -190,6 +227,9 @@ class Committer:
         now = self._monotonic()
         self._link.send(Work([Sent(number, deadline, now, one) for number, one in enumerate(submissions, first)]))
         waiting = [_Unanswered(one, caller) for one, caller in zip(submissions, callers, strict=True)]
+        if self._tracer is not None and (span := self._tracer.current()) is not None:
+            for one in waiting:
+                one.waited = (span, now)
         self._unanswered.update(enumerate(waiting, first))
         return waiting
 
@@ -225,15 +265,25 @@ class Committer:
 
     def _settle(self, answered: Answered) -> None:
         self._queue_age_s = answered.queue_age_s
+        waited: list[Waited] = []
         for number, settled in answered.answers:
             one = self._unanswered.pop(number, None)
             if one is None:
                 raise Garbled
             one.taken = True
+            if one.waited is not None:
+                waited.append(one.waited)
             if not one.caller.done():
                 one.caller.set_result(settled)
+        if self._tracer is not None and waited:
+            self._tracer.batch(waited, answered, self._monotonic())
         self._read_marks()  # So that the pipe never fills up; those of what was answered just now mean nothing more.
-        self._observer.batch(size=answered.size, seconds=answered.seconds, oldest_wait_s=answered.oldest_wait_s)
+        self._observer.batch(
+            size=answered.size,
+            seconds=answered.seconds,
+            oldest_wait_s=answered.oldest_wait_s,
+            counted=answered.counted,
+        )
 
     def _lost(self) -> None:
         """Answers for a writer that is gone. Its last marks were written before its end of the stream was closed."""

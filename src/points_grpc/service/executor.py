@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -23,6 +24,7 @@ from points_grpc.domain.model import Channel, Customer, Identifier, OrgConfig, W
 from points_grpc.domain.outcome import Accepted, Outcome, Party, Refused, Settled, TransferResult
 from points_grpc.domain.snapshot import Changes, Keys, Loaded, Lookups, NeedMore, Snapshot
 from points_grpc.service.keyring import Keyring
+from points_grpc.service.meter import Meter
 from points_grpc.service.ports import (
     STORAGE_CONDITIONS,
     NotWritable,
@@ -43,6 +45,15 @@ PASSED_OVER_MAX = 3
 
 CONFIG_CACHE_S = 1.0
 """How old the organisation's configuration may be when a command is judged."""
+
+
+class Step(StrEnum):
+    """What a trace shows of a batch beside its statements. `DONE` is the end of it."""
+
+    PREPARE = "prepare"
+    DECIDE = "decide"
+    APPLY = "apply"
+    DONE = "done"
 
 
 class Deferred(Struct, frozen=True):
@@ -80,13 +91,20 @@ class Executor:
         keyring: Keyring,
         channels: frozenset[Channel],
         monotonic: Callable[[], float],
+        meter: Meter | None = None,
+        traced: bool = False,
     ) -> None:
-        """Takes the store and everything that is not pure: ids, keys, the channels with a sender, a steady clock."""
+        """Takes the store and everything that is not pure: ids, keys, the channels with a sender, a steady clock.
+
+        `meter` counts what is committed; with `traced`, it is told the steps that are no statements, too.
+        """
         self._repository = repository
         self._next_id = next_id
         self._keyring = keyring
         self._channels = channels
         self._monotonic = monotonic
+        self._meter = meter or Meter()
+        self._traced = traced
         self._configs: dict[int, tuple[float, OrgConfig]] = {}
         self._passed_over: dict[int, int] = {}
 
@@ -105,6 +123,7 @@ class Executor:
 
     def _run(self, org_id: int, batch: Sequence[Submission], decided: list[Answer]) -> list[Answer]:
         """As `run`; `decided` gets what was decided before it is written."""
+        self._step(Step.PREPARE)
         config = self._config(org_id)
         with self._repository.write(org_id) as session:
             book = session.book()
@@ -118,6 +137,7 @@ class Executor:
             )
             while True:
                 loaded = session.load(all_keys, book, directory, work.windows)
+                self._step(Step.DECIDE)
                 try:
                     snapshot, answers, records = self._decide(work, loaded, keys)
                     decided.extend(answers)
@@ -125,13 +145,22 @@ class Executor:
                 except _Retry:
                     continue
             changes = snapshot.changes
+            self._step(Step.APPLY)
             if changes.events or records:
                 session.apply(changes, records, self._sealed(org_id, changes))
             answers = self._with_replayed_names(session, answers)
+            started = self._monotonic()
             session.commit()
+            self._meter.committed(self._monotonic() - started, changes.events, answers)
+            self._step(Step.DONE)
         if any(isinstance(event, ConfigKeySet) for event in changes.events):
             self._configs.pop(org_id, None)
         return answers
+
+    def _step(self, step: Step) -> None:
+        """Tells a trace what begins."""
+        if self._traced:
+            self._meter.step(self._monotonic(), step.value)
 
     def _lock(
         self, session: WriteSession, org_id: int, batch: Sequence[Submission], keys: Mapping[int, Keys]

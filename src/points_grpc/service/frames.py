@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from points_grpc.codes import BY_REASON
 from points_grpc.domain.commands import Command, Submission, operation_of
 from points_grpc.domain.outcome import Accepted, FieldError, Outcome, Party, Refused, Result, Settled, Warning
+from points_grpc.service.meter import NOTHING, Counted
 
 LENGTH_BYTES = 4
 
@@ -34,6 +35,7 @@ class Setup(Struct, frozen=True, tag=True):
     channels: tuple[str, ...]
     batch_max: int
     lease_wait_s: float
+    traced: bool = False
 
 
 class Sent(Struct, frozen=True):
@@ -99,7 +101,8 @@ class BugReport(Struct, frozen=True, tag=True):
 class Answered(Struct, frozen=True):
     """The answers of one batch, by the numbers of the submissions; and how it went.
 
-    `size` counts what was run; `queue_age_s` is how long the oldest of it waited, or 0 if now nothing waits.
+    `size` counts what was run; `queue_age_s` is how long the oldest of it waited, or 0 if now nothing waits; `counted`
+    is what only the writer knows of it.
     """
 
     answers: Sequence[tuple[int, Settled]]
@@ -107,6 +110,7 @@ class Answered(Struct, frozen=True):
     seconds: float
     oldest_wait_s: float
     queue_age_s: float
+    counted: Counted = NOTHING
 
 
 FromWriter = Hello | Unable | BugReport | Answered
@@ -176,6 +180,7 @@ class _Answered(Struct, frozen=True, tag="Answered"):
     seconds: float
     oldest_wait_s: float
     queue_age_s: float
+    counted: Counted
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -212,6 +217,7 @@ def encode_from_writer(message: FromWriter) -> bytes:
                 "seconds": message.seconds,
                 "oldest_wait_s": message.oldest_wait_s,
                 "queue_age_s": message.queue_age_s,
+                "counted": message.counted,
             }
         )
     return _frame(message)
@@ -235,7 +241,7 @@ def decode_from_writer(body: bytes | memoryview) -> FromWriter:
         answers = [(one.number, _settled(one)) for one in found.answers]
     except (msgspec.MsgspecError, LookupError) as error:
         raise Garbled from error
-    return Answered(answers, found.size, found.seconds, found.oldest_wait_s, found.queue_age_s)
+    return Answered(answers, found.size, found.seconds, found.oldest_wait_s, found.queue_age_s, found.counted)
 
 
 class Unframer:

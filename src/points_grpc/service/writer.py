@@ -17,6 +17,7 @@ from points_grpc.domain.outcome import Accepted, Outcome, RedemptionResult, Sett
 from points_grpc.service.channel import Channel, ServerGone
 from points_grpc.service.executor import Answer, Deferred
 from points_grpc.service.frames import Answered, BugReport, Drain, DropWaiting, Garbled, Work
+from points_grpc.service.meter import Meter
 from points_grpc.service.ports import (
     NotWritable,
     OutcomeUnknown,
@@ -99,11 +100,12 @@ class Writer:
         batch_max: int,
         keep_lease: Callable[[], bool] = lambda: True,
         renewed_s: float = LEASE_RENEWED_S,
+        meter: Meter | None = None,
     ) -> None:
         """`pause` waits before the n-th retry after a conflict; `monotonic` is the clock of all deadlines, and `sleep`
         lets so many seconds of it pass.
 
-        `keep_lease` renews the right to write and says whether it was still there.
+        `keep_lease` renews the right to write and says whether it was still there. `meter` is the runner's, too.
         """
         self._runner = runner
         self._channel = channel
@@ -116,6 +118,7 @@ class Writer:
         self._keep_lease = keep_lease
         self._renewed_s = renewed_s
         self._renew_at = monotonic() + renewed_s
+        self._meter = meter or Meter()
         self._fruitless = 0
         self._fenced: WriterFenced | None = None
         channel.wake_after(renewed_s)
@@ -203,6 +206,7 @@ class Writer:
                 seconds=ended - started,
                 oldest_wait_s=oldest_wait_s,
                 queue_age_s=oldest_wait_s if self._queue else 0.0,
+                counted=self._meter.take(deferred=len(deferred)),
             )
         )
         if self._fenced is not None:
@@ -223,6 +227,7 @@ class Writer:
             try:
                 return self._runner.run(org_id, batch)
             except StorageConflict:
+                self._meter.conflicted()
                 if self._monotonic() >= give_up_at:
                     return _all(batch, Failure.CONFLICT)
                 if attempt < CONFLICT_RETRIES:

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from points_grpc.v1 import common_pb2 as points_dot_v1_dot_common__pb2
 from points_grpc.v1 import options_pb2 as points_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n points/v1/issuance_service.proto\x12\tpoints.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16points/v1/common.proto\x1a\x17points/v1/options.proto\"\xdf\x03\n\x12IssuePointsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x0e\n\x06points\x18\x03 \x01(\x03\x12%\n\x06source\x18\x04 \x01(\x0e\x32\x15.points.v1.Lot.Source\x12\x1a\n\x12\x65\x61rning_program_id\x18\x05 \x01(\x03\x12\x10\n\x08\x63\x61tegory\x18\x06 \x01(\t\x12\x32\n\x0e\x61vailable_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\nexpires_on\x18\t \x01(\tH\x00\x12\x19\n\x0f\x65xpires_in_days\x18\n \x01(\x05H\x00\x12\x1b\n\x11\x65xpires_in_months\x18\x0b \x01(\x05H\x00\x12\x17\n\rnever_expires\x18\x0c \x01(\x08H\x00\x12\x1a\n\x12transaction_number\x18\r \x01(\t\x12\r\n\x05notes\x18\x0e \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\tB\x08\n\x06\x65xpiry\"\xc4\x01\n\x13IssuePointsResponse\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x1b\n\x03lot\x18\x02 \x01(\x0b\x32\x0e.points.v1.Lot\x12)\n\x07wallets\x18\x03 \x03(\x0b\x32\x18.points.v1.WalletBalance\x12\'\n\x08warnings\x18\x04 \x03(\x0b\x32\x15.points.v1.StatusItem\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\"\xab\x01\n\x13\x41\x64justPointsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x0e\n\x06points\x18\x03 \x01(\x03\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xba\x02\n\x14\x41\x64justPointsResponse\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x0e\n\x06points\x18\x02 \x01(\x03\x12\x45\n\x1b\x62reakup_by_earning_programs\x18\x03 \x03(\x0b\x32 .points.v1.EarningProgramBreakup\x12#\n\x04lots\x18\x04 \x03(\x0b\x32\x15.points.v1.LotBreakup\x12\x14\n\x0clots_omitted\x18\x05 \x01(\x05\x12)\n\x07wallets\x18\x06 \x03(\x0b\x32\x18.points.v1.WalletBalance\x12\'\n\x08warnings\x18\x07 \x03(\x0b\x32\x15.points.v1.StatusItem\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x10\n\x08replayed\x18\t \x01(\x08\"J\n\x17\x42\x61tchIssuePointsRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.points.v1.IssuePointsRequest\"\xc9\x01\n\x18\x42\x61tchIssuePointsResponse\x12=\n\x08outcomes\x18\x01 \x03(\x0b\x32+.points.v1.BatchIssuePointsResponse.Outcome\x1an\n\x07Outcome\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.points.v1.IssuePointsResponseH\x00\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\x9f\x02\n\x0fIssuanceService\x12R\n\x0bIssuePoints\x12\x1d.points.v1.IssuePointsRequest\x1a\x1e.points.v1.IssuePointsResponse\"\x04\xc0\xa5\x19\x02\x12U\n\x0c\x41\x64justPoints\x12\x1e.points.v1.AdjustPointsRequest\x1a\x1f.points.v1.AdjustPointsResponse\"\x04\xc0\xa5\x19\x03\x12\x61\n\x10\x42\x61tchIssuePoints\x12\".points.v1.BatchIssuePointsRequest\x1a#.points.v1.BatchIssuePointsResponse\"\x04\xc0\xa5\x19\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n points/v1/issuance_service.proto\x12\tpoints.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16points/v1/common.proto\x1a\x17points/v1/options.proto\"\xdf\x03\n\x12IssuePointsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x0e\n\x06points\x18\x03 \x01(\x03\x12%\n\x06source\x18\x04 \x01(\x0e\x32\x15.points.v1.Lot.Source\x12\x1a\n\x12\x65\x61rning_program_id\x18\x05 \x01(\x03\x12\x10\n\x08\x63\x61tegory\x18\x06 \x01(\t\x12\x32\n\x0e\x61vailable_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\nexpires_on\x18\t \x01(\tH\x00\x12\x19\n\x0f\x65xpires_in_days\x18\n \x01(\x05H\x00\x12\x1b\n\x11\x65xpires_in_months\x18\x0b \x01(\x05H\x00\x12\x17\n\rnever_expires\x18\x0c \x01(\x08H\x00\x12\x1a\n\x12transaction_number\x18\r \x01(\t\x12\r\n\x05notes\x18\x0e \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\tB\x08\n\x06\x65xpiry\"\xc4\x01\n\x13IssuePointsResponse\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x1b\n\x03lot\x18\x02 \x01(\x0b\x32\x0e.points.v1.Lot\x12)\n\x07wallets\x18\x03 \x03(\x0b\x32\x18.points.v1.WalletBalance\x12\'\n\x08warnings\x18\x04 \x03(\x0b\x32\x15.points.v1.StatusItem\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\"\xab\x01\n\x13\x41\x64justPointsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x0e\n\x06points\x18\x03 \x01(\x03\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xba\x02\n\x14\x41\x64justPointsResponse\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x0e\n\x06points\x18\x02 \x01(\x03\x12\x45\n\x1b\x62reakup_by_earning_programs\x18\x03 \x03(\x0b\x32 .points.v1.EarningProgramBreakup\x12#\n\x04lots\x18\x04 \x03(\x0b\x32\x15.points.v1.LotBreakup\x12\x14\n\x0clots_omitted\x18\x05 \x01(\x05\x12)\n\x07wallets\x18\x06 \x03(\x0b\x32\x18.points.v1.WalletBalance\x12\'\n\x08warnings\x18\x07 \x03(\x0b\x32\x15.points.v1.StatusItem\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x10\n\x08replayed\x18\t \x01(\x08\"J\n\x17\x42\x61tchIssuePointsRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.points.v1.IssuePointsRequest\"\xc9\x01\n\x18\x42\x61tchIssuePointsResponse\x12=\n\x08outcomes\x18\x01 \x03(\x0b\x32+.points.v1.BatchIssuePointsResponse.Outcome\x1an\n\x07Outcome\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.points.v1.IssuePointsResponseH\x00\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\x8d\x03\n\x0fIssuanceService\x12R\n\x0bIssuePoints\x12\x1d.points.v1.IssuePointsRequest\x1a\x1e.points.v1.IssuePointsResponse\"\x04\xc0\xa5\x19\x02\x12\x8d\x01\n\x0c\x41\x64justPoints\x12\x1e.points.v1.AdjustPointsRequest\x1a\x1f.points.v1.AdjustPointsResponse\"<\xc0\xa5\x19\x03\x82\xd3\xe4\x93\x02\x32\"-/v2/customers/lookup/negativePointsAdjustment:\x01*\x12\x95\x01\n\x10\x42\x61tchIssuePoints\x12\".points.v1.BatchIssuePointsRequest\x1a#.points.v1.BatchIssuePointsResponse\"8\xc0\xa5\x19\x02\x82\xd3\xe4\x93\x02.\")/v2/customers/bulk/manualCurrencyAllocate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +39,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUANCESERVICE'].methods_by_name['IssuePoints']._loaded_options = None
   _globals['_ISSUANCESERVICE'].methods_by_name['IssuePoints']._serialized_options = b'\300\245\031\002'
   _globals['_ISSUANCESERVICE'].methods_by_name['AdjustPoints']._loaded_options = None
-  _globals['_ISSUANCESERVICE'].methods_by_name['AdjustPoints']._serialized_options = b'\300\245\031\003'
+  _globals['_ISSUANCESERVICE'].methods_by_name['AdjustPoints']._serialized_options = b'\300\245\031\003\202\323\344\223\0022\"-/v2/customers/lookup/negativePointsAdjustment:\001*'
   _globals['_ISSUANCESERVICE'].methods_by_name['BatchIssuePoints']._loaded_options = None
-  _globals['_ISSUANCESERVICE'].methods_by_name['BatchIssuePoints']._serialized_options = b'\300\245\031\002'
-  _globals['_ISSUEPOINTSREQUEST']._serialized_start=155
-  _globals['_ISSUEPOINTSREQUEST']._serialized_end=634
-  _globals['_ISSUEPOINTSRESPONSE']._serialized_start=637
-  _globals['_ISSUEPOINTSRESPONSE']._serialized_end=833
-  _globals['_ADJUSTPOINTSREQUEST']._serialized_start=836
-  _globals['_ADJUSTPOINTSREQUEST']._serialized_end=1007
-  _globals['_ADJUSTPOINTSRESPONSE']._serialized_start=1010
-  _globals['_ADJUSTPOINTSRESPONSE']._serialized_end=1324
-  _globals['_BATCHISSUEPOINTSREQUEST']._serialized_start=1326
-  _globals['_BATCHISSUEPOINTSREQUEST']._serialized_end=1400
-  _globals['_BATCHISSUEPOINTSRESPONSE']._serialized_start=1403
-  _globals['_BATCHISSUEPOINTSRESPONSE']._serialized_end=1604
-  _globals['_BATCHISSUEPOINTSRESPONSE_OUTCOME']._serialized_start=1494
-  _globals['_BATCHISSUEPOINTSRESPONSE_OUTCOME']._serialized_end=1604
-  _globals['_ISSUANCESERVICE']._serialized_start=1607
-  _globals['_ISSUANCESERVICE']._serialized_end=1894
+  _globals['_ISSUANCESERVICE'].methods_by_name['BatchIssuePoints']._serialized_options = b'\300\245\031\002\202\323\344\223\002.\")/v2/customers/bulk/manualCurrencyAllocate:\001*'
+  _globals['_ISSUEPOINTSREQUEST']._serialized_start=185
+  _globals['_ISSUEPOINTSREQUEST']._serialized_end=664
+  _globals['_ISSUEPOINTSRESPONSE']._serialized_start=667
+  _globals['_ISSUEPOINTSRESPONSE']._serialized_end=863
+  _globals['_ADJUSTPOINTSREQUEST']._serialized_start=866
+  _globals['_ADJUSTPOINTSREQUEST']._serialized_end=1037
+  _globals['_ADJUSTPOINTSRESPONSE']._serialized_start=1040
+  _globals['_ADJUSTPOINTSRESPONSE']._serialized_end=1354
+  _globals['_BATCHISSUEPOINTSREQUEST']._serialized_start=1356
+  _globals['_BATCHISSUEPOINTSREQUEST']._serialized_end=1430
+  _globals['_BATCHISSUEPOINTSRESPONSE']._serialized_start=1433
+  _globals['_BATCHISSUEPOINTSRESPONSE']._serialized_end=1634
+  _globals['_BATCHISSUEPOINTSRESPONSE_OUTCOME']._serialized_start=1524
+  _globals['_BATCHISSUEPOINTSRESPONSE_OUTCOME']._serialized_end=1634
+  _globals['_ISSUANCESERVICE']._serialized_start=1637
+  _globals['_ISSUANCESERVICE']._serialized_end=2034
 # @@protoc_insertion_point(module_scope)

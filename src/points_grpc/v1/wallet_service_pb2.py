@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from points_grpc.v1 import common_pb2 as points_dot_v1_dot_common__pb2
 from points_grpc.v1 import options_pb2 as points_dot_v1_dot_options__pb2
 from points_grpc.v1 import points_service_pb2 as points_dot_v1_dot_points__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoints/v1/wallet_service.proto\x12\tpoints.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16points/v1/common.proto\x1a\x17points/v1/options.proto\x1a\x1epoints/v1/points_service.proto\"\x91\x01\n\x10GetWalletRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12-\n\tread_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbd\x02\n\x11GetWalletResponse\x12(\n\x06wallet\x18\x01 \x01(\x0b\x32\x18.points.v1.WalletBalance\x12\x17\n\x0flifetime_earned\x18\x02 \x01(\x03\x12\x19\n\x11lifetime_received\x18\x03 \x01(\x03\x12\x35\n\x08\x65xpiries\x18\x04 \x03(\x0b\x32#.points.v1.GetWalletResponse.Expiry\x12-\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12lifetime_purchases\x18\x06 \x01(\x03\x1aH\n\x06\x45xpiry\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06points\x18\x02 \x01(\x03\"\x9f\x01\n\x0fListLotsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x15\n\rinclude_spent\x18\x05 \x01(\x08\"I\n\x10ListLotsResponse\x12\x1c\n\x04lots\x18\x01 \x03(\x0b\x32\x0e.points.v1.Lot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaf\x02\n\x07Posting\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1a.points.v1.Posting.Account\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x12\x12\n\nprogram_id\x18\x03 \x01(\x03\x12\x0e\n\x06lot_id\x18\x04 \x01(\x03\x12\x0e\n\x06points\x18\x05 \x01(\x03\x12\x16\n\x0ewallet_version\x18\x06 \x01(\x03\x12\x15\n\rbalance_after\x18\x07 \x01(\x03\x12\x0c\n\x04held\x18\x08 \x01(\x03\"q\n\x07\x41\x63\x63ount\x12\x17\n\x13\x41\x43\x43OUNT_UNSPECIFIED\x10\x00\x12\n\n\x06WALLET\x10\x01\x12\n\n\x06ISSUED\x10\x02\x12\x0c\n\x08REDEEMED\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0c\n\x08\x41\x44JUSTED\x10\x05\x12\x0c\n\x08\x43LEARING\x10\x06\"\x9e\x04\n\x12JournalTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".points.v1.JournalTransaction.Kind\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\x03\x12\x17\n\x0f\x63ounterparty_id\x18\x05 \x01(\x03\x12\x12\n\nprogram_id\x18\x06 \x01(\x03\x12\x0e\n\x06points\x18\x07 \x01(\x03\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12\r\n\x05notes\x18\n \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x0b \x01(\x03\x12\x0e\n\x06stream\x18\x0c \x01(\x05\x12\x10\n\x08position\x18\r \x01(\x03\x12$\n\x08postings\x18\x0e \x03(\x0b\x32\x12.points.v1.Posting\"\xa8\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05ISSUE\x10\x01\x12\x0c\n\x08TRANSFER\x10\x02\x12\x0e\n\nREDEMPTION\x10\x03\x12\x0c\n\x08REVERSAL\x10\x04\x12\n\n\x06\x45XPIRY\x10\x05\x12\t\n\x05MERGE\x10\x06\x12\x0e\n\nADJUSTMENT\x10\x07\x12\x15\n\x11TRANSFER_REVERSAL\x10\x08\x12\x08\n\x04HOLD\x10\n\x12\x0b\n\x07RELEASE\x10\x0b\"\x90\x01\n\x17ListTransactionsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x18ListTransactionsResponse\x12\x33\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x1d.points.v1.JournalTransaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x15GetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x8c\x02\n\x16GetTransactionResponse\x12\x36\n\x05state\x18\x01 \x01(\x0e\x32\'.points.v1.GetTransactionResponse.State\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction\x12&\n\x07refusal\x18\x03 \x01(\x0b\x32\x15.points.v1.StatusItem\x12\x11\n\toperation\x18\x04 \x01(\t\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\x10\n\x0cNOT_RECORDED\x10\x03\"\x8d\x01\n\x14ListTransfersRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"^\n\x15ListTransfersResponse\x12,\n\ttransfers\x18\x01 \x03(\x0b\x32\x19.points.v1.PointsTransfer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x0fTraceLotRequest\x12\x0e\n\x06lot_id\x18\x01 \x01(\x03\x12\x10\n\x08lots_max\x18\x02 \x01(\x05\"\xc5\x02\n\x10TraceLotResponse\x12-\n\x03lot\x18\x01 \x01(\x0b\x32 .points.v1.TraceLotResponse.Node\x12\x33\n\tancestors\x18\x02 \x03(\x0b\x32 .points.v1.TraceLotResponse.Node\x12\x35\n\x0b\x64\x65scendants\x18\x03 \x03(\x0b\x32 .points.v1.TraceLotResponse.Node\x12\x0f\n\x07omitted\x18\x04 \x01(\x05\x1a\x84\x01\n\x04Node\x12\x1b\n\x03lot\x18\x01 \x01(\x0b\x32\x0e.points.v1.Lot\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".points.v1.JournalTransaction.Kind\x12-\n\topened_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x12WatchWalletRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x1a\n\rafter_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"a\n\x13WatchWalletResponse\x12\x16\n\x0ewallet_version\x18\x01 \x01(\x03\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction\"H\n\x18WatchTransactionsRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x16\n\x0e\x66rom_beginning\x18\x02 \x01(\x08\"e\n\x19WatchTransactionsResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction2\xe3\x05\n\rWalletService\x12O\n\tGetWallet\x12\x1b.points.v1.GetWalletRequest\x1a\x1c.points.v1.GetWalletResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12L\n\x08ListLots\x12\x1a.points.v1.ListLotsRequest\x1a\x1b.points.v1.ListLotsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12\x64\n\x10ListTransactions\x12\".points.v1.ListTransactionsRequest\x1a#.points.v1.ListTransactionsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12^\n\x0eGetTransaction\x12 .points.v1.GetTransactionRequest\x1a!.points.v1.GetTransactionResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12[\n\rListTransfers\x12\x1f.points.v1.ListTransfersRequest\x1a .points.v1.ListTransfersResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12L\n\x08TraceLot\x12\x1a.points.v1.TraceLotRequest\x1a\x1b.points.v1.TraceLotResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12W\n\x0bWatchWallet\x12\x1d.points.v1.WatchWalletRequest\x1a\x1e.points.v1.WatchWalletResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x30\x01\x12i\n\x11WatchTransactions\x12#.points.v1.WatchTransactionsRequest\x1a$.points.v1.WatchTransactionsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoints/v1/wallet_service.proto\x12\tpoints.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16points/v1/common.proto\x1a\x17points/v1/options.proto\x1a\x1epoints/v1/points_service.proto\"\x91\x01\n\x10GetWalletRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12-\n\tread_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbd\x02\n\x11GetWalletResponse\x12(\n\x06wallet\x18\x01 \x01(\x0b\x32\x18.points.v1.WalletBalance\x12\x17\n\x0flifetime_earned\x18\x02 \x01(\x03\x12\x19\n\x11lifetime_received\x18\x03 \x01(\x03\x12\x35\n\x08\x65xpiries\x18\x04 \x03(\x0b\x32#.points.v1.GetWalletResponse.Expiry\x12-\n\tread_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12lifetime_purchases\x18\x06 \x01(\x03\x1aH\n\x06\x45xpiry\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06points\x18\x02 \x01(\x03\"\x9f\x01\n\x0fListLotsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x15\n\rinclude_spent\x18\x05 \x01(\x08\"I\n\x10ListLotsResponse\x12\x1c\n\x04lots\x18\x01 \x03(\x0b\x32\x0e.points.v1.Lot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaf\x02\n\x07Posting\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0e\x32\x1a.points.v1.Posting.Account\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x12\x12\n\nprogram_id\x18\x03 \x01(\x03\x12\x0e\n\x06lot_id\x18\x04 \x01(\x03\x12\x0e\n\x06points\x18\x05 \x01(\x03\x12\x16\n\x0ewallet_version\x18\x06 \x01(\x03\x12\x15\n\rbalance_after\x18\x07 \x01(\x03\x12\x0c\n\x04held\x18\x08 \x01(\x03\"q\n\x07\x41\x63\x63ount\x12\x17\n\x13\x41\x43\x43OUNT_UNSPECIFIED\x10\x00\x12\n\n\x06WALLET\x10\x01\x12\n\n\x06ISSUED\x10\x02\x12\x0c\n\x08REDEEMED\x10\x03\x12\x0b\n\x07\x45XPIRED\x10\x04\x12\x0c\n\x08\x41\x44JUSTED\x10\x05\x12\x0c\n\x08\x43LEARING\x10\x06\"\x9e\x04\n\x12JournalTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".points.v1.JournalTransaction.Kind\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\x03\x12\x17\n\x0f\x63ounterparty_id\x18\x05 \x01(\x03\x12\x12\n\nprogram_id\x18\x06 \x01(\x03\x12\x0e\n\x06points\x18\x07 \x01(\x03\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12\r\n\x05notes\x18\n \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x0b \x01(\x03\x12\x0e\n\x06stream\x18\x0c \x01(\x05\x12\x10\n\x08position\x18\r \x01(\x03\x12$\n\x08postings\x18\x0e \x03(\x0b\x32\x12.points.v1.Posting\"\xa8\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05ISSUE\x10\x01\x12\x0c\n\x08TRANSFER\x10\x02\x12\x0e\n\nREDEMPTION\x10\x03\x12\x0c\n\x08REVERSAL\x10\x04\x12\n\n\x06\x45XPIRY\x10\x05\x12\t\n\x05MERGE\x10\x06\x12\x0e\n\nADJUSTMENT\x10\x07\x12\x15\n\x11TRANSFER_REVERSAL\x10\x08\x12\x08\n\x04HOLD\x10\n\x12\x0b\n\x07RELEASE\x10\x0b\"\x90\x01\n\x17ListTransactionsRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"h\n\x18ListTransactionsResponse\x12\x33\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x1d.points.v1.JournalTransaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x15GetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x8c\x02\n\x16GetTransactionResponse\x12\x36\n\x05state\x18\x01 \x01(\x0e\x32\'.points.v1.GetTransactionResponse.State\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction\x12&\n\x07refusal\x18\x03 \x01(\x0b\x32\x15.points.v1.StatusItem\x12\x11\n\toperation\x18\x04 \x01(\t\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\x10\n\x0cNOT_RECORDED\x10\x03\"\x8d\x01\n\x14ListTransfersRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"^\n\x15ListTransfersResponse\x12,\n\ttransfers\x18\x01 \x03(\x0b\x32\x19.points.v1.PointsTransfer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x0fTraceLotRequest\x12\x0e\n\x06lot_id\x18\x01 \x01(\x03\x12\x10\n\x08lots_max\x18\x02 \x01(\x05\"\xc5\x02\n\x10TraceLotResponse\x12-\n\x03lot\x18\x01 \x01(\x0b\x32 .points.v1.TraceLotResponse.Node\x12\x33\n\tancestors\x18\x02 \x03(\x0b\x32 .points.v1.TraceLotResponse.Node\x12\x35\n\x0b\x64\x65scendants\x18\x03 \x03(\x0b\x32 .points.v1.TraceLotResponse.Node\x12\x0f\n\x07omitted\x18\x04 \x01(\x05\x1a\x84\x01\n\x04Node\x12\x1b\n\x03lot\x18\x01 \x01(\x0b\x32\x0e.points.v1.Lot\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".points.v1.JournalTransaction.Kind\x12-\n\topened_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x12WatchWalletRequest\x12:\n\x13\x63ustomer_identifier\x18\x01 \x01(\x0b\x32\x1d.points.v1.CustomerIdentifier\x12\x12\n\nprogram_id\x18\x02 \x01(\x03\x12\x1a\n\rafter_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"a\n\x13WatchWalletResponse\x12\x16\n\x0ewallet_version\x18\x01 \x01(\x03\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction\"H\n\x18WatchTransactionsRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x16\n\x0e\x66rom_beginning\x18\x02 \x01(\x08\"e\n\x19WatchTransactionsResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x32\n\x0btransaction\x18\x02 \x01(\x0b\x32\x1d.points.v1.JournalTransaction2\xfe\x05\n\rWalletService\x12O\n\tGetWallet\x12\x1b.points.v1.GetWalletRequest\x1a\x1c.points.v1.GetWalletResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12L\n\x08ListLots\x12\x1a.points.v1.ListLotsRequest\x1a\x1b.points.v1.ListLotsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12\x64\n\x10ListTransactions\x12\".points.v1.ListTransactionsRequest\x1a#.points.v1.ListTransactionsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12^\n\x0eGetTransaction\x12 .points.v1.GetTransactionRequest\x1a!.points.v1.GetTransactionResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12v\n\rListTransfers\x12\x1f.points.v1.ListTransfersRequest\x1a .points.v1.ListTransfersResponse\"\"\x90\x02\x01\xc0\xa5\x19\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v2/points/transfer\x12L\n\x08TraceLot\x12\x1a.points.v1.TraceLotRequest\x1a\x1b.points.v1.TraceLotResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12W\n\x0bWatchWallet\x12\x1d.points.v1.WatchWalletRequest\x1a\x1e.points.v1.WatchWalletResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x30\x01\x12i\n\x11WatchTransactions\x12#.points.v1.WatchTransactionsRequest\x1a$.points.v1.WatchTransactionsResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,59 +45,59 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WALLETSERVICE'].methods_by_name['GetTransaction']._loaded_options = None
   _globals['_WALLETSERVICE'].methods_by_name['GetTransaction']._serialized_options = b'\220\002\001\300\245\031\001'
   _globals['_WALLETSERVICE'].methods_by_name['ListTransfers']._loaded_options = None
-  _globals['_WALLETSERVICE'].methods_by_name['ListTransfers']._serialized_options = b'\220\002\001\300\245\031\001'
+  _globals['_WALLETSERVICE'].methods_by_name['ListTransfers']._serialized_options = b'\220\002\001\300\245\031\001\202\323\344\223\002\025\022\023/v2/points/transfer'
   _globals['_WALLETSERVICE'].methods_by_name['TraceLot']._loaded_options = None
   _globals['_WALLETSERVICE'].methods_by_name['TraceLot']._serialized_options = b'\220\002\001\300\245\031\001'
   _globals['_WALLETSERVICE'].methods_by_name['WatchWallet']._loaded_options = None
   _globals['_WALLETSERVICE'].methods_by_name['WatchWallet']._serialized_options = b'\220\002\001\300\245\031\001'
   _globals['_WALLETSERVICE'].methods_by_name['WatchTransactions']._loaded_options = None
   _globals['_WALLETSERVICE'].methods_by_name['WatchTransactions']._serialized_options = b'\220\002\001\300\245\031\001'
-  _globals['_GETWALLETREQUEST']._serialized_start=160
-  _globals['_GETWALLETREQUEST']._serialized_end=305
-  _globals['_GETWALLETRESPONSE']._serialized_start=308
-  _globals['_GETWALLETRESPONSE']._serialized_end=625
-  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_start=553
-  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_end=625
-  _globals['_LISTLOTSREQUEST']._serialized_start=628
-  _globals['_LISTLOTSREQUEST']._serialized_end=787
-  _globals['_LISTLOTSRESPONSE']._serialized_start=789
-  _globals['_LISTLOTSRESPONSE']._serialized_end=862
-  _globals['_POSTING']._serialized_start=865
-  _globals['_POSTING']._serialized_end=1168
-  _globals['_POSTING_ACCOUNT']._serialized_start=1055
-  _globals['_POSTING_ACCOUNT']._serialized_end=1168
-  _globals['_JOURNALTRANSACTION']._serialized_start=1171
-  _globals['_JOURNALTRANSACTION']._serialized_end=1713
-  _globals['_JOURNALTRANSACTION_KIND']._serialized_start=1545
-  _globals['_JOURNALTRANSACTION_KIND']._serialized_end=1713
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=1716
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1860
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1862
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1966
-  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1968
-  _globals['_GETTRANSACTIONREQUEST']._serialized_end=2035
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=2038
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=2306
-  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_start=2231
-  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_end=2306
-  _globals['_LISTTRANSFERSREQUEST']._serialized_start=2309
-  _globals['_LISTTRANSFERSREQUEST']._serialized_end=2450
-  _globals['_LISTTRANSFERSRESPONSE']._serialized_start=2452
-  _globals['_LISTTRANSFERSRESPONSE']._serialized_end=2546
-  _globals['_TRACELOTREQUEST']._serialized_start=2548
-  _globals['_TRACELOTREQUEST']._serialized_end=2599
-  _globals['_TRACELOTRESPONSE']._serialized_start=2602
-  _globals['_TRACELOTRESPONSE']._serialized_end=2927
-  _globals['_TRACELOTRESPONSE_NODE']._serialized_start=2795
-  _globals['_TRACELOTRESPONSE_NODE']._serialized_end=2927
-  _globals['_WATCHWALLETREQUEST']._serialized_start=2930
-  _globals['_WATCHWALLETREQUEST']._serialized_end=3076
-  _globals['_WATCHWALLETRESPONSE']._serialized_start=3078
-  _globals['_WATCHWALLETRESPONSE']._serialized_end=3175
-  _globals['_WATCHTRANSACTIONSREQUEST']._serialized_start=3177
-  _globals['_WATCHTRANSACTIONSREQUEST']._serialized_end=3249
-  _globals['_WATCHTRANSACTIONSRESPONSE']._serialized_start=3251
-  _globals['_WATCHTRANSACTIONSRESPONSE']._serialized_end=3352
-  _globals['_WALLETSERVICE']._serialized_start=3355
-  _globals['_WALLETSERVICE']._serialized_end=4094
+  _globals['_GETWALLETREQUEST']._serialized_start=190
+  _globals['_GETWALLETREQUEST']._serialized_end=335
+  _globals['_GETWALLETRESPONSE']._serialized_start=338
+  _globals['_GETWALLETRESPONSE']._serialized_end=655
+  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_start=583
+  _globals['_GETWALLETRESPONSE_EXPIRY']._serialized_end=655
+  _globals['_LISTLOTSREQUEST']._serialized_start=658
+  _globals['_LISTLOTSREQUEST']._serialized_end=817
+  _globals['_LISTLOTSRESPONSE']._serialized_start=819
+  _globals['_LISTLOTSRESPONSE']._serialized_end=892
+  _globals['_POSTING']._serialized_start=895
+  _globals['_POSTING']._serialized_end=1198
+  _globals['_POSTING_ACCOUNT']._serialized_start=1085
+  _globals['_POSTING_ACCOUNT']._serialized_end=1198
+  _globals['_JOURNALTRANSACTION']._serialized_start=1201
+  _globals['_JOURNALTRANSACTION']._serialized_end=1743
+  _globals['_JOURNALTRANSACTION_KIND']._serialized_start=1575
+  _globals['_JOURNALTRANSACTION_KIND']._serialized_end=1743
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=1746
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1890
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1892
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1996
+  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1998
+  _globals['_GETTRANSACTIONREQUEST']._serialized_end=2065
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=2068
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=2336
+  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_start=2261
+  _globals['_GETTRANSACTIONRESPONSE_STATE']._serialized_end=2336
+  _globals['_LISTTRANSFERSREQUEST']._serialized_start=2339
+  _globals['_LISTTRANSFERSREQUEST']._serialized_end=2480
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_start=2482
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_end=2576
+  _globals['_TRACELOTREQUEST']._serialized_start=2578
+  _globals['_TRACELOTREQUEST']._serialized_end=2629
+  _globals['_TRACELOTRESPONSE']._serialized_start=2632
+  _globals['_TRACELOTRESPONSE']._serialized_end=2957
+  _globals['_TRACELOTRESPONSE_NODE']._serialized_start=2825
+  _globals['_TRACELOTRESPONSE_NODE']._serialized_end=2957
+  _globals['_WATCHWALLETREQUEST']._serialized_start=2960
+  _globals['_WATCHWALLETREQUEST']._serialized_end=3106
+  _globals['_WATCHWALLETRESPONSE']._serialized_start=3108
+  _globals['_WATCHWALLETRESPONSE']._serialized_end=3205
+  _globals['_WATCHTRANSACTIONSREQUEST']._serialized_start=3207
+  _globals['_WATCHTRANSACTIONSREQUEST']._serialized_end=3279
+  _globals['_WATCHTRANSACTIONSRESPONSE']._serialized_start=3281
+  _globals['_WATCHTRANSACTIONSRESPONSE']._serialized_end=3382
+  _globals['_WALLETSERVICE']._serialized_start=3385
+  _globals['_WALLETSERVICE']._serialized_end=4151
 # @@protoc_insertion_point(module_scope)
