@@ -7,10 +7,10 @@ import time
 
 import grpc
 import pytest
-from cryptography_for_tests import certificate
 from scripted_server import scripted
 
 from client_world import transfer
+from cryptography_for_tests import certificate
 from points_grpc import codes
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
 from points_grpc.client.channel import is_loopback
