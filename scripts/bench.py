@@ -3,6 +3,7 @@
     scripts/bench                    the whole run, three to four minutes
     scripts/bench --quick            under a minute: shows that the bench works
     scripts/bench --json FILE        also writes every figure for programs
+    scripts/bench --database postgresql    on a PostgreSQL of its own, with one and two workers and beside pgbench
 
 Both servers stand side by side on this machine and get the same requests from the same generator over as many
 connections, in turn, so that a ratio says something where the absolute figures drift. Nothing fails by a figure: the
@@ -12,56 +13,16 @@ bench fails if a call went wrong, or if the journal does not agree with what the
 from __future__ import annotations
 
 import argparse
-import random
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench_journal import Journal, Rows, Totals
-from bench_load import Driver, Level, LoadFailedError, Report, find_generator, write_requests
+from bench_journal import Journal
+from bench_load import Driver, Level, LoadFailedError, find_generator
 from bench_machine import look_around
-from bench_report import Result, Sample, Settlement, render, write_json
-from bench_servers import ROOT, Server, ServerFailedError, environment, noop, service
-from google.protobuf.message import Message
-
-from points_grpc.v1 import common_pb2, customer_service_pb2, issuance_service_pb2, points_service_pb2
-
-Pair = tuple[int, int]
-"""Who gives, who gets."""
-
-TRANSFER = "PointsService/TransferPoints"
-NOOP = "no-op"
-PROGRAM_ID = 973
-"""The default program of `serve --dev`."""
-
-SEED = 2026
-FIRST_CUSTOMER_ID = 1_000_001
-ONE_LOT_ID = 900_001
-MANY_LOTS_ID = 900_002
-POINTS_OF_A_CUSTOMER = 1_000_000
-POINTS_OF_A_LOT = 1_000
-OPEN_OUTCOMES = frozenset(
-    {"unavailable", "deadlineexceeded", "unknown", "internal", "canceled", "cancelled", "aborted"}
-)
-"""Ends of a call after which the transfer may stand in the journal or not; as any generator spells them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much of everything."""
-
-    customers: int
-    lots: int
-    rounds: int
-    levels: tuple[Level, ...]
-    lot_levels: tuple[Level, ...]
-    warm_up: Level
-    seeding: tuple[int, int] = (128, 8)
-
+from bench_report import Result, render, write_json
+from bench_servers import ServerFailedError, noop, service
+from bench_world import MANY_LOTS_ID, NOOP, ONE_LOT_ID, Plan, World, in_turn, progress, settle
 
 FULL = Plan(
     customers=10_000,
@@ -85,12 +46,15 @@ def main() -> int:
     """Reads the flags, runs, reports."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few customers and calls, one round")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="which engine")
     parser.add_argument("--rounds", type=int, help="how many rounds to take the medians of")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure into a file")
     parser.add_argument("--ghz", type=Path, metavar="PATH", help="the ghz to use; else PATH, else built with Go")
     parser.add_argument("--callers", choices=("ghz", "python"), default="ghz", help="python: do without ghz")
     parser.add_argument("--directory", type=Path, help="where the temporary database lies")
     arguments = parser.parse_args()
+    if arguments.database == "postgresql":
+        return on_postgresql(arguments)
     plan = QUICK if arguments.quick else FULL
     rounds = arguments.rounds or plan.rounds
     try:
@@ -106,6 +70,30 @@ def main() -> int:
     wrong = sum(sample.report.refused for sample in (*result.samples, *result.lot_samples))
     if wrong or not result.settlement.holds:
         print(f"bench: FAILED: {wrong} calls went wrong" if wrong else "bench: FAILED", file=sys.stderr)
+        return 1
+    print("bench: OK")
+    return 0
+
+
+def on_postgresql(arguments: argparse.Namespace) -> int:
+    """The same on PostgreSQL."""
+    import bench_postgres  # noqa: PLC0415 - its driver is an extra
+
+    extent = bench_postgres.QUICK if arguments.quick else bench_postgres.FULL
+    try:
+        with tempfile.TemporaryDirectory(prefix="points-bench-", dir=arguments.directory) as name:
+            generator = find_generator(arguments.ghz, python=arguments.callers == "python")
+            driver = Driver(generator, Path(name))
+            rounds = arguments.rounds or extent.plan.rounds
+            result = bench_postgres.run(extent, rounds, driver, Path(name), arguments.directory)
+    except (LoadFailedError, ServerFailedError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print(bench_postgres.render(result))
+    if arguments.json:
+        bench_postgres.write_json(result, arguments.json)
+    if bench_postgres.wrong(result) or not result.settlement.holds:
+        print(f"bench: FAILED: {bench_postgres.wrong(result)} calls went wrong", file=sys.stderr)
         return 1
     print("bench: OK")
     return 0
@@ -151,192 +139,8 @@ def run(plan: Plan, rounds: int, driver: Driver, folder: Path) -> Result:
         rows=rows,
         bytes_per_transfer=grown,
         memory_mib=memory_mib,
-        settlement=settle(world.sent, journal, before, database),
+        settlement=settle(world.sent, journal, before, f"sqlite:///{database}"),
     )
-
-
-def in_turn(rounds: int, levels: Sequence[Level], targets: Sequence[str]) -> Iterator[tuple[int, Level, str]]:
-    """Every round has every level and every target; who goes first changes from round to round."""
-    for number in range(rounds):
-        for level in levels:
-            for target in targets if number % 2 == 0 else tuple(reversed(targets)):
-                progress(f"round {number + 1} of {rounds}: {level.callers} callers, {target}")
-                yield number, level, target
-
-
-class World:
-    """The customers and the calls: makes requests, sends them, and remembers what was acknowledged."""
-
-    PREFIX = "bench-"
-
-    def __init__(self, plan: Plan, driver: Driver, folder: Path) -> None:
-        """Nothing is sent yet."""
-        self._plan = plan
-        self._driver = driver
-        self._requests = folder / "requests.binpb"
-        self._folder = folder
-        self._random = random.Random(SEED)  # noqa: S311 - the same pairs and ids in every run, not secrets
-        self.sent = Sent()
-
-    def seed(self, server: Server) -> None:
-        """Makes the customers and gives them points, as anybody would: through the API."""
-        everyone = [*range(FIRST_CUSTOMER_ID, FIRST_CUSTOMER_ID + self._plan.customers), ONE_LOT_ID, MANY_LOTS_ID]
-        customers = [
-            customer_service_pb2.CreateCustomerRequest(
-                customer_id=customer_id,
-                first_name="Bench",
-                last_name=str(customer_id),
-                identifiers=[
-                    common_pb2.CustomerIdentifier(
-                        type=common_pb2.CustomerIdentifier.EXTERNAL_ID, value=f"crm-{customer_id}"
-                    )
-                ],
-                enrolled_program_ids=[PROGRAM_ID],
-            )
-            for customer_id in everyone
-        ]
-        issues = [issue(customer_id, POINTS_OF_A_CUSTOMER, days=1_000) for customer_id in everyone[:-1]]
-        issues += [issue(MANY_LOTS_ID, POINTS_OF_A_LOT, days=30 + number) for number in range(self._lots)]
-        self._send_all(server, "CustomerService/CreateCustomer", customers)
-        self._send_all(server, "IssuanceService/IssuePoints", issues)
-
-    @property
-    def _lots(self) -> int:
-        """As many as are wanted at the end, and what the bench will use up."""
-        return self._plan.lots + self._plan.lots // 10
-
-    def write_once(self, server: Server, journal: Journal) -> Mapping[str, Rows]:
-        """What a lone transfer between two customers, who did nothing but get points, writes."""
-        earlier = self._folder / "earlier.db"
-        journal.copy(earlier)
-        alone = Level(1, 1, 1)
-        self._transfer(server, self.pairs(alone), alone)
-        written = journal.since(earlier)
-        earlier.unlink()
-        return written
-
-    def warm_up(self, server: Server) -> None:
-        """Calls that count in the journal and in no figure."""
-        level = self._plan.warm_up
-        self._transfer(server, self.pairs(level), level, counted=server.name != NOOP)
-
-    def measure(self, number: int, level: Level, target: str, server: Server, pairs: Sequence[Pair]) -> Sample:
-        """One run of one target."""
-        before = server.cpu_s(), server.writer_cpu_s()
-        report = self._transfer(server, pairs, level, counted=server.name != NOOP)
-        after = server.cpu_s(), server.writer_cpu_s()
-        cpu_us = [
-            None if start is None or end is None else 1e6 * (end - start) / level.calls
-            for start, end in zip(before, after, strict=True)
-        ]
-        return Sample(number, level, target, report, *cpu_us)
-
-    def pairs(self, level: Level) -> list[Pair]:
-        """
-        As many distinct pairs as there are calls. Those who meet in one commit share no customer, unless there are
-        more callers than half of the customers.
-        """
-        everyone = self._random.sample(range(self._plan.customers), self._plan.customers)
-        half = len(everyone) // 2
-        chosen = []
-        for turn in range(level.calls):
-            lap, place = divmod(turn, len(everyone))
-            pair = everyone[place], everyone[(place + half + lap) % len(everyone)]
-            chosen.append((FIRST_CUSTOMER_ID + pair[0], FIRST_CUSTOMER_ID + pair[1]))
-        return chosen
-
-    def out_of(self, customer_id: int, level: Level) -> list[Pair]:
-        """From one customer to many."""
-        return [(customer_id, to) for _, to in self.pairs(level)]
-
-    def _transfer(self, server: Server, pairs: Sequence[Pair], level: Level, *, counted: bool = True) -> Report:
-        requests = [transfer(pair, f"{self.PREFIX}{self._random.getrandbits(96):024x}") for pair in pairs]
-        report = self._send(server, TRANSFER, requests, level)
-        if counted:
-            self.sent.add(report)
-        return report
-
-    def _send_all(self, server: Server, call: str, requests: Sequence[Message]) -> None:
-        """Sends what must succeed."""
-        report = self._send(server, call, requests, Level(*self._plan.seeding, len(requests)))
-        if report.accepted != len(requests):
-            raise LoadFailedError(f"{call}: {report.refused} of {len(requests)} went wrong: {dict(report.errors)}")
-
-    def _send(self, server: Server, call: str, requests: Sequence[Message], level: Level) -> Report:
-        write_requests(self._requests, requests)
-        report = self._driver.send(
-            call, self._requests, level, address=server.ready.address, token=server.ready.token or "none"
-        )
-        server.require_alive()
-        return report
-
-
-@dataclass(slots=True)
-class Sent:
-    """What the callers of the service know."""
-
-    calls: int = 0
-    acknowledged: int = 0
-    unknown: int = 0
-
-    def add(self, report: Report) -> None:
-        """Counts one more run."""
-        self.calls += sum(report.statuses.values())
-        self.acknowledged += report.accepted
-        self.unknown += sum(
-            number for name, number in report.statuses.items() if name.replace("_", "").lower() in OPEN_OUTCOMES
-        )
-
-
-def issue(customer_id: int, points: int, *, days: int) -> Message:
-    """A lot of points for a customer."""
-    return issuance_service_pb2.IssuePointsRequest(
-        customer_identifier=by_id(customer_id),
-        points=points,
-        source=common_pb2.Lot.LOYALTY_PLUS,
-        expires_in_days=days,
-        request_id=f"seed-{customer_id}-{days}",
-    )
-
-
-def transfer(pair: Pair, request_id: str) -> Message:
-    """One of the calls that are measured."""
-    return points_service_pb2.TransferPointsRequest(
-        points_to_be_transferred=1 + sum(pair) % 5,
-        from_customer_identifier=by_id(pair[0]),
-        to_customer_identifier=by_id(pair[1]),
-        request_id=request_id,
-    )
-
-
-def by_id(customer_id: int) -> common_pb2.CustomerIdentifier:
-    """A customer, named by id."""
-    return common_pb2.CustomerIdentifier(type=common_pb2.CustomerIdentifier.ID, value=str(customer_id))
-
-
-def settle(sent: Sent, journal: Journal, before: Totals, database: Path) -> Settlement:
-    """Compares what the callers know with what stands in the file, after the server has stopped."""
-    command = [sys.executable, "-m", "points_grpc", "verify", "--database", f"sqlite:///{database}"]
-    started = time.monotonic()
-    verified = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), cwd=ROOT)
-    said = (verified.stdout + verified.stderr).strip().splitlines()
-    return Settlement(
-        sent=sent.calls,
-        acknowledged=sent.acknowledged,
-        refused=sent.calls - sent.acknowledged - sent.unknown,
-        unknown=sent.unknown,
-        journal=journal.transfers(World.PREFIX),
-        lopsided=journal.lopsided(),
-        before=before,
-        after=journal.totals(),
-        verify=f"{said[-1] if said else 'said nothing'} ({time.monotonic() - started:.1f} s)",
-        verified=verified.returncode == 0,
-    )
-
-
-def progress(text: str) -> None:
-    """Tells a waiting person what is going on."""
-    print(f"bench: {text} ...", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,20 @@ from pathlib import Path
 TRANSFER = 2
 """`transactions.kind` of a transfer."""
 
-WALLET = 1
-"""`postings.account` of a wallet."""
+TOTALS = (
+    "SELECT (SELECT sum(current) FROM wallets), {by_origin},"
+    " (SELECT sum(remaining) FROM lots), (SELECT sum(points) FROM postings WHERE account = 1)"
+)
+"""The points of all wallets; account 1 is a wallet. `by_origin` adds up their lists, in the words of an engine."""
+
+BY_ORIGIN = "(SELECT sum(json_extract(one.value, '$[1][0]')) FROM wallets, json_each(wallets.buckets) AS one)"
+"""In the words of SQLite."""
+
+LOPSIDED = (
+    "SELECT count(*) FROM (SELECT 1 FROM postings GROUP BY org_id, transaction_id, program_id"
+    " HAVING sum(points) <> 0) AS lopsided"
+)
+"""How many transactions do not sum to zero, on any engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +70,12 @@ class Journal:
 
     def lopsided(self) -> int:
         """Transactions whose postings do not sum to zero: there should be none."""
-        rows = self._read(
-            "SELECT count(*) FROM (SELECT 1 FROM postings GROUP BY org_id, transaction_id, program_id"
-            " HAVING sum(points) <> 0)"
-        )
+        rows = self._read(LOPSIDED)
         return int(rows[0][0])
 
     def totals(self) -> Totals:
         """The points of all wallets."""
-        rows = self._read(
-            "SELECT (SELECT sum(current) FROM wallets), (SELECT sum(points) FROM balances),"
-            " (SELECT sum(remaining) FROM lots), (SELECT sum(points) FROM postings WHERE account = ?)",
-            (WALLET,),
-        )
+        rows = self._read(TOTALS.format(by_origin=BY_ORIGIN))
         return Totals(*(int(number or 0) for number in rows[0]))
 
     def lots_of(self, customer_id: int) -> int:

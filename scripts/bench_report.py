@@ -23,6 +23,7 @@ class Sample:
     report: Report
     server_cpu_us: float | None
     writer_cpu_us: float | None
+    database_cpu_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

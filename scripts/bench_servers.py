@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,14 +30,40 @@ class Ready:
     pid: int
     token: str
     writer_pid: int = 0
+    workers: tuple[tuple[int, int], ...] = ()
+    """The process and the writer of each worker, where there are several."""
+
+    @property
+    def servers(self) -> tuple[int, ...]:
+        """The processes that serve."""
+        return tuple(server for server, _ in self.workers) or (self.pid,)
+
+    @property
+    def writers(self) -> tuple[int, ...]:
+        """The processes that write."""
+        return tuple(writer for _, writer in self.workers) or ((self.writer_pid,) if self.writer_pid else ())
 
 
 class Server:
     """A child that serves gRPC and writes a ready file; to be used with `with`."""
 
-    def __init__(self, name: str, command: Sequence[str], *, folder: Path) -> None:
-        """Starts nothing yet. The ready file and the log lie in `folder`."""
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        token: str = "",
+        database_cpu_s: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """Starts nothing yet. The ready file and the log lie in `folder`.
+
+        `token`: what callers show, where the server does not say it; `database_cpu_s`: the CPU time of a database that
+        is a process of its own.
+        """
         self.name = name
+        self.database_cpu_s = database_cpu_s
+        self._token = token
         self._command = [*command, "--ready-file", str(folder / f"{name}.ready.json")]
         self._ready_file = folder / f"{name}.ready.json"
         self._log_file = folder / f"{name}.log"
@@ -63,15 +89,15 @@ class Server:
 
     def cpu_s(self) -> float | None:
         """CPU time that it used so far, without its writer; None where the system does not say (no /proc)."""
-        return cpu_seconds(self.ready.pid)
+        return _sum(self.ready.servers)
 
     def writer_cpu_s(self) -> float | None:
         """CPU time that its writer used so far."""
-        return cpu_seconds(self.ready.writer_pid) if self.ready.writer_pid else None
+        return _sum(self.ready.writers) if self.ready.writers else None
 
     def memory_mib(self) -> float | None:
         """Memory in use (resident), its writer's included; None where the system does not say."""
-        pids = [pid for pid in (self.ready.pid, self.ready.writer_pid) if pid]
+        pids = (*self.ready.servers, *self.ready.writers)
         try:
             pages = sum(int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in pids)
         except OSError:
@@ -106,7 +132,9 @@ class Server:
             self.require_alive()
             if self._ready_file.exists():
                 said = json.loads(self._ready_file.read_text(encoding="utf-8"))
-                return Ready(said["address"], said["pid"], said.get("token", ""), said.get("writer_pid", 0))
+                workers = tuple((one["pid"], one["writer_pid"]) for one in said.get("workers", ()))
+                token = said.get("token", self._token)
+                return Ready(said["address"], said["pid"], token, said.get("writer_pid", 0), workers)
             time.sleep(0.02)
         raise ServerFailedError(f"{self.name} did not serve within {START_TIMEOUT_S:.0f} s:\n{self.log_tail()}")
 
@@ -122,10 +150,29 @@ def service(folder: Path, *, database: Path, flags: Sequence[str] = ()) -> Serve
     return Server("service", [*command, "--database", f"sqlite:///{database}", *flags], folder=folder)
 
 
+def served(
+    folder: Path,
+    name: str,
+    url: str,
+    flags: Sequence[str],
+    *,
+    database_cpu_s: Callable[[], float | None],
+    token: str = "",
+) -> Server:
+    """The real service over a database server."""
+    command = [sys.executable, "-m", "points_grpc", "serve", "--port", "0", "--database", url, *flags]
+    return Server(name, command, folder=folder, token=token, database_cpu_s=database_cpu_s)
+
+
 def environment() -> Mapping[str, str]:
     """The environment of children: ours, and the source tree first, installed or not."""
     path = os.pathsep.join(part for part in (str(ROOT / "src"), os.environ.get("PYTHONPATH", "")) if part)
     return {**os.environ, "PYTHONPATH": path}
+
+
+def _sum(pids: Sequence[int]) -> float | None:
+    found = [cpu_seconds(pid) for pid in pids]
+    return None if None in found else sum(one for one in found if one is not None)
 
 
 def cpu_seconds(pid: int) -> float | None:

@@ -89,7 +89,8 @@ class Cluster:
 class OwnCluster(Cluster):
     """A cluster in a fresh folder, which ends with the tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, restored_from: Path | None = None, **settings: str) -> None:
+        """`restored_from`: a folder with a base backup, which is moved; `settings` are added to those of all tests."""
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         _clear_away()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_fast_folder()))
@@ -99,9 +100,12 @@ class OwnCluster(Cluster):
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         try:
-            self._run("initdb", "--pgdata", self.data, "--username", "points", "--auth", "trust", *ENCODING)
-            with (self.data / "postgresql.conf").open("a") as settings:
-                settings.writelines(f"{name} = {value}\n" for name, value in SETTINGS.items())
+            if restored_from is None:
+                self._run("initdb", "--pgdata", self.data, "--username", "points", "--auth", "trust", *ENCODING)
+            else:
+                self._take(restored_from)
+            with (self.data / "postgresql.conf").open("a") as file:
+                file.writelines(f"{name} = {value}\n" for name, value in {**SETTINGS, **settings}.items())
             super().__init__(
                 URL.create(
                     "postgresql+psycopg", username="points", database="postgres", query={"host": str(self.folder)}
@@ -158,6 +162,12 @@ class OwnCluster(Cluster):
         """What the server wrote."""
         return (self.folder / "log").read_text()
 
+    def run(self, program: str, *arguments: str | Path) -> None:
+        """Runs a client program of PostgreSQL with this server, as whoever runs the tests."""
+        command = [self._binaries / program, "--host", self.folder, "--username", "points", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{program} ended with {done.returncode}: {done.stdout}{done.stderr}"
+
     def _run(self, program: str, *arguments: str | Path) -> None:
         command = [self._binaries / program, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, check=False, **self._identity())
@@ -177,6 +187,13 @@ class OwnCluster(Cluster):
         if libraries.is_dir():
             shutil.copytree(libraries, copies / libraries.name)
         return copied / found.name
+
+    def _take(self, backup: Path) -> None:
+        """Moves a base backup to where this server has its data."""
+        shutil.move(backup, self.data)
+        if self._user is not None:
+            for path in (self.data, *self.data.rglob("*")):
+                os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
     def _identity(self) -> dict[str, object]:
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder)}

@@ -149,3 +149,22 @@ def test_shed_call_is_refused_whole() -> None:
 
     assert (grpc.StatusCode.UNAVAILABLE, "TRANSFER_UNAVAILABLE") == (seen.code, seen.reason)
     assert "1000" == seen.trailers["grpc-retry-pushback-ms"]
+
+
+def test_items_are_handed_over_while_others_are_read() -> None:
+    """A hundred at a time, in order, so that the writer works on the first before the last are read."""
+
+    async def run(world: World) -> list[int]:
+        sizes: list[int] = []
+        submit_some = world.submitter.submit_some
+
+        def seen(submissions: Any, deadline: float) -> Any:
+            sizes.append(len(submissions))
+            return submit_some(submissions, deadline)
+
+        world.submitter.outcome = Accepted(TRANSFER)
+        world.submitter.submit_some = seen  # type: ignore[method-assign]
+        await world.call(batch("transfers", 250))
+        return sizes
+
+    assert [100, 100, 50] == on_server(run)

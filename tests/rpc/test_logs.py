@@ -53,6 +53,42 @@ def test_calls_can_be_left_out() -> None:
     assert [line["event"] for line in lines(stream)] == ["started"]
 
 
+def test_lines_of_a_worker_bear_its_number() -> None:
+    """Calls and events alike, so that one log serves several processes."""
+    stream = io.BytesIO()
+    log = make_logger(LineSink(stream, shared=True), worker=2)
+    log.call(**CALL)  # type: ignore[arg-type]
+    log.info("started")
+
+    assert [2, 2] == [line["worker"] for line in lines(stream)]
+
+
+class Pieces(io.BytesIO):
+    """Remembers what was written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> int:  # type: ignore[override]
+        self.pieces.append(piece)
+        return len(piece)
+
+
+def test_who_shares_a_log_writes_whole_lines_in_small_pieces() -> None:
+    """What a pipe takes as a whole, so that no other process gets into a line; a longer line goes by itself."""
+    short, long = [b"x" * 1_000] * 9, b"y" * 5_000
+    alone, shared = Pieces(), Pieces()
+    for stream, sink in ((alone, LineSink(alone)), (shared, LineSink(shared, shared=True))):
+        for line in (*short, long, short[0]):
+            sink._lines.append(line)
+        sink.flush()
+        assert b"".join(stream.pieces) == b"\n".join([*short, long, short[0]]) + b"\n"
+
+    assert 1 == len(alone.pieces)
+    assert [4_004, 4_004, 1_001, 5_001, 1_001] == [len(piece) for piece in shared.pieces]
+
+
 class Stuck(io.BytesIO):
     """A reader of the log that stands still."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,17 +49,24 @@ class FakeSubmitter:
         self.program_name = ""
         self.submitted: list[tuple[Submission, float]] = []
         self.checked: list[tuple[Submission, float]] = []
-        self.cancelled = 0
+        self.cancelled = self.dropped = 0
 
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         self.submitted.append((submission, deadline))
         return await self._settle(submission)
 
-    async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
+    def refuses(self, items: int, operation: str) -> Refused | None:
+        return self.shed
+
+    def submit_some(self, submissions: Sequence[Submission], deadline: float) -> Awaitable[Sequence[Settled]]:
         self.submitted.extend((one, deadline) for one in submissions)
-        if self.shed:
-            return self.shed
+        return self._settle_some(submissions)
+
+    async def _settle_some(self, submissions: Sequence[Submission]) -> Sequence[Settled]:
         return [await self._settle(one) for one in submissions]
+
+    def drop_waiting(self) -> None:
+        self.dropped += 1
 
     async def check(self, submission: Submission, deadline: float) -> Settled:
         self.checked.append((submission, deadline))
@@ -245,7 +252,7 @@ class FakeIdentity:
         self.revoked = False
         self.org_id = 1
 
-    def authenticate(self, metadata: Metadata) -> Caller | None:
+    def authenticate(self, metadata: Metadata, connection: object) -> Caller | None:
         self.asked += 1
         token = dict(metadata).get("authorization", "")
         if self.revoked or not isinstance(token, str) or not token.startswith("Bearer "):

@@ -355,7 +355,7 @@ def test_items_of_a_call_keep_together_and_in_order() -> None:
     async def scene(committer: Committer) -> Any:
         gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
         await asyncio.sleep(0.02)
-        first = asyncio.ensure_future(committer.submit_many(items("a", "b", "c"), time.monotonic() + 10))
+        first = asyncio.ensure_future(committer.submit_some(items("a", "b", "c"), time.monotonic() + 10))
         second = asyncio.ensure_future(committer.submit(submission("d"), time.monotonic() + 10))
         await asyncio.sleep(0.02)
         runner.gate.set()
@@ -373,16 +373,16 @@ def test_call_that_does_not_fit_is_shed_whole() -> None:
     runner = Runner()
 
     async def scene(committer: Committer) -> Any:
-        fits = asyncio.ensure_future(committer.submit_many(items("gate", "b"), time.monotonic() + 10))
+        fits = asyncio.ensure_future(committer.submit_some(items("gate", "b"), time.monotonic() + 10))
         await asyncio.sleep(0.02)
-        shed = await committer.submit_many(items("c", "d"), time.monotonic() + 10)
+        shed = committer.refuses(2, "BatchTransferPoints")
         runner.gate.set()
-        return shed, await fits, await committer.submit_many(items("e", "f", "g"), time.monotonic() + 10)
+        return shed, await fits, await committer.submit_some(items("e", "f", "g"), time.monotonic() + 10)
 
     shed, fits, again = play(runner, scene, limits=QueueLimits(waiting_max=3))
 
     assert isinstance(shed, Refused)
-    assert codes.OVERLOADED is shed.code
+    assert codes.TRANSFER_UNAVAILABLE is shed.code
     assert (2, 3) == (len(fits), len(again))
     assert ["gate", "b", "e", "f", "g"] == [name for _, names in runner.batches for name in names]
 
@@ -397,7 +397,7 @@ def test_expired_items_are_dropped_one_by_one() -> None:
     runner = Runner(slow)
     answers = play(
         runner,
-        lambda committer: committer.submit_many(items("a", "b", "c"), time.monotonic() + 0.03),
+        lambda committer: committer.submit_some(items("a", "b", "c"), time.monotonic() + 0.03),
         batch_max=2,
     )
 
@@ -415,7 +415,7 @@ def test_caller_of_several_items_who_goes_away_upsets_nobody() -> None:
     async def scene(committer: Committer) -> Settled:
         gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
         await asyncio.sleep(0.02)
-        gone = asyncio.ensure_future(committer.submit_many(items("a", "b"), time.monotonic() + 10))
+        gone = asyncio.ensure_future(committer.submit_some(items("a", "b"), time.monotonic() + 10))
         stays = asyncio.ensure_future(committer.submit(submission("c"), time.monotonic() + 10))
         await asyncio.sleep(0.02)
         gone.cancel()

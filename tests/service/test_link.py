@@ -17,7 +17,7 @@ from points_grpc.domain.model import Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused, Settled
 from points_grpc.service.channel import Channel, ServerGone
 from points_grpc.service.committer import Committer, QueueLimits
-from points_grpc.service.frames import Answered, Drain, Sent, Work
+from points_grpc.service.frames import Answered, Drain, DropWaiting, Sent, Work
 from points_grpc.service.link import Link
 from points_grpc.service.ports import NotTaken
 from writing import Silent
@@ -149,16 +149,18 @@ def play_dead(scene: Callable[[World], Awaitable[Any]]) -> Any:
 def test_without_a_writer_everything_is_refused_at_once() -> None:
     """Until another one is attached: certainly not written, and with a time to come back."""
 
-    async def scene(world: World) -> tuple[Settled, Any]:
+    async def scene(world: World) -> tuple[Settled, Any, Any]:
         world.stream.shutdown(socket.SHUT_RDWR)
         await world.link.ended.wait()
-        return await world.submit(transfer("a")), await world.committer.submit_many([issue("b")], 0.0)
+        whole = world.committer.refuses(2, "BatchIssuePoints")
+        return await world.submit(transfer("a")), whole, await world.committer.submit_some([issue("b")], 0.0)
 
-    one, many = play(scene)
+    one, whole, [item] = play(scene)
 
     assert codes.TRANSFER_STORAGE_UNAVAILABLE is code_of(one)[0]
     assert one.outcome.retry_after_s
-    assert codes.STORAGE_UNAVAILABLE is many.code
+    assert codes.STORAGE_UNAVAILABLE is whole.code
+    assert codes.STORAGE_UNAVAILABLE is code_of(item)[0]
 
 
 def test_nonsense_leaves_everything_open() -> None:
@@ -250,6 +252,24 @@ def test_a_drain_comes_after_everything_that_was_sent() -> None:
         return [type(one) for one in found]
 
     assert [Work, Drain] == play(scene)
+
+
+def test_the_writer_is_asked_to_drop_what_waits() -> None:
+    """Behind what was handed over, and without closing the door; where there is no writer, nothing waits."""
+
+    async def scene(world: World) -> list[type[object]]:
+        tasks = [world.submit(issue("a"))]
+        await asyncio.sleep(0)
+        world.committer.drop_waiting()
+        tasks.append(world.submit(issue("b")))
+        await asyncio.sleep(0.01)
+        found = world.writer.receive(block=False)
+        world.stream.shutdown(socket.SHUT_RDWR)
+        await asyncio.gather(*tasks)
+        world.committer.drop_waiting()
+        return [type(one) for one in found]
+
+    assert [Work, DropWaiting, Work] == play(scene)
 
 
 def test_a_writer_whose_server_is_gone_runs_nothing_more() -> None:

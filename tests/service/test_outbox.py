@@ -91,6 +91,7 @@ class World:
     def __init__(self, on: ATestsDatabase) -> None:
         self.on = on
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.duty: Iterator[bool] = iter(())
         upgrade(on.url)
         self.database = Database(on.url)
         self.org_id = Accounts(self.database).create_org("org", "IN")
@@ -152,6 +153,7 @@ class World:
             failures=self.reports,
             jitter=lambda: self.jitter,
             parallel=parallel,
+            on_duty=lambda: next(self.duty, True),
         )
 
     def rows(self) -> list[tuple[str, bool]]:
@@ -183,6 +185,20 @@ def test_message_is_sent_once_and_leaves_no_ciphertext(world: World) -> None:
     assert [1, 0] == [dispatcher.dispatch_due(), dispatcher.dispatch_due()]
     assert [(Channel.MOBILE, MOBILE)] == [(one.channel, one.target) for one in world.sender.sent]
     assert [("DELIVERED", False)] == world.rows()
+
+
+def test_who_is_not_on_duty_sends_nothing(world: World) -> None:
+    """Another server does; also where duty is lost before the message in hand."""
+    world.issue_code()
+    world.duty = iter((False, True, False))
+    dispatcher = world.dispatcher()
+    dispatcher.dispatch_due()
+    dispatcher.dispatch_due()
+    sent_before, rows_before = list(world.sender.sent), world.rows()
+    dispatcher.dispatch_due()
+
+    assert ([], [("QUEUED", True)]) == (sent_before, rows_before)
+    assert 1 == len(world.sender.sent)
 
 
 def test_failed_message_waits_and_is_sent_later(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,7 +45,9 @@ def bench(new_database: NewDatabase, tmp_path: Path) -> Iterator[Bench]:
     made.on.drop()
 
 
-def sweep(bench: Bench, wallets_max: int = 1000) -> tuple[Sweep, Reports, list[Submission]]:
+def sweep(
+    bench: Bench, wallets_max: int = 1000, on_duty: Callable[[], bool] = lambda: True
+) -> tuple[Sweep, Reports, list[Submission]]:
     """A sweep whose commands run at once."""
     reports, sent = Reports(), list[Submission]()
 
@@ -60,6 +62,7 @@ def sweep(bench: Bench, wallets_max: int = 1000) -> tuple[Sweep, Reports, list[S
         observer=reports,
         interval_s=1,
         wallets_max=wallets_max,
+        on_duty=on_duty,
     )
     return made, reports, sent
 
@@ -105,6 +108,15 @@ def test_runs_are_bounded_and_go_on(bench: Bench) -> None:
         made.run_once()
 
     assert [(1, 1), (1, 1), (0, 0), (1, 0)] == reports.runs
+
+
+def test_who_is_not_on_duty_goes_no_further(bench: Bench) -> None:
+    """A run ends before its next step when another server is on duty."""
+    bench.pass_time(days=3)
+    made, reports, sent = sweep(bench, on_duty=lambda: False)
+    made.run_once()
+
+    assert ([(0, 0)], []) == (reports.runs, sent)
 
 
 def test_commands_are_small(bench: Bench) -> None:

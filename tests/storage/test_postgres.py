@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from points_grpc.domain import events as ev
 from points_grpc.domain.model import Identifier, IdentifierType, OrgConfig
 from points_grpc.domain.outcome import Accepted, DoneResult
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
+from points_grpc.service.duty import PROOF_S
 from points_grpc.service.ports import (
     OutcomeUnknown,
     StorageConflict,
@@ -23,11 +25,12 @@ from points_grpc.service.ports import (
     StorageUnavailable,
     WriterFenced,
 )
-from points_grpc.storage import migrate, postgres, postgres_faults, queries, schema
+from points_grpc.storage import migrate, postgres, postgres_duty, postgres_faults, queries, schema
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 from points_grpc.storage.engine import Database, NotDurable
 from points_grpc.storage.opening import open_repository
+from points_grpc.storage.postgres_duty import AdvisoryClaim
 from points_grpc.storage.postgres_repository import PostgresRepository
 from points_grpc.storage.postgres_sql import in_postgres, numbers, octets, texts
 from points_grpc.storage.repository import SqlRepository
@@ -533,3 +536,58 @@ def test_arrays_say_what_they_hold(on: PostgresDatabase) -> None:
         ).fetchall()
 
     assert row == (hostile, [1, None, -(2**63), 1, 0], [b"\x00\xff", None, b""])
+
+
+# -- who is on duty ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def claims(on: PostgresDatabase) -> Iterator[tuple[AdvisoryClaim, AdvisoryClaim]]:
+    """Those of two processes."""
+    databases = [Database(on.url) for _ in range(2)]
+    made = (AdvisoryClaim(databases[0]), AdvisoryClaim(databases[1]))
+    yield made
+    for claim, database in zip(made, databases, strict=True):
+        claim.release()
+        database.close()
+
+
+def test_one_of_two_has_duty(claims: tuple[AdvisoryClaim, AdvisoryClaim]) -> None:
+    """Until it gives it back; then the other has it at the next try."""
+    first, second = claims
+    tries = [first.hold(), second.hold(), first.hold()]
+    first.release()
+    tries += [second.hold(), first.hold()]
+
+    assert [True, False, True, True, False] == tries
+
+
+def test_duty_ends_with_its_session(on: PostgresDatabase, claims: tuple[AdvisoryClaim, AdvisoryClaim]) -> None:
+    """Who lost the session is told, and may try again; meanwhile another can have taken it."""
+    first, second = claims
+    first.hold()
+    on.rows("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    taken = second.hold()
+    with pytest.raises(StorageUnavailable):
+        first.hold()
+
+    assert (True, False) == (taken, first.hold())
+
+
+def test_silence_ends_duty(claims: tuple[AdvisoryClaim, AdvisoryClaim], monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL takes it from a process that stands still, by its own clock."""
+    monkeypatch.setattr(postgres_duty, "SILENCE_MS", 100)
+    first, second = claims
+    first.hold()
+    until = time.monotonic() + 10
+    while not second.hold() and time.monotonic() < until:
+        time.sleep(0.01)
+    with pytest.raises(StorageUnavailable):
+        first.hold()
+
+    assert second.hold()
+
+
+def test_a_proof_is_believed_for_less_than_the_server_waits() -> None:
+    """Or two could be on duty at once."""
+    assert 3 * PROOF_S * 1000 < postgres_duty.SILENCE_MS

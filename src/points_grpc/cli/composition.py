@@ -7,8 +7,6 @@ port, outbox, writer. What decides and writes is put together in `writer_composi
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 import signal
 import sys
@@ -16,20 +14,24 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import click
 from prometheus_client import start_http_server
 
 from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
+from points_grpc.cli.announcing import announce, served_by_this_process
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.directory import AccountsDirectory
+from points_grpc.cli.issuer import tokens_of
+from points_grpc.cli.listening import address_of, exempt_of, tls_of
+from points_grpc.cli.places import METRICS_HOST, require_places
 from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
+from points_grpc.cli.worker_link import Served, WorkerLink
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.rpc.call import Role
-from points_grpc.rpc.identity import KeyIdentity, KeyRow
+from points_grpc.rpc.identity import Callers, Tokens
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics
@@ -37,6 +39,7 @@ from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFact
 from points_grpc.rpc.server import PointsServer, Wiring
 from points_grpc.service.checks import Checks
 from points_grpc.service.committer import Committer, QueueLimits
+from points_grpc.service.duty import AlwaysOnDuty, Duty
 from points_grpc.service.frames import BugReport, Hello, Setup
 from points_grpc.service.keeper import Keeper
 from points_grpc.service.keyring import Keyring
@@ -47,9 +50,8 @@ from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
-from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
-from points_grpc.storage.opening import open_snapshots
+from points_grpc.storage.opening import open_claim, open_snapshots
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlSnapshots
 from points_grpc.storage.watching import SqlJournal
@@ -63,15 +65,19 @@ WRITER_STOP_S = 15.0
 DEV_SETUP_S = 10.0
 OUTBOX_STOP_S = 5.0
 SWEEP_STOP_S = 5.0
+DUTY_STOP_S = 5.0
 SWEEP_COMMAND_S = 30.0
 
 
-async def serve(settings: Settings, *, dev: bool) -> None:
-    """Serves until SIGTERM or SIGINT, then drains."""
+async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. `worker`: as one of several on a port."""
+    if worker is None:  # else the supervisor holds the port
+        require_places(settings)
     loop = asyncio.get_running_loop()
-    sink = LineSink(sys.stderr.buffer)
+    sink = LineSink(sys.stderr.buffer, shared=worker is not None)
     sink.attach(loop)
-    log: CallLog = make_logger(sink, calls=settings.log_calls)
+    log: CallLog = make_logger(sink, calls=settings.log_calls, worker=worker.order.number if worker else 0)
+    tls, tokens = tls_of(settings, log), tokens_of(settings, log)
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
@@ -87,7 +93,7 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = KeyIdentity(_KeyLoader(accounts, pool, keyring), log)
+    identity = _callers(AccountsDirectory(accounts, pool, keyring), tokens, log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
@@ -103,30 +109,30 @@ async def serve(settings: Settings, *, dev: bool) -> None:
             page_key=keyring.page_key,
             metrics=metrics,
             limits=_limits(settings),
+            exempt=exempt_of(settings),
+            shares_port=worker is not None,
         )
     )
     availability.tell(server)
-    port = server.bind(f"{settings.host}:{settings.port}")
-    dispatcher = _dispatcher(snapshots, keyring, senders, settings, committer, loop, log)
-    dispatcher.start()
-    sweep = _sweep(snapshots, settings, committer, loop, log)
-    if settings.sweep_interval_s:
-        sweep.start()
+    port = server.bind(address_of(settings), tls.credentials() if tls else None)
+    duty = _duty(database, log)
+    chores = _Chores(
+        duty,
+        _dispatcher(snapshots, keyring, senders, settings, committer, loop, log, duty),
+        _sweep(snapshots, settings, committer, loop, log, duty) if settings.sweep_interval_s else None,
+    )
+    chores.start()
     metrics_server = (
-        start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
+        start_http_server(settings.metrics_port, METRICS_HOST, metrics.registry) if settings.metrics_port else None
     )
     calm_collector()
     await server.start()
-    _announce(settings, port, token, writer_pid=availability.hello.pid)
-    log.info("serving", address=f"{settings.host}:{port}", version=__version__)
-    stopped = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopped.set)
-    await stopped.wait()
+    served = served_by_this_process(address_of(settings, port), token, writer_pid=availability.hello.pid)
+    log.info("serving", address=address_of(settings, port), tls=tls is not None, version=__version__)
+    await _until_stopped(settings, served, worker)
     log.info("draining")
     await server.drain(settings.drain_s)
-    await loop.run_in_executor(None, dispatcher.stop, OUTBOX_STOP_S)
-    await loop.run_in_executor(None, sweep.stop, SWEEP_STOP_S)
+    await loop.run_in_executor(None, chores.stop)
     await keeper.stop(WRITER_STOP_S)
     await identity.stop()
     pool.close()
@@ -138,41 +144,41 @@ async def serve(settings: Settings, *, dev: bool) -> None:
     sink.flush()
 
 
-class _KeyLoader:
-    """Reads the keys of all organisations for the identity cache."""
+async def _until_stopped(settings: Settings, served: Served, worker: WorkerLink | None) -> None:
+    """Says that this process serves, and waits until it is told to stop. A worker also stops without a supervisor."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    if worker is None:
+        announce(settings.ready_file, served, tls=settings.tls_certificate is not None)
+    else:
+        worker.when_alone(loop, stopped.set)
+        worker.tell(served)
+    await stopped.wait()
 
-    def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
-        self._accounts = accounts
-        self._pool = pool
-        self._keyring = keyring
 
-    async def __call__(self) -> Mapping[str, KeyRow]:
-        return await self._pool.run(self._load)
+class _Chores:
+    """What goes on beside the calls: sending messages and sweeping, while this server is on duty."""
 
-    def _load(self) -> Mapping[str, KeyRow]:
-        regions = {org.org_id: org.default_region for org in self._accounts.list_orgs()}
-        return {
-            row.key_id: KeyRow(
-                key_id=row.key_id,
-                org_id=row.org_id,
-                client=row.client,
-                role=Role[row.role.upper()],
-                secret_sha256=row.secret_hash,
-                default_region=regions[row.org_id],
-                expires_at=row.expires_at.timestamp() if row.expires_at else None,
-                revoked=row.revoked_at is not None,
-                request_id_required=row.request_id_required,
-                signs=row.signing_key_id is not None,
-                signing_secret=self._signing_secret(row),
-            )
-            for row in self._accounts.load_keys()
-        }
+    def __init__(self, duty: Duty | AlwaysOnDuty, dispatcher: Dispatcher, sweep: Sweep | None) -> None:
+        self._duty = duty
+        self._dispatcher = dispatcher
+        self._sweep = sweep
 
-    def _signing_secret(self, row: StoredKey) -> bytes | None:
-        if row.signing_key_id is None:
-            return None
-        secret = self._keyring.signing_secret(row.signing_key_id, row.key_id)
-        return None if secret is None else secret.encode()
+    def start(self) -> None:
+        """Starts the threads."""
+        self._duty.start()
+        self._dispatcher.start()
+        if self._sweep is not None:
+            self._sweep.start()
+
+    def stop(self) -> None:
+        """Waits for what is in hand, and gives duty back last."""
+        self._dispatcher.stop(OUTBOX_STOP_S)
+        if self._sweep is not None:
+            self._sweep.stop(SWEEP_STOP_S)
+        self._duty.stop(DUTY_STOP_S)
 
 
 class _Observer:
@@ -234,6 +240,21 @@ class _SweepLog:
         self._log.error("sweep_failed", error=error)
 
 
+class _DutyLog:
+    """Logs who delivers and sweeps."""
+
+    def __init__(self, log: CallLog) -> None:
+        self._log = log
+
+    def taken(self) -> None:
+        """It is this server from now on."""
+        self._log.info("duty_taken")
+
+    def lost(self, error: str) -> None:
+        """Another one may from now on."""
+        self._log.error("duty_lost", error=error)
+
+
 class _Availability:
     """Knows the writer in force: what it said of its durability, and whether there is one at all."""
 
@@ -288,6 +309,10 @@ class _Availability:
         self._log.error("writer_not_started", error=message)
 
 
+def _callers(directory: AccountsDirectory, tokens: Tokens | None, log: CallLog) -> Callers:
+    return Callers(directory, log, tokens=tokens, note_use=directory.note_use)
+
+
 def _limits(settings: Settings) -> Limits:
     """The limits of the wire. No organisation may fill the queue of the writer, however small it is."""
     return Limits(
@@ -315,6 +340,11 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
     )
 
 
+def _duty(database: Database, log: CallLog) -> Duty | AlwaysOnDuty:
+    claim = open_claim(database)
+    return AlwaysOnDuty() if claim is None else Duty(claim, observer=_DutyLog(log), monotonic=time.monotonic)
+
+
 def _dispatcher(
     snapshots: SqlSnapshots,
     keyring: Keyring,
@@ -323,6 +353,7 @@ def _dispatcher(
     committer: Committer,
     loop: asyncio.AbstractEventLoop,
     log: CallLog,
+    duty: Duty | AlwaysOnDuty,
 ) -> Dispatcher:
     def submit(submission: Submission) -> None:
         waiting = committer.submit(submission, time.monotonic() + OUTBOX_STOP_S)
@@ -339,11 +370,17 @@ def _dispatcher(
         failures=_OutboxLog(log),
         jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
         parallel=settings.otp_parallel,
+        on_duty=duty.held,
     )
 
 
 def _sweep(
-    snapshots: SqlSnapshots, settings: Settings, committer: Committer, loop: asyncio.AbstractEventLoop, log: CallLog
+    snapshots: SqlSnapshots,
+    settings: Settings,
+    committer: Committer,
+    loop: asyncio.AbstractEventLoop,
+    log: CallLog,
+    duty: Duty | AlwaysOnDuty,
 ) -> Sweep:
     def submit(submission: Submission) -> None:
         waiting = committer.submit(submission, time.monotonic() + SWEEP_COMMAND_S)
@@ -356,6 +393,7 @@ def _sweep(
         observer=_SweepLog(log),
         interval_s=settings.sweep_interval_s,
         wallets_max=settings.sweep_wallets_max,
+        on_duty=duty.held,
     )
 
 
@@ -376,31 +414,3 @@ async def _make_dev_world(accounts: Accounts, committer: Committer) -> str:
     key = new_key()
     accounts.create_key(key.key_id, org_id, client="dev", role="admin", secret_hash=key.secret_hash)
     return key.token
-
-
-def _announce(settings: Settings, port: int, token: str | None, *, writer_pid: int) -> None:
-    address = f"{settings.host}:{port}"
-    if settings.ready_file is not None:
-        ready: dict[str, object] = {"address": address, "pid": os.getpid(), "writer_pid": writer_pid}
-        if token is not None:
-            ready["token"] = token
-        partial = settings.ready_file.with_suffix(".partial")
-        partial.write_text(json.dumps(ready))
-        partial.rename(settings.ready_file)
-    click.echo(f"points-grpc {__version__} serves on {address}")
-    if token is not None:
-        click.echo(_GRPCURL.format(token=token, address=address))
-
-
-_GRPCURL = """\
-development mode: organisation "demo", program 973, customers 565039505 and 565039506
-one-time codes appear here; try the documented transfer:
-
-grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
-  "pointsTobeTransferred": 1000,
-  "groupProgramTransfer": false,
-  "programId": 973,
-  "fromCustomerIdentifier": {{"type": "MOBILE", "value": "9148574269"}},
-  "toCustomerIdentifier": {{"type": "ID", "value": "565039506"}}
-}}' {address} points.v1.PointsService/TransferPoints
-"""

@@ -108,11 +108,15 @@ def opened_database(database: str) -> Iterator[Database]:
 
     try:
         opened = Database(database)
-        require_schema(opened)
-    except (SchemaMismatch, StorageUnavailable, ValueError) as error:
+    except (StorageUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    yield opened
-    opened.close()
+    try:
+        require_schema(opened)
+        yield opened
+    except (SchemaMismatch, StorageUnavailable) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        opened.close()
 
 
 def print_json(document: object) -> None:

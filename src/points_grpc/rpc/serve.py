@@ -34,7 +34,8 @@ ITEMS_MAX = 1_000
 """The most items of one call."""
 
 ITEMS_AT_ONCE = 100
-"""So many items are read or rendered before other calls get their turn."""
+"""So many items are read and handed over, or rendered, before other calls get their turn: the writer begins with the
+first while the last are still read, and goes on with the last while the first are rendered."""
 
 
 class BatchRequest(Protocol[Item_co]):
@@ -125,30 +126,34 @@ class Desk:
             expected = f"1 to {ITEMS_MAX} items"
             refuse(context, call, failures.malformed("requests", expected, operation=call.operation))
             return answer
-        asked: list[Asked] = []
-        submissions: list[Submission] = []
-        asking = Asking(caller.default_region, caller.request_id_required, self._clock())
-        for place, one in enumerate(request.requests):
-            if place % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
-                await asyncio.sleep(0)
-            item = read(one, asking)
-            asked.append(item)
-            if not isinstance(item.wants, Refused):
-                submissions.append(_submission(caller, one, item, item.wants))
-        settled = await self._submitted(call, submissions, all_given=all(one.request_id_given for one in asked))
-        if isinstance(settled, Refused):
-            refuse(context, call, settled)
+        if refused := self._submitter.refuses(len(request.requests), call.operation):
+            refuse(context, call, refused)
             return answer
-        await _fill(answer, asked, iter(settled), render)
+        call.request_id_given = True
+        parts: list[tuple[Sequence[Asked], Awaitable[Sequence[Settled]]]] = []
+        asking = Asking(caller.default_region, caller.request_id_required, self._clock())
+        for start in range(0, len(request.requests), ITEMS_AT_ONCE):
+            requests = request.requests[start : start + ITEMS_AT_ONCE]
+            asked = [read(one, asking) for one in requests]
+            parts.append((asked, self._hand_over(call, requests, asked)))
+            await asyncio.sleep(0)
+        for part, answers in parts:
+            _fill(answer, part, iter(await answers), render)
+            await asyncio.sleep(0)
         return answer
 
-    async def _submitted(
-        self, call: Call, submissions: Sequence[Submission], *, all_given: bool
-    ) -> Sequence[Settled] | Refused:
-        """Hands the well-formed items over together."""
-        call.request_id_given = all_given
-        call.submitted = bool(submissions)
-        return await self._submitter.submit_many(submissions, call.deadline) if submissions else ()
+    def _hand_over(
+        self, call: Call, requests: Sequence[CommandRequest], asked: Sequence[Asked]
+    ) -> Awaitable[Sequence[Settled]]:
+        """Hands the well-formed items of a part of a batch over together."""
+        submissions = [
+            _submission(call.known_caller, request, one, one.wants)
+            for request, one in zip(requests, asked, strict=True)
+            if not isinstance(one.wants, Refused)
+        ]
+        call.request_id_given = call.request_id_given and all(one.request_id_given for one in asked)
+        call.submitted = call.submitted or bool(submissions)
+        return self._submitter.submit_some(submissions, call.deadline)
 
     async def question(
         self,
@@ -189,18 +194,16 @@ def _submission(caller: Caller, request: CommandRequest, asked: Asked, command: 
         request_id=asked.request_id,
         request_id_given=asked.request_id_given,
         fingerprint=fingerprint(request),
-        actor=caller.client,
+        actor=caller.actor,
         otp_seed=secrets.token_bytes(SEED_BYTES) if isinstance(command, MAY_ISSUE_CODES) else b"",
     )
 
 
-async def _fill(
+def _fill(
     answer: BatchResponse, asked: Sequence[Asked], settled: Iterator[Settled], render: Callable[[Settled], Message]
 ) -> None:
-    """Writes what became of each item: `settled` answers those that are well formed, in order."""
-    for place, item in enumerate(asked):
-        if place % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
-            await asyncio.sleep(0)
+    """Writes what became of some items: `settled` answers those that are well formed, in order."""
+    for item in asked:
         if isinstance(item.wants, Refused):
             answer.outcomes.add(status=status_of(item.wants, request_id=item.request_id))
             continue

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from points_grpc.domain.commands import Submission, operation_of
+from points_grpc.domain.commands import Submission
 from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.service.frames import Answered, BugReport, Drain, FromWriter, Garbled, Sent, Unable, Work
+from points_grpc.service.frames import Answered, BugReport, Drain, DropWaiting, FromWriter, Garbled, Sent, Unable, Work
 from points_grpc.service.link import Link
 from points_grpc.service.ports import NotTaken
 from points_grpc.service.writer import refused
@@ -49,19 +49,23 @@ class _Unanswered:
     taken: bool = False
 
 
+_CLOSED = (Failure.SHUTTING_DOWN, Failure.STORAGE_UNAVAILABLE)
+"""Why nothing is taken any more, not even of a call that was admitted."""
+
+
 class _Items:
-    """The answers of one call with several items: one future for all of them."""
+    """The answers to items that were handed over together: one future for all of them."""
 
     __slots__ = ("answers", "future", "missing")
 
-    def __init__(self, future: asyncio.Future[None], size: int) -> None:
+    def __init__(self, future: asyncio.Future[Sequence[Settled]], size: int) -> None:
         self.future = future
         self.missing = size
         self.answers: list[Settled | None] = [None] * size
 
 
 class _Item:
-    """The place of one item in its call."""
+    """The place of one item among those."""
 
     __slots__ = ("_items", "_place")
 
@@ -74,12 +78,12 @@ class _Item:
         return self._items.future.done()
 
     def set_result(self, result: Settled, /) -> None:
-        """Keeps the answer; the last one answers the call."""
+        """Keeps the answer; the last one tells them all."""
         items = self._items
         items.answers[self._place] = result
         items.missing -= 1
         if not items.missing:
-            items.future.set_result(None)
+            items.future.set_result([answer for answer in items.answers if answer is not None])
 
 
 class Observer(Protocol):
@@ -133,20 +137,31 @@ class Committer:
                 raise NotTaken from None
             raise
 
-    async def submit_many(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled] | Refused:
-        """Hands the items of one call over in one go, next to each other; an answer for each, in order.
+    def refuses(self, items: int, operation: str) -> Refused | None:
+        """Why a call with so many items is not taken: they count like single submissions, and it is shed whole."""
+        shed = self._sheds(items)
+        return refusal_of(shed, operation) if shed else None
 
-        Items count like single submissions: a call that does not fit the queue is shed whole, and nothing was written.
+    def submit_some(self, submissions: Sequence[Submission], deadline: float) -> asyncio.Future[Sequence[Settled]]:
+        """Hands some items of one call over in one go, next to each other; an answer for each, in order.
+
+        The call was admitted whole (`refuses`): they are taken unless the writer is gone or a drain has begun since.
         """
-        if not submissions:
-            return ()
-        if shed := self._sheds(len(submissions)):
-            return refusal_of(shed, operation_of(submissions[0].command))
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        items = _Items(future, len(submissions))
-        self._send(submissions, [_Item(items, place) for place in range(len(submissions))], deadline)
-        await future
-        return [answer for answer in items.answers if answer is not None]
+        future: asyncio.Future[Sequence[Settled]] = asyncio.get_running_loop().create_future()
+        shed = self._sheds(0)
+        if shed in _CLOSED:
+            future.set_result([refused(one, shed) for one in submissions])
+        elif not submissions:
+            future.set_result(())
+        else:
+            items = _Items(future, len(submissions))
+            self._send(submissions, [_Item(items, place) for place in range(len(submissions))], deadline)
+        return future
+
+    def drop_waiting(self) -> None:
+        """Has the writer answer what still waits as not taken. What it has in hand is carried out and answered."""
+        if self._link is not None:
+            self._link.send(DropWaiting())
 
     async def drain(self) -> None:
         """Takes no more submissions and returns once the writer has answered all that wait, and ended."""

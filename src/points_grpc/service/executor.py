@@ -340,6 +340,7 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
     transaction_numbers: dict[str, None] = {}
     transfer_ids: dict[int, None] = {}
     hold_ids: dict[str, None] = {}
+    bills: dict[str, None] = {}
     for part in parts:
         identifiers.update(dict.fromkeys(part.identifiers))
         redemption_ids.update(dict.fromkeys(part.redemption_ids))
@@ -347,6 +348,7 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
         transaction_numbers.update(dict.fromkeys(part.transaction_numbers))
         transfer_ids.update(dict.fromkeys(part.transfer_ids))
         hold_ids.update(dict.fromkeys(part.hold_ids))
+        bills.update(dict.fromkeys(part.bills))
     return Lookups(
         tuple(identifiers),
         tuple(redemption_ids),
@@ -354,4 +356,5 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
         tuple(transaction_numbers),
         tuple(transfer_ids),
         tuple(hold_ids),
+        tuple(bills),
     )

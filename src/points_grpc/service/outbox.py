@@ -1,8 +1,9 @@
 """The dispatcher: takes due messages from the outbox, has them sent, and books what became of them.
 
-At least once: a message is marked after it was sent. One that failed waits, longer each time, with jitter. One whose
-code expires before its next try, that failed too often, or that its receiver will never take, is given up; the
-ciphertext is erased either way. Acknowledgements are commands through the committer like any other write.
+Of all servers of a database the one on duty sends (`duty`). At least once: a message is marked after it was sent. One
+that failed waits, longer each time, with jitter. One whose code expires before its next try, that failed too often, or
+that its receiver will never take, is given up; the ciphertext is erased either way. Acknowledgements are commands
+through the committer like any other write.
 
 A round sends what is due side by side: of one customer and destination the outbox hands out one message at a time, so
 that these stay in order, and nobody waits for the destination of somebody else. It takes no more than can be sent at
@@ -74,10 +75,12 @@ class Dispatcher:
         failures: Failures,
         jitter: Callable[[], float],
         parallel: int = PARALLEL,
+        on_duty: Callable[[], bool] = lambda: True,
     ) -> None:
         """`submit` hands a command to the committer, waits until it is committed, and raises if it is not.
 
         `jitter` says which part of a pause is waited for, up to 1. `parallel`: how many messages are sent at once.
+        `on_duty` says whether nobody else may be sending; it is asked before each message.
         """
         self._outbox = outbox
         self._keyring = keyring
@@ -86,6 +89,7 @@ class Dispatcher:
         self._now = now
         self._failures = failures
         self._jitter = jitter
+        self._on_duty = on_duty
         self._unbooked: dict[int, datetime] = {}
         self._told: set[tuple[int, str, str]] = set()
         self._stop = Event()
@@ -104,7 +108,9 @@ class Dispatcher:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def dispatch_due(self) -> int:
-        """Sends what is due now; returns how many messages were tried."""
+        """Sends what is due now, while on duty; returns how many messages were tried."""
+        if not self._on_duty():
+            return 0
         now = self._now()
         due = self._outbox.due_messages(now, self._parallel)
         self._unbooked = {one: expires_at for one, expires_at in self._unbooked.items() if expires_at > now - FORGOTTEN}
@@ -158,10 +164,10 @@ class Dispatcher:
             raise failed
 
     def _deliver(self, queue: Iterable[SealedMessage], config: OrgConfig) -> list[MessageResult]:
-        """Tries the messages to one destination until one has to wait; none once a stop was asked for."""
+        """Tries the messages to one destination until one has to wait; none after a stop, or off duty."""
         results: list[MessageResult] = []
         for message in queue:
-            if self._stop.is_set():
+            if self._stop.is_set() or not self._on_duty():
                 break
             results.append(self._try(message, config))
             if results[-1].retry_at is not None:

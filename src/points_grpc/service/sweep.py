@@ -3,7 +3,7 @@
 Balances are right without it, since reads leave out what is due; it makes the books say so too. It walks through all
 wallets in small steps, at most so many in a run, and goes on in the next run where it stopped. What is due it hands to
 the committer in small commands like any other write. An index of what is due would cost every transfer; the walk costs
-a read now and then.
+a read now and then. Of all servers of a database the one on duty sweeps (`duty`).
 """
 
 from __future__ import annotations
@@ -49,14 +49,19 @@ class Sweep:
         observer: Observer,
         interval_s: float,
         wallets_max: int,
+        on_duty: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`submit` hands a command to the committer and waits for its answer; `wallets_max` bounds a run."""
+        """`submit` hands a command to the committer and waits for its answer; `wallets_max` bounds a run.
+
+        `on_duty` says whether nobody else may be sweeping; it is asked before each step.
+        """
         self._wallets = wallets
         self._submit = submit
         self._now = now
         self._observer = observer
         self._interval_s = interval_s
         self._wallets_max = wallets_max
+        self._on_duty = on_duty
         self._last: DueWallet | None = None
         self._stop = Event()
         self._thread = Thread(target=self._run, name="sweep", daemon=True)
@@ -74,7 +79,7 @@ class Sweep:
     def run_once(self) -> int:
         """Walks on, to the end of all wallets or of the run; returns how many wallets were due."""
         seen = due = 0
-        while seen < self._wallets_max and not self._stop.is_set():
+        while seen < self._wallets_max and self._goes_on():
             found = self._wallets.wallets_after(self._last, self._now(), min(STEP_WALLETS, self._wallets_max - seen))
             self._last = found[-1] if found else None
             if not found:
@@ -88,13 +93,18 @@ class Sweep:
         for org_id, wallets in groupby(found, key=lambda one: one.org_id):
             customers = list(dict.fromkeys(one.customer_id for one in wallets))
             for start in range(0, len(customers), COMMAND_CUSTOMERS_MAX):
-                if self._stop.is_set():
+                if not self._goes_on():
                     return len(found)
                 self._submit(_submission(org_id, tuple(customers[start : start + COMMAND_CUSTOMERS_MAX])))
         return len(found)
 
+    def _goes_on(self) -> bool:
+        return not self._stop.is_set() and self._on_duty()
+
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):
+            if not self._on_duty():
+                continue
             try:
                 self.run_once()
             except (StorageUnavailable, StorageConflict) as error:

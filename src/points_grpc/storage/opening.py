@@ -5,6 +5,7 @@ The writer's process opens the whole store; whoever only reads, its reading side
 
 from __future__ import annotations
 
+from points_grpc.service.duty import Claim
 from points_grpc.storage.driver import Probe
 from points_grpc.storage.engine import Database
 from points_grpc.storage.load import WINDOW
@@ -40,3 +41,12 @@ def open_snapshots(database: Database) -> SqlSnapshots:
 
         return PostgresSnapshots(database)
     return SqlSnapshots(database)
+
+
+def open_claim(database: Database) -> Claim | None:
+    """What one of all servers of the database can hold; None where there is one server."""
+    if database.backend.name == "postgresql":
+        from points_grpc.storage.postgres_duty import AdvisoryClaim  # noqa: PLC0415 - its driver is an extra
+
+        return AdvisoryClaim(database)
+    return None
