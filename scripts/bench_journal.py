@@ -14,11 +14,12 @@ from pathlib import Path
 TRANSFER = 2
 """`transactions.kind` of a transfer."""
 
-TOTALS = (
-    "SELECT (SELECT sum(current) FROM wallets), (SELECT sum(points) FROM balances),"
-    " (SELECT sum(remaining) FROM lots), (SELECT sum(points) FROM postings WHERE account = 1)"
-)
-"""The points of all wallets, on any engine; account 1 is a wallet."""
+TOTALS = """\
+SELECT (SELECT sum(current) FROM wallets), ({buckets}),
+       (SELECT sum(remaining) FROM lots), (SELECT sum(points) FROM postings WHERE account = 1)"""
+"""The points of all wallets; account 1 is a wallet. Totals by origin are JSON, which each engine reads its own way."""
+
+_BUCKETS = "SELECT sum(json_extract(bucket.value, '$[1][0]')) FROM wallets, json_each(wallets.buckets) AS bucket"
 
 LOPSIDED = (
     "SELECT count(*) FROM (SELECT 1 FROM postings GROUP BY org_id, transaction_id, program_id"
@@ -72,7 +73,7 @@ class Journal:
 
     def totals(self) -> Totals:
         """The points of all wallets."""
-        rows = self._read(TOTALS)
+        rows = self._read(TOTALS.format(buckets=_BUCKETS))
         return Totals(*(int(number or 0) for number in rows[0]))
 
     def lots_of(self, customer_id: int) -> int:

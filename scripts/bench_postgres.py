@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import LiteralString
 
 import psycopg
 from bench_cluster import PGBENCH_CLIENTS, Cluster
@@ -30,6 +29,12 @@ from points_grpc.v1 import points_service_pb2
 ONE, TWO = "1 worker", "2 workers"
 ITEMS = 500
 """Transfers of a batch."""
+
+_BUCKETS = (
+    "SELECT sum((bucket.value #>> '{1,0}')::bigint)"
+    " FROM wallets, jsonb_array_elements(wallets.buckets::jsonb) AS bucket (value)"
+)
+"""The points in a wallet's totals by origin."""
 
 ONE_WORKER_GOAL = 0.35
 TWO_WORKERS_GOAL = 1.0
@@ -96,7 +101,7 @@ class Journal:
 
     def totals(self) -> Totals:
         """The points of all wallets, counted in four ways."""
-        return Totals(*self._figures(TOTALS))
+        return Totals(*self._figures(TOTALS.format(buckets=_BUCKETS)))
 
     def size_bytes(self) -> int:
         """The size of the database."""
@@ -106,9 +111,9 @@ class Journal:
         """How much was written into the log (WAL) since the cluster was made."""
         return self._figures("SELECT pg_current_wal_insert_lsn() - '0/0'")[0]
 
-    def _figures(self, query: LiteralString, *values: object) -> list[int]:
+    def _figures(self, query: str, *values: object) -> list[int]:
         with psycopg.connect(self._conninfo) as connection:
-            row = connection.execute(query, values or None).fetchone()
+            row = connection.execute(query.encode(), values or None).fetchone()
         return [int(figure or 0) for figure in row or ()]
 
 

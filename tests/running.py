@@ -84,19 +84,26 @@ class RunningServer:
         upgrade(self.database)
 
     def start(self) -> RunningServer:
-        """Starts the process and waits until it serves."""
+        """Starts the process and waits until it serves; a start that fails leaves no process."""
         self._ready_file.unlink(missing_ok=True)
         command = [*self.prefix, sys.executable, "-m", "points_grpc", "serve", "--port", str(self.port)]
         command += ["--database", self.serves, "--ready-file", str(self._ready_file), *self._arguments]
         with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as err:
             self.process = subprocess.Popen(command, stdout=out, stderr=err, env=self._environment)
+        try:
+            self._wait_until_ready(self.process)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + START_TIMEOUT_S
         while not self._ready_file.exists():
-            if self.process.poll() is not None or time.monotonic() > until:
+            if process.poll() is not None or time.monotonic() > until:
                 raise AssertionError(f"the server did not start: {self.errors()[-2000:]}")
             time.sleep(0.01)
         self.token = json.loads(self._ready_file.read_text()).get("token", "")
-        return self
 
     def stop(self) -> int:
         """Ends it as an operator would; returns the exit code."""

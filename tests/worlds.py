@@ -266,7 +266,7 @@ class World:
         self.journal: list[JournalEntry] = []
         self.outbox: list[Message] = []
         self.attempts: dict[int, tuple[int, str]] = {}
-        self.changes = Changes()
+        self.changes = Changes({}, {})
         self.window = 32
         self.last_id = FIRST_ID
         self.seed = SEED
@@ -501,13 +501,15 @@ class World:
         found = {*ids, *by_reference.values(), *(one for many in by_number.values() for one in many)}
         owners = {one: self.redemptions[one].customer_id for one in found if one in self.redemptions}
         parties = {party for made in transfers.values() for party in (made.source_id, made.destination_id)}
+        bills = {one: self.purchases[one].customer_id for part in named for one in part.bills if one in self.purchases}
         return Directory(
             customers={name: known[name] for part in named for name in part.identifiers if name in known},
             redemptions=owners,
             by_external_reference=by_reference,
             by_transaction_number=by_number,
             transfers=transfers,
-            survivors=dict(self._survivors({*owners.values(), *parties})),
+            survivors=dict(self._survivors({*owners.values(), *parties, *bills.values()})),
+            bills=bills,
             holds={one: self.holds[one].customer_id for part in named for one in part.hold_ids if one in self.holds},
         )
 
@@ -649,8 +651,9 @@ class World:
             assert self.wallets.get(key) == before, "a wallet's row before is the one that was loaded"
         self.changes = changes
         self.wallets |= changes.wallets
-        for (key, bucket_key), bucket in changes.buckets.items():
-            self.buckets.setdefault(key, {})[bucket_key] = bucket
+        for key in changes.wallets:
+            if key in changes.buckets:
+                self.buckets[key] = dict(changes.buckets[key])
         self.lots |= changes.lots_changed | changes.lots_opened
         for event in changes.events:
             self._write(event)

@@ -19,13 +19,69 @@ class Settings(BaseSettings):
     database: str = Field("sqlite:///points.db", description="Database URL.")
     host: str = Field("127.0.0.1", description="Address to bind. Loopback unless told otherwise.")
     port: int = Field(50051, ge=0, le=65535, description="Port to bind; 0 lets the system choose.")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file with the certificate of the server and those that chain it to its CA; see tls_key."
+    )
+    tls_key: Path | None = Field(None, description="PEM file with its key. Both are read anew when they change.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file with the CA of clients: then every connection must show a certificate of it."
+    )
+    plaintext: bool = Field(
+        False, description="Serves without TLS also on an address that is not loopback, where the network encrypts."
+    )
+    jwt_keys: str = Field(
+        "", description="Where the public keys of an issuer of tokens are, as a JWK set: a file or an https URL."
+    )
+    jwt_issuer: str = Field(
+        "", description="The `iss` of its tokens. jwt_keys, jwt_issuer and jwt_audience go together."
+    )
+    jwt_audience: str = Field("", description="The `aud` that names this service.")
+    jwt_leeway_s: int = Field(30, ge=0, le=300, description="How far the issuer's clock may be off.")
+    jwt_lifetime_max_s: int = Field(
+        3_600, ge=1, le=604_800, description="Tokens that live longer are refused: a stolen one is worth as much."
+    )
+    jwt_keys_refresh_s: int = Field(300, ge=1, le=86_400, description="How often the keys are read anew.")
+    jwt_client_claim: str = Field("sub", min_length=1, description="The claim that names the client.")
+    jwt_org_claim: str = Field("org_id", min_length=1, description="The claim with the organisation's id.")
+    jwt_role_claim: str = Field("role", min_length=1, description="The claim with the role, or a list of roles.")
+    jwt_store_claim: str = Field("store", min_length=1, description="The claim that names the store, if there is one.")
+    jwt_till_claim: str = Field("till", min_length=1, description="The claim that names the till, if there is one.")
+    health_is_open: bool = Field(True, description="Health is told without a credential.")
+    reflection_is_open: bool = Field(True, description="Reflection answers without a credential.")
     keys_file: Path | None = Field(
         None, description="File with the secret keys; beside a SQLite database if unset. Made with mode 0600 if absent."
     )
     ready_file: Path | None = Field(None, description="File that is written when the server serves.")
-    otp_sender: str = Field("none", pattern="^(none|console)$", description="How one-time codes leave the server.")
+    otp_sender: str = Field(
+        "none", pattern="^(none|console)$", description="How one-time codes leave where nothing below is set."
+    )
+    otp_parallel: int = Field(8, ge=1, le=64, description="One-time codes that are sent at once.")
+    otp_timeout_s: float = Field(10.0, gt=0, le=60, description="How long a relay or gateway may keep us waiting.")
+    smtp_host: str = Field("", description="Relay that e-mails are handed to; none if empty.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
+    smtp_security: str = Field(
+        "starttls",
+        pattern="^(starttls|tls|none)$",
+        description="How the way there is protected; none on this host only.",
+    )
+    smtp_from: str = Field("", description="Sender of the e-mails, as in Points <no-reply@example.com>.")
+    smtp_user: str = Field("", description="Whom to log in as; nobody logs in if empty.")
+    smtp_password_file: Path | None = Field(None, description="File with the password, mode 0600.")
+    smtp_ca_file: Path | None = Field(
+        None, description="Authorities that the relay is believed by; this host's if unset."
+    )
+    otp_webhook_url: str = Field("", description="Gateway that codes for mobile numbers are posted to; none if empty.")
+    otp_webhook_secret_file: Path | None = Field(
+        None,
+        description="File with the secret that posts are signed with, mode 0600; with a second one while it changes.",
+    )
+    otp_webhook_ca_file: Path | None = Field(
+        None, description="Authorities that the gateway is believed by; this host's if unset."
+    )
     deadline_default_s: float = Field(10.0, gt=0, le=300, description="Deadline of calls that come without one.")
-    drain_s: float = Field(10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM.")
+    drain_s: float = Field(
+        10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM; then they are told."
+    )
     batch_max: int = Field(256, ge=1, le=1000, description="Commands that share a commit.")
     waiting_max: int = Field(8192, ge=1, description="Commands that may wait; more are shed with RetryInfo.")
     queue_age_max_s: float = Field(5.0, gt=0, description="Age of the queue from which on callers are shed.")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import grpc
 import pytest
-from cryptography_for_tests import certificate
 from scripted_server import scripted
 
+from authority import Authority, localhost
 from client_world import transfer
+from cryptography_for_tests import certificate
 from points_grpc import codes
-from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
+from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries, tls
 from points_grpc.client.channel import is_loopback
 from points_grpc.client.refusals import OtpIssueLimit, Overloaded, RateLimited, TransferNotProcessed
 from points_grpc.codes import GrpcCode
@@ -188,6 +190,34 @@ def test_tls() -> None:
             strangers.transfer_points(transfer(1))
 
     assert 1 == len(seen.requests)
+
+
+def test_tls_from_files(tmp_path: Path) -> None:
+    """Files of the CA, and of the client's own certificate, make credentials; half of a pair does not."""
+    authority = Authority(tmp_path)
+    server, till = authority.issue("server", localhost()), authority.issue("till")
+    pairs = [(server.key.read_bytes(), server.certificate.read_bytes())]
+    mutual = grpc.ssl_server_credentials(pairs, authority.file.read_bytes(), require_client_auth=True)
+    with scripted([OK], mutual) as seen:
+        shown = tls(authority.file, certificate_file=till.certificate, key_file=str(till.key))
+        with PointsClient(seen.address, None, credentials=shown) as points:
+            assert "done" == points.transfer_points(transfer(1)).request_id
+        nameless = PointsClient(seen.address, None, credentials=tls(authority.file), retries=Retries(attempts_max=1))
+        with nameless, pytest.raises(NotAnswered):
+            nameless.transfer_points(transfer(1))
+    with pytest.raises(ValueError, match="comes with its key"):
+        tls(authority.file, certificate_file=till.certificate)
+
+    assert [False] == ["authorization" in one for one in seen.metadata]
+
+
+def test_tokens_of_the_moment() -> None:
+    """A function is asked for the token of each attempt, so that one that expired is not sent again."""
+    tokens = iter(["first", "second"])
+    with scripted([SHED, OK]) as seen, PointsClient(seen.address, lambda: next(tokens), retries=QUICK) as points:
+        points.transfer_points(transfer(1))
+
+    assert ["Bearer first", "Bearer second"] == [one["authorization"] for one in seen.metadata]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,12 @@ def quota_row(fault: str, rpc: str, request: Any, quota: str, limit: str, scope:
 
 
 ONE = {"customer_identifier": customer(1)}
+AGED = (
+    row("QUEUE_TOO_OLD", "894 UNAVAILABLE OVERLOADED", "RedeemPoints", redeem()),
+    row("QUEUE_TOO_OLD", UNAVAILABLE_898, "TransferPoints", transfer(), cause="OVERLOADED"),
+)
+"""The queue has room, and what was taken from it last had waited for too long."""
+
 QUOTAS = (
     quota_row("READS_USED_UP", "GetWallet", ONE, "client_reads_per_s", "2", "client"),
     quota_row("WRITES_USED_UP", "RedeemPoints", redeem(1), "client_writes_per_s", "2", "client"),
@@ -140,4 +146,4 @@ FAILING_SENDER = (
 )
 """The sender of codes is there and fails: the console that it writes to is gone."""
 
-ROWS = (*PLANTED, *LOCKED, *DISK, *FULL, *BUSY, *QUOTAS, *SENDERLESS, *FAILING_SENDER)
+ROWS = (*PLANTED, *LOCKED, *DISK, *FULL, *BUSY, *AGED, *QUOTAS, *SENDERLESS, *FAILING_SENDER)

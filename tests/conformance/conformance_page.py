@@ -16,7 +16,7 @@ from typing import Any
 from conformance_failures import ROWS as FAILURE_ROWS
 from conformance_recording import Recorded
 from conformance_rows import ROWS
-from conformance_table import BASE, Do, Elapse, Row, Step
+from conformance_table import BASE, Do, Elapse, Row, Step, Wait
 
 from points_grpc import codes
 from points_grpc.codes import CATALOGUE, Code, Table
@@ -179,7 +179,7 @@ def _unusual(setup: Sequence[Step]) -> Iterator[Step]:
 
 def _step(step: Step) -> str:
     """A step in words, or as the call that it is."""
-    if isinstance(step, Elapse):
+    if isinstance(step, Elapse | Wait):
         return f"{step.seconds:,} s pass"
     if not isinstance(step, Do):
         return "**" + step.name.lower().replace("_", " ") + "**"

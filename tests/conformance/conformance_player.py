@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
-from conformance_table import Do, Elapse, Row, Step
+from conformance_table import Do, Elapse, Row, Step, Wait
 from google.protobuf import message_factory
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
@@ -89,8 +89,8 @@ def make_orgs(server: RunningServer, rows: Iterable[Row]) -> list[Org]:
                 continue
             accounts.create_key(
                 key.key_id,
-                org_id,
-                client=caller,
+                accounts.create_org(f"beside row {number}", "IN") if caller == "elsewhere" else org_id,
+                client="admin" if caller == "elsewhere" else caller,
                 role=caller if caller in ROLES else "admin",
                 secret_hash=key.secret_hash,
                 expires_at=datetime.now(UTC) - timedelta(seconds=1) if caller == "expired" else None,
@@ -127,6 +127,8 @@ class Play:
         for step in steps:
             if isinstance(step, Elapse):
                 self._elapse(step.seconds)
+            elif isinstance(step, Wait):
+                time.sleep(step.seconds)
             elif isinstance(step, Do):
                 self._do(step)
 
@@ -165,7 +167,7 @@ class Play:
             self._code("1")  # a code that expired is not sent any more
         changes: list[tuple[str, Sequence[object]]] = []
         for table in schema.metadata.tables.values():
-            if "org_id" not in table.columns or table is schema.api_keys:
+            if "org_id" not in table.columns or table in (schema.api_keys, schema.client_certificates):
                 continue
             for column in table.columns:
                 if _TIMES.fullmatch(column.name):

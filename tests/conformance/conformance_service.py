@@ -11,9 +11,11 @@ from conformance_table import (
     Fields,
     Row,
     Step,
+    Wait,
     customer,
     group,
     issue,
+    key,
     member,
     program,
     purchase,
@@ -125,6 +127,16 @@ CALLERS = (
     ),
     row("the client demands one", NO_ID_10005, "TransferPoints", transfer(), caller="strict", field="request_id"),
     row("a signed request", NO_ID_10005, "RedeemPoints", redeem(), caller="signed", field="request_id"),
+    row(
+        "the organisation demands one",
+        NO_ID_10005,
+        "IssuePoints",
+        {"customer_identifier": customer(1), "points": 5, "source": "GOODWILL"},
+        *BASE,
+        key("REQUIRE_REQUEST_ID", "true"),
+        Wait(3),
+        field="request_id",
+    ),
 )
 
 FIELDS = (
@@ -205,6 +217,16 @@ IDS = (
             ("of another client", "ListLots", LOTS, "$token", "reader"),
             ("for a list of one page", "ListPrograms", {}, "$token", "admin"),
         )
+    ),
+    row(
+        "of another organisation",
+        TOKEN_10007,
+        "ListAuditEvents",
+        {"page_size": 1, "page_token": "$token"},
+        *BASE,
+        Do("ListAuditEvents", {"page_size": 1}, {"token": "next_page_token"}),
+        field="page_token",
+        caller="elsewhere",
     ),
     row(
         "of another redemption",

@@ -38,13 +38,20 @@ class Elapse:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """Time passes for the server: what it remembers of the organisation is read anew."""
+
+    seconds: int
+
+
+@dataclass(frozen=True)
 class Fault:
     """What is broken when the call is made; the server of test_failures.py knows how."""
 
     name: str
 
 
-Step = Do | Elapse | Fault
+Step = Do | Elapse | Wait | Fault
 
 
 class Playing(Protocol):

@@ -22,7 +22,7 @@ from pathlib import Path
 import grpc
 import pytest
 from conformance_expect import compare, compare_acceptance, raw_of, refusal
-from conformance_failures import BUSY, DISK, FAILING_SENDER, FULL, ISSUE, LOCKED, PLANTED, QUOTAS, SENDERLESS
+from conformance_failures import AGED, BUSY, DISK, FAILING_SENDER, FULL, ISSUE, LOCKED, PLANTED, QUOTAS, SENDERLESS
 from conformance_player import Play, make_orgs
 from conformance_table import Fault, Row, redeem
 
@@ -102,6 +102,9 @@ TRIGGERS = {
     "WRITE_REFUSED": "SELECT RAISE(ABORT, 'planted')",
     "ROW_IN_THE_WAY": "INSERT INTO writer_slots SELECT * FROM writer_slots",
     "NO_ROOM_FOR_ROWS": "INSERT INTO planted (text) VALUES ('one more')",
+    # No failure: a batch takes a second or more.
+    "QUEUE_TOO_OLD": "SELECT count(*) FROM many AS one, many AS other WHERE one.n + other.n < 0",
+    "LOCKED": "SELECT count(*) FROM many AS one, many AS other WHERE one.n + other.n < 0",
 }
 
 
@@ -290,6 +293,41 @@ def test_held_up_and_stopped(tmp_path: Path) -> None:
         server.start()
         again = [accepted(row, plays[row.name]) for row in BUSY]
         assert [True, False, False, False, False, False] == again
+        books_are_right(server)
+
+
+def test_the_queue_is_too_old(tmp_path: Path) -> None:
+    """While what is taken from the queue has waited for too long, callers are shed although there is room."""
+    settings = {"POINTS_GRPC_QUEUE_AGE_MAX_S": "0.3"}
+    with scene(tmp_path, (*AGED, *LOCKED), environment=settings) as (server, plays):
+        with closing(sqlite3.connect(server.path, timeout=10)) as connection:
+            connection.execute("CREATE TABLE many (n INTEGER)")
+            numbers = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 4000)"
+            connection.execute(f"{numbers} INSERT INTO many SELECT n FROM n")
+            connection.commit()
+        for row in (*AGED, *LOCKED):
+            [fault] = [step.name for step in row.setup if isinstance(step, Fault)]
+            plant(server.path, plays[row.name].org_id, fault)
+        done: list[object] = []
+        # One batch for each organisation: the second one waits for the first, and the third is still to come then.
+        slow = [
+            threading.Thread(target=lambda play=play: done.append(play.ask("IssuePoints", ISSUE)))
+            for play in plays.values()
+        ]
+        for thread in slow:
+            thread.start()
+            time.sleep(0.1)
+        until(lambda: len(done) == 2)
+        for row in AGED:
+            refused(row, plays[row.name])
+        for thread in slow:
+            thread.join()
+
+        assert 3 == len(done)
+        with closing(sqlite3.connect(server.path, timeout=10)) as connection:
+            for play in plays.values():
+                connection.execute(f"DROP TRIGGER planted_{play.org_id}")
+        assert [False, False] == [accepted(row, plays[row.name]) for row in AGED]
         books_are_right(server)
 
 

@@ -38,6 +38,7 @@ def creation(**given: Any) -> CreateCustomer:
         "external_id": "X-14",
         "program_ids": (GOLD,),
         "campaign_contact": False,
+        "locale": "pt-BR",
     }
     return CreateCustomer(**fields | given)
 
@@ -64,6 +65,7 @@ class TestCreation:
             transfers_locked_until=None,
             merged_into=None,
             created_at=NOW,
+            locale="pt-BR",
         )
         assert Accepted(CustomerResult(dan, (GOLD, SILVER))) == outcome
         assert [

@@ -308,6 +308,17 @@ class TestDeed:
         assert ((GOLD, SILVER), False) == (result.program_ids, result.survivor.campaign_contact)
         assert isinstance(at.world.decide(redeem(1, CID)), Accepted)
 
+    @pytest.mark.parametrize(
+        ("victim", "survivor", "expected"), [("de", "", "de"), ("de", "pt-BR", "pt-BR"), ("", "pt-BR", "pt-BR")]
+    )
+    def test_locale(self, victim: str, survivor: str, expected: str) -> None:
+        """The survivor is written to in the language known of either, the survivor's own first."""
+        at = scene()
+        at.world.change_customer(ANN, locale=victim)
+        at.world.change_customer(BEN, locale=survivor)
+
+        assert expected == at.world.accept(merge(ANN, BEN)).survivor.locale
+
     def test_codes(self) -> None:
         """The victim's live codes die, and what is on its way to her is cancelled; the survivor's stay."""
         at = scene()

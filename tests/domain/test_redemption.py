@@ -1076,6 +1076,15 @@ class TestPooled:
             (Account.REDEEMED, 0, GOLD, 40),
         ] == world.postings(world.journal[0])
 
+    def test_ended_programs_stay_in_the_pool(self) -> None:
+        """Points of a program that was ended are drawn with the others; naming it is refused."""
+        world = self.pooled()
+        world.change_program(SILVER, active=False)
+        result = world.accept(redeem(80, pooled=True))
+
+        assert (ProgramShare(SILVER, 40, 0), ProgramShare(GOLD, 40, 20)) == result.shares
+        assert codes.PROGRAM_NOT_CONFIGURED is world.refuse(redeem(8, program_id=SILVER, pooled=True)).code
+
     def test_thresholds_count_the_group(self) -> None:
         """Required balance and lifetime figures are those of the whole group."""
         world = self.pooled()

@@ -15,7 +15,7 @@ from points_grpc.domain.configuration import MISSED_CALLS_ALLOWED, REVERSALS_ALL
 from points_grpc.domain.model import FraudStatus, Kind, Purchase
 from points_grpc.domain.outcome import Accepted, Refused, ReturnedShare, ReturnResult
 from points_grpc.domain.redemption import redemption_id_of
-from worlds import ANN, BEN, FIRST_ID, NOW, UNKNOWN, World, by_id, metals, redeem
+from worlds import ANN, BEN, CID, FIRST_ID, NOW, UNKNOWN, World, by_id, merge, metals, redeem
 
 REDEMPTION = redemption_id_of(FIRST_ID + 1)
 """The id that the first redemption of a world gets."""
@@ -187,6 +187,27 @@ def test_return_is_refused(
     assert isinstance(refused, Refused)
     assert (code, metadata) == (refused.code, refused.metadata)
     assert 30 == at.wallet(ANN).current
+
+
+def test_bill_of_one_who_was_merged_is_the_survivors() -> None:
+    """Past entries are read through the survivor: either name brings the bill back, and a stranger's does not."""
+    for named, code in ((BEN, None), (ANN, None), (CID, codes.RESOURCE_NOT_FOUND)):
+        at = world()
+        at.purchases["B-1"] = Purchase("B-1", ANN, 1, 5)
+        at.accept(merge())
+        outcome = at.decide(bring_back(item(customer_id=BEN), customer=by_id(named)))
+
+        assert code is (outcome.code if isinstance(outcome, Refused) else None)
+        assert (0 if code else 50) == at.wallet(BEN).current - 30
+
+
+def test_bill_of_a_survivor_is_not_the_victims() -> None:
+    """What the survivor bought is not brought back in the victim's name."""
+    at = world()
+    at.purchases["B-1"] = Purchase("B-1", BEN, 1, 5)
+    at.accept(merge())
+
+    assert codes.RESOURCE_NOT_FOUND is at.refuse(bring_back()).code
 
 
 @pytest.mark.parametrize(("first", "then"), [(a, b) for a in range(len(REFUSED)) for b in range(a + 1, len(REFUSED))])

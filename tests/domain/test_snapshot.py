@@ -385,7 +385,9 @@ class TestChanges:
         assert {1: 70} == {one.lot_id: one.remaining for one in changes.lots_changed.values()}
         assert [5, 20] == [one.remaining for one in changes.lots_opened.values()]
         main = BucketKey(GOLD, Source.LOYALTY_PLUS, "Main")
-        assert {(ANN_GOLD, main): Bucket(70), (BEN_GOLD, main): Bucket(25)} == changes.buckets
+        assert {ANN_GOLD: {main: Bucket(70)}, BEN_GOLD: {main: Bucket(25)}} == {
+            key: changes.buckets[key] for key in changes.wallets
+        }
 
     def test_decide_batch(self) -> None:
         """`decide_batch` decides in order, each command seeing its predecessors."""

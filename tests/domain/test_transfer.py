@@ -1159,6 +1159,22 @@ class TestPooled:
         assert (ProgramShare(SILVER, 40, 0), ProgramShare(GOLD, 40, 20)) == result.shares
         assert (world.balance(ANN, SILVER), world.balance(ANN), world.balance(BEN)) == result.balances
 
+    def test_ended_programs_stay_in_the_pool(self) -> None:
+        """Points of a program that was ended are drawn and credited with the others; naming it is refused."""
+        world = self.pooled()
+        world.change_program(SILVER, active=False)
+        result = world.accept(transfer(80, pooled=True))
+
+        assert (ProgramShare(SILVER, 40, 0), ProgramShare(GOLD, 40, 20)) == result.shares
+        assert codes.TRANSFER_INVALID_PROGRAM_ID is world.refuse(transfer(8, program_id=SILVER, pooled=True)).code
+
+        world.change_program(SILVER, active=True)
+        world.change_program(GOLD, active=False)
+        world.accept(transfer(20, program_id=SILVER, pooled=True))
+
+        assert (0, 100) == (world.wallet(ANN).current, world.wallet(BEN).current)
+        assert codes.TRANSFER_INVALID_PROGRAM_ID is world.refuse(transfer(8, pooled=True)).code
+
     def test_clearing(self) -> None:
         """Points that change programs pass the clearing account, so that every program sums to zero."""
         world = self.pooled()

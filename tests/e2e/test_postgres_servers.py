@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from points_grpc.storage.engine import Database
 from points_grpc.storage.verify import verify
 from points_grpc.v1 import catalog_service_pb2, issuance_service_pb2, points_service_pb2, wallet_service_pb2
 from postgres_cluster import OwnCluster
-from running import Caller, RunningServer, refused
+from running import Caller, Details, RunningServer, refused
 
 PROGRAM = 973
 ANN, BEN = "565039505", "565039506"
@@ -142,20 +144,34 @@ def test_servers_survive_the_database(servers: Servers) -> None:
 
 
 def test_server_that_stood_still_writes_nothing(servers: Servers) -> None:
-    """It is stopped past its lease, another takes its slot: what it does when it goes on is refused."""
+    """It is stopped past its lease, both processes of it, and another takes its slot: what it then does is refused."""
     late = servers.running[1]
     assert late.process is not None
-    late.process.send_signal(signal.SIGSTOP)
-    servers.on.change("UPDATE writer_slots SET expires_at = 0 WHERE slot = 1")
-    taker = servers.start()
-    late.process.send_signal(signal.SIGCONT)
+    pids = (late.process.pid, late.writer_pid())
+    found: list[Details] = []
+
+    def issue_late() -> None:
+        with refused() as refusals:
+            issue(second, 1_000_000)
+        found.extend(refusals)
+
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        servers.on.change("UPDATE writer_slots SET expires_at = 0 WHERE slot = 1")
+        taker = servers.start()
+    finally:
+        os.kill(pids[0], signal.SIGCONT)
     first, second, third = callers(servers)
     before = current(first, ANN)
-    with refused() as found:
-        issue(second, 1_000_000)
+    waiting = threading.Thread(target=issue_late)
+    waiting.start()
+    time.sleep(0.3)  # it is on its way to the writer, which still believes that the slot is its own
+    os.kill(pids[1], signal.SIGCONT)
+    waiting.join()
     issue(third, 1)
 
-    assert grpc.StatusCode.UNAVAILABLE is found[0].code
+    assert [grpc.StatusCode.UNAVAILABLE] == [one.code for one in found]
     assert before + 1 == current(first, ANN)
     assert [(1, 2)] == servers.on.rows("SELECT slot, epoch FROM writer_slots WHERE slot = 1")
     assert 0 == taker.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from test_documented_transfer import current, customer
 
-from points_grpc.v1 import points_service_pb2
+from points_grpc.v1 import customer_service_pb2, points_service_pb2
 from running import Caller, refused
 
 
@@ -36,3 +36,29 @@ def test_return_gives_back_what_it_can(caller: Caller) -> None:
     assert (True, answer.results) == (again.replayed, again.results)
     assert (10013, grpc.StatusCode.ALREADY_EXISTS) == (found[0].number, found[0].code)
     assert 80 == current(caller, ann)
+
+
+def test_bill_of_one_who_was_merged_away(caller: Caller) -> None:
+    """The survivor brings back what the victim bought; nobody else does."""
+    ann, ben, cid = customer(caller, 100), customer(caller, 100), customer(caller, 100)
+    number = f"merged-{ann}"
+    by_id = {one: {"type": "ID", "value": one} for one in (ann, ben, cid)}
+    caller.ask(
+        caller.customers.RecordPurchase,
+        customer_service_pb2.RecordPurchaseRequest(),
+        {"customerIdentifier": by_id[ann], "transactionNumber": number, "amountMinorUnits": 500},
+    )
+    caller.ask(
+        caller.customers.MergeCustomers,
+        customer_service_pb2.MergeCustomersRequest(),
+        {"victimCustomerIdentifier": by_id[ann], "survivorCustomerIdentifier": by_id[ben], "reason": "one person"},
+    )
+    request = points_service_pb2.ReturnTransactionRequest
+    with refused() as found:
+        fields = {"transactionNumber": number, "customerIdentifier": by_id[cid]}
+        caller.ask(caller.points.ReturnTransaction, request(), fields)
+    fields = {"transactionNumber": number, "customerIdentifier": by_id[ben], "requestId": f"return-{number}"}
+    answer = caller.ask(caller.points.ReturnTransaction, request(), fields)
+
+    assert (10012, grpc.StatusCode.NOT_FOUND) == (found[0].number, found[0].code)
+    assert (False, []) == (answer.replayed, list(answer.results))

@@ -125,7 +125,7 @@ def write(server: RunningServer, number: int, until: float) -> None:
 
 
 OPEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-"""What leaves it open whether a call was carried out; a server that stops cancels what is still running at the end."""
+"""What leaves it open whether a call was carried out; a server that stops cancels what comes at the last moment."""
 
 
 def again(caller: Caller, method: Any, request: Any, fields: Any) -> Any:

@@ -269,7 +269,7 @@ def test_a_worker_that_stood_still_past_its_lease_writes_nothing(workers: Worker
         os.kill(one, signal.SIGSTOP)
     late = workers.future(channel, "late", 30)
     time.sleep(0.3)
-    workers.on.change("UPDATE writer_slots SET epoch = epoch + 1 WHERE slot = ?", slot)
+    workers.on.change("UPDATE writer_slots SET epoch = epoch + 1, expires_at = 0 WHERE slot = ?", slot)
     for one in stopped:
         os.kill(one, signal.SIGCONT)
     error = late.exception()
@@ -280,7 +280,7 @@ def test_a_worker_that_stood_still_past_its_lease_writes_nothing(workers: Worker
     channel.close()
 
     assert (grpc.StatusCode.UNAVAILABLE, []) == (error.code(), written)
-    assert epoch + 1 == epochs[slot]
+    assert epochs[slot] > epoch
     assert 2 == back
     assert [] == differences(workers.server)
 
@@ -342,4 +342,4 @@ def test_a_port_that_is_taken_is_refused(workers: Workers, tmp_path: Path) -> No
         with ThreadPoolExecutor() as threads:
             said = list(threads.map(lambda port: serve(*shared, "--port", str(port)), taken))
 
-    assert [(1, f"Error: cannot bind 127.0.0.1:{port}: Address already in use") for port in taken] == said
+    assert [(1, f"Error: cannot serve on 127.0.0.1:{port}: address already in use") for port in taken] == said

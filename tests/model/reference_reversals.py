@@ -136,7 +136,7 @@ class Reversals(Guards):
         self._parses()
         person = self._anyone(request.customer_identifier)
         bill = request.transaction_number
-        if bill in self.bills and self.bills[bill][0] != person.customer_id:
+        if bill in self.bills and person.customer_id not in self.line(self.bills[bill][0]):
             raise Refusal("10012 NOT_FOUND RESOURCE_NOT_FOUND")
         if bill in self.returned:
             raise Refusal("10013 ALREADY_EXISTS RESOURCE_EXISTS")

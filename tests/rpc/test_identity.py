@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 
 import pytest
@@ -12,7 +12,7 @@ from wire_fakes import NullLog
 
 from points_grpc.rpc import identity
 from points_grpc.rpc.call import Caller, Role
-from points_grpc.rpc.identity import KeyIdentity, KeyRow
+from points_grpc.rpc.identity import Callers, Directory, KeyRow
 from points_grpc.rpc.ports import Metadata
 
 NOW = 1_773_576_000.0
@@ -48,18 +48,32 @@ class Loader:
 
     def __init__(self) -> None:
         self.rows: dict[str, KeyRow] = dict(ROWS)
+        self.certificates: Mapping[str, Caller] = {}
         self.broken = False
         self.reads = 0
 
-    async def __call__(self) -> Mapping[str, KeyRow]:
+    async def __call__(self) -> Directory:
         self.reads += 1
         if self.broken:
             raise ConnectionError
-        return dict(self.rows)
+        return Directory(keys=dict(self.rows), certificates=self.certificates)
 
 
-def known(loader: Loader) -> KeyIdentity:
-    found = KeyIdentity(loader, NullLog(), clock=lambda: NOW)
+class Peer:
+    """A connection, with the names in the certificate that the client showed."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = [name.encode() for name in names]
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        return self._names or None
+
+
+PLAIN = Peer()
+
+
+def known(loader: Loader) -> Callers:
+    found = Callers(loader, NullLog(), clock=lambda: NOW)
     asyncio.run(found.refresh())
     return found
 
@@ -110,7 +124,7 @@ TABLE: tuple[tuple[str, Metadata, Caller | None], ...] = (
 @pytest.mark.parametrize(("metadata", "caller"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_credentials(metadata: Metadata, caller: Caller | None) -> None:
     """A credential identifies a caller, or nobody."""
-    assert known(Loader()).authenticate(metadata) == caller
+    assert known(Loader()).authenticate(metadata, PLAIN) == caller
 
 
 def test_revocation_takes_effect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,12 +133,12 @@ def test_revocation_takes_effect(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def run() -> list[bool]:
         loader = Loader()
-        found = KeyIdentity(loader, NullLog(), clock=lambda: NOW)
+        found = Callers(loader, NullLog(), clock=lambda: NOW)
         await found.start()
-        before = found.authenticate(bearer(f"pk_good_{SECRET}"))
+        before = found.authenticate(bearer(f"pk_good_{SECRET}"), PLAIN)
         loader.rows["good"] = row("good", revoked=True)
         await asyncio.sleep(0.1)
-        after = found.authenticate(bearer(f"pk_good_{SECRET}"))
+        after = found.authenticate(bearer(f"pk_good_{SECRET}"), PLAIN)
         await found.stop()
         return [before is not None, after is not None]
 
@@ -138,11 +152,11 @@ def test_database_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def run() -> Caller | None:
         loader = Loader()
-        found = KeyIdentity(loader, log, clock=lambda: NOW)
+        found = Callers(loader, log, clock=lambda: NOW)
         await found.start()
         loader.broken = True
         await asyncio.sleep(0.1)
-        still = found.authenticate(bearer(f"pk_good_{SECRET}"))
+        still = found.authenticate(bearer(f"pk_good_{SECRET}"), PLAIN)
         loader.broken = False
         reads = loader.reads
         await asyncio.sleep(0.1)
@@ -151,7 +165,7 @@ def test_database_away(monkeypatch: pytest.MonkeyPatch) -> None:
         return still
 
     assert asyncio.run(run()) == GOOD
-    assert ("keys_not_refreshed", {"error": "ConnectionError"}) in log.errors
+    assert ("directory_not_refreshed", {"error": "ConnectionError"}) in log.errors
 
 
 def test_first_read_must_succeed() -> None:
@@ -160,4 +174,96 @@ def test_first_read_must_succeed() -> None:
     loader.broken = True
 
     with pytest.raises(ConnectionError):
-        asyncio.run(KeyIdentity(loader, NullLog()).start())
+        asyncio.run(Callers(loader, NullLog()).start())
+
+
+CHECKOUT = Caller(1, "checkout", "", Role.MANAGER, "IN", store="berlin-3")
+ELSEWHERE = Caller(2, "pos", "", Role.READER, "US")
+FAR_AWAY = Caller(3, "pos", "", Role.READER, "US")
+NAMES = {"checkout.internal": CHECKOUT, "checkout.local": CHECKOUT, "elsewhere": ELSEWHERE, "far away": FAR_AWAY}
+GOOD_KEY, BAD_KEY = bearer(f"pk_good_{SECRET}"), bearer("pk_good_wrong")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "peer", "caller"),
+    [
+        ((), Peer("checkout.internal"), CHECKOUT),
+        ((), Peer("unknown", "checkout.internal"), CHECKOUT),
+        ((), Peer("checkout.internal", "checkout.local"), CHECKOUT),
+        ((), Peer("CHECKOUT.INTERNAL"), None),
+        ((), Peer("unknown"), None),
+        ((), Peer("checkout.internal", "elsewhere"), None),
+        ((), PLAIN, None),
+        (GOOD_KEY, Peer("unknown"), GOOD),
+        (GOOD_KEY, Peer("checkout.internal"), GOOD),
+        (GOOD_KEY, Peer("elsewhere"), None),
+        (GOOD_KEY, Peer("elsewhere", "far away"), None),
+        (GOOD_KEY, Peer("elsewhere", "checkout.internal"), GOOD),
+        (GOOD_KEY, PLAIN, GOOD),
+        (BAD_KEY, Peer("checkout.internal"), None),
+        (basic("good"), Peer("checkout.internal"), None),
+        (GOOD_KEY + GOOD_KEY, Peer("checkout.internal"), None),
+        (bearer(""), Peer("checkout.internal"), None),
+        (bearer("eyJhbGciOiJIUzI1NiJ9.e30.x"), Peer("checkout.internal"), None),
+    ],
+)
+def test_certificates(metadata: Metadata, peer: Peer, caller: Caller | None) -> None:
+    """A certificate identifies who shows nothing else; a credential decides alone, within the same organisation."""
+    loader = Loader()
+    loader.certificates = NAMES
+
+    assert caller == known(loader).authenticate(metadata, peer)
+
+
+def test_names_that_are_no_text() -> None:
+    """Whatever a certificate holds, it is nobody's name."""
+
+    class Odd:
+        def peer_identities(self) -> Iterable[bytes]:
+            return [b"\xff\xfe", b""]
+
+    loader = Loader()
+    loader.certificates = NAMES
+
+    assert known(loader).authenticate((), Odd()) is None
+
+
+@pytest.mark.parametrize(
+    ("store", "till", "actor"),
+    [
+        ("", "", "pos"),
+        ("berlin-3", "", "pos (store berlin-3)"),
+        ("", "7", "pos (till 7)"),
+        ("berlin-3", "7", "pos (store berlin-3, till 7)"),
+    ],
+)
+def test_actor(store: str, till: str, actor: str) -> None:
+    """The audit log names the client, and where it stands as far as its credential says."""
+    assert actor == Caller(1, "pos", "k", Role.READER, "IN", store=store, till=till).actor
+
+
+def test_uses_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which keys were used is noted again and again, and at the end; what could not be noted is noted later."""
+    monkeypatch.setattr(identity, "USE_NOTED_S", 0.02)
+    noted: list[set[str]] = []
+    log = NullLog()
+
+    async def note(key_ids: Collection[str]) -> None:
+        noted.append(set(key_ids))
+        if len(noted) == 1:
+            raise ConnectionError
+
+    async def run() -> None:
+        found = Callers(Loader(), log, note_use=note, clock=lambda: NOW)
+        await found.start()
+        for metadata in (bearer(f"pk_good_{SECRET}"), BAD_KEY, bearer(f"pk_expired_{SECRET}"), ()):
+            found.authenticate(metadata, PLAIN)
+        while len(noted) < 2:
+            await asyncio.sleep(0.01)
+        found.authenticate(bearer(f"pk_strict_{SECRET}"), PLAIN)
+        await found.stop()
+
+    asyncio.run(run())
+
+    assert [{"good"}, {"good"}, {"strict"}] == noted
+    assert [("use_not_noted", {"error": "ConnectionError"})] == log.errors

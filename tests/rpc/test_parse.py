@@ -136,6 +136,7 @@ COMMANDS: dict[str, c.Command] = {
         external_id=" crm/7 ",
         program_ids=(973, 974),
         campaign_contact=True,
+        locale="zh-Hant-TW",
     ),
     "enrol_customer": c.EnrolCustomer(MOBILE_READ, 973),
     "set_customer_status": c.SetCustomerStatus(MOBILE_READ, FraudStatus.MARKED, StatusLabel.SUSPENDED, "a reason"),
@@ -461,6 +462,10 @@ ROWS: list[Row] = [
     *text_rows("create_customer", "first_name", 100),
     *text_rows("create_customer", "last_name", 100),
     *request_id_rows("create_customer"),
+    *(
+        ("create_customer", setting(locale=one), OTHER_10004, "locale")
+        for one in ("PT", "pt_BR", "pt-br", "pt-BR-x-y", "p", "../de", "de-", "{{a}}", "pt-BR\n")
+    ),
     ("create_customer", setting(customer_id=-1), OTHER_10004, "customer_id"),
     ("create_customer", setting(identifiers=[MOBILE] * 11), OTHER_10004, "identifiers"),
     ("create_customer", setting(identifiers=[MOBILE, BY_ID]), OTHER_10004, "identifiers[1].type"),

@@ -15,6 +15,7 @@ from wire_server import OPERATOR, Seen, World, on_server, path_of
 
 from points_grpc import codes
 from points_grpc.domain.outcome import Accepted, Refused
+from points_grpc.rpc import quotas
 from points_grpc.rpc.call import Call, Caller, Role
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.quotas import ITEMS_COUNTED_MAX, Quotas
@@ -76,6 +77,20 @@ def test_what_has_quotas_of_its_own() -> None:
     ]
 
     assert [5, 3, 5, 5] == found
+
+
+def test_idle_clients_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many clients an issuer names, those that are idle take no memory; nobody gets a burst twice for it."""
+    monkeypatch.setattr(quotas, "CLIENTS_MAX", 10)
+    world = Counting(client_writes_per_s=10, quota_burst_ms=500, org_calls_per_s=1_000_000)
+    busy = [world.let_in(20, client="busy")]
+    for number in range(100):
+        world.now += 0.004
+        world.let_in(1, client=f"user-{number}")
+    busy.append(world.let_in(20, client="busy"))
+
+    assert [5, 4] == busy  # 0.4 s later at 10 a second
+    assert len(world.quotas._clients) < 60
 
 
 def test_rate_of_an_organisation() -> None:

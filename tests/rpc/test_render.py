@@ -56,6 +56,7 @@ CUSTOMER = m.Customer(
     transfers_locked_until=LATER,
     merged_into=12,
     created_at=AT,
+    locale="pt-BR",
 )
 PROGRAM = m.Program(
     program_id=973,
@@ -127,6 +128,7 @@ CUSTOMER_JSON = {
     "transfers_locked_until": LATER_JSON,
     "created_at": AT_JSON,
     "merged_into_customer_id": "12",
+    "locale": "pt-BR",
 }
 
 TRANSFER = o.TransferResult(

@@ -17,9 +17,13 @@ from test_render import TRANSFER
 from wire_requests import redeem_points, transfer_points
 from wire_server import OPERATOR, Seen, World, on_server, path_of
 
-from points_grpc.domain.outcome import Accepted
+from points_grpc.domain.commands import Submission
+from points_grpc.domain.failures import Failure, refusal_of
+from points_grpc.domain.model import ProgramBook
+from points_grpc.domain.outcome import Accepted, Settled
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.server import SERVICES, channel_options
+from points_grpc.v1 import program_service_pb2
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -181,17 +185,54 @@ def test_drain() -> None:
 
 
 def test_grace_is_bounded() -> None:
-    """A call that does not end within the grace is cut off."""
+    """What does not end within the grace is told: a write is open, and a read is refused like a newcomer."""
 
-    async def run(world: World) -> Seen:
+    async def run(world: World) -> tuple[list[Seen], int]:
         world.submitter.wait_s = 60
-        running = asyncio.create_task(world.call(transfer_points()))
-        while not world.submitter.submitted:
+
+        async def slow(org_id: int) -> ProgramBook:
+            await asyncio.sleep(60)
+            return ProgramBook()
+
+        world.reads.program_book = slow  # type: ignore[method-assign]
+        asked = (transfer_points(), redeem_points(), program_service_pb2.GetProgramRequest())
+        running = [asyncio.create_task(world.call(one)) for one in asked]
+        while world.server._gate.serving < len(asked):
             await asyncio.sleep(0.01)
         await world.server.drain(0.2)
+        return await asyncio.gather(*running), world.submitter.dropped
+
+    seen, dropped = on_server(run)
+
+    assert [(one.reason, one.metadata.get("outcome")) for one in seen] == [
+        ("TRANSFER_NOT_PROCESSED", "UNKNOWN"),
+        ("OUTCOME_UNKNOWN", None),
+        ("SHUTTING_DOWN", "NOT_WRITTEN"),
+    ]
+    assert dropped == 1
+
+
+def test_what_is_dropped_at_the_end_of_the_grace_is_told_as_it_was_answered() -> None:
+    """A command that still waited then is answered as not taken, not as open."""
+
+    async def run(world: World) -> Seen:
+        dropped = asyncio.Event()
+
+        async def until_dropped(submission: Submission, deadline: float) -> Settled:
+            await dropped.wait()
+            return Settled(refusal_of(Failure.SHUTTING_DOWN, "TransferPoints"), submission.request_id)
+
+        world.submitter.submit = until_dropped  # type: ignore[method-assign]
+        world.submitter.drop_waiting = dropped.set  # type: ignore[method-assign]
+        running = asyncio.create_task(world.call(transfer_points()))
+        while not world.server._gate.serving:
+            await asyncio.sleep(0.01)
+        await world.server.drain(0.1)
         return await running
 
-    assert on_server(run).code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    seen = on_server(run)
+
+    assert (seen.reason, seen.metadata["cause"]) == ("TRANSFER_UNAVAILABLE", "SHUTTING_DOWN")
 
 
 def test_two_servers_on_one_port() -> None:

@@ -49,7 +49,7 @@ class FakeSubmitter:
         self.program_name = ""
         self.submitted: list[tuple[Submission, float]] = []
         self.checked: list[tuple[Submission, float]] = []
-        self.cancelled = 0
+        self.cancelled = self.dropped = 0
 
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         self.submitted.append((submission, deadline))
@@ -64,6 +64,9 @@ class FakeSubmitter:
 
     async def _settle_some(self, submissions: Sequence[Submission]) -> Sequence[Settled]:
         return [await self._settle(one) for one in submissions]
+
+    def drop_waiting(self) -> None:
+        self.dropped += 1
 
     async def check(self, submission: Submission, deadline: float) -> Settled:
         self.checked.append((submission, deadline))
@@ -249,7 +252,7 @@ class FakeIdentity:
         self.revoked = False
         self.org_id = 1
 
-    def authenticate(self, metadata: Metadata) -> Caller | None:
+    def authenticate(self, metadata: Metadata, connection: object) -> Caller | None:
         self.asked += 1
         token = dict(metadata).get("authorization", "")
         if self.revoked or not isinstance(token, str) or not token.startswith("Bearer "):

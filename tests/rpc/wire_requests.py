@@ -222,6 +222,7 @@ def create_customer() -> customer_service_pb2.CreateCustomerRequest:
         enrolled_program_ids=[973, 974],
         campaign_contact=True,
         request_id="create-1",
+        locale="zh-Hant-TW",
     )
 
 

@@ -19,6 +19,7 @@ from points_grpc.service.frames import (
     Answered,
     BugReport,
     Drain,
+    DropWaiting,
     FromWriter,
     Garbled,
     Hello,
@@ -198,7 +199,9 @@ def test_what_else_a_writer_says(message: FromWriter) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [Setup("sqlite:///a", "/keys", ("MOBILE",), 256, 5.0), Drain()], ids=lambda one: type(one).__name__
+    "message",
+    [Setup("sqlite:///a", "/keys", ("MOBILE",), 256, 5.0), Drain(), DropWaiting()],
+    ids=lambda one: type(one).__name__,
 )
 def test_what_else_a_writer_is_told(message: ToWriter) -> None:
     """The settings, and the end."""

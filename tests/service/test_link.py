@@ -17,7 +17,7 @@ from points_grpc.domain.model import Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused, Settled
 from points_grpc.service.channel import Channel, ServerGone
 from points_grpc.service.committer import Committer, QueueLimits
-from points_grpc.service.frames import Answered, Drain, Sent, Work
+from points_grpc.service.frames import Answered, Drain, DropWaiting, Sent, Work
 from points_grpc.service.link import Link
 from points_grpc.service.ports import NotTaken
 from writing import Silent
@@ -252,6 +252,24 @@ def test_a_drain_comes_after_everything_that_was_sent() -> None:
         return [type(one) for one in found]
 
     assert [Work, Drain] == play(scene)
+
+
+def test_the_writer_is_asked_to_drop_what_waits() -> None:
+    """Behind what was handed over, and without closing the door; where there is no writer, nothing waits."""
+
+    async def scene(world: World) -> list[type[object]]:
+        tasks = [world.submit(issue("a"))]
+        await asyncio.sleep(0)
+        world.committer.drop_waiting()
+        tasks.append(world.submit(issue("b")))
+        await asyncio.sleep(0.01)
+        found = world.writer.receive(block=False)
+        world.stream.shutdown(socket.SHUT_RDWR)
+        await asyncio.gather(*tasks)
+        world.committer.drop_waiting()
+        return [type(one) for one in found]
+
+    assert [Work, DropWaiting, Work] == play(scene)
 
 
 def test_a_writer_whose_server_is_gone_runs_nothing_more() -> None:

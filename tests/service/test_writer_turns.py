@@ -23,6 +23,7 @@ from points_grpc.service.executor import Answer, Deferred
 from points_grpc.service.frames import (
     Answered,
     Drain,
+    DropWaiting,
     Sent,
     ToWriter,
     Unframer,
@@ -258,6 +259,28 @@ def test_alone_stays_alone(server: Server) -> None:
     server.writer().serve()
 
     assert [["a", "b"], ["b"], ["b"], ["c"]] == [request_ids for _, request_ids in server.batches]
+
+
+def test_what_waits_is_dropped_where_the_server_says_so(server: Server) -> None:
+    """The batch in hand is answered as it came out; what waits or was put off is not written, and what follows is."""
+
+    def stops_meanwhile(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        if len(server.batches) == 1:
+            server.send(DropWaiting())
+            return [*accept(org_id, batch[:1]), Deferred(alone=False)]
+        return accept(org_id, batch)
+
+    server.behaviour = stops_meanwhile
+    server.submit("in hand", "put off", "waits")
+    server.submit("of another", org_id=2)
+    late = threading.Timer(SILENCE_S, lambda: (server.submit("later"), server.send(Drain())))
+    late.start()
+    server.writer().serve()
+    late.join()
+
+    assert [(1, ["in hand", "put off"]), (1, ["later"])] == server.batches
+    dropped = dict.fromkeys(("put off", "waits", "of another"), codes.SHUTTING_DOWN.reason)
+    assert {"in hand": "OK", "later": "OK", **dropped} == server.answers()
 
 
 def test_silence_does_not_cut_a_message(server: Server) -> None:

@@ -351,6 +351,7 @@ def sealed(of: Message) -> SealedMessage:
         org_id=ORG,
         message_id=of.message_id,
         customer_id=of.customer_id,
+        action=of.action,
         channel=of.channel,
         target=of.target,
         sealed=b"sealed " + of.secret.encode(),

@@ -8,7 +8,7 @@ import pytest
 from stores import NOW, ORG, OTHER_ORG, Store
 
 from points_grpc.service.ports import StorageConflict
-from points_grpc.storage.accounts import NEW_ORG_KEYS, Accounts, KeyRow
+from points_grpc.storage.accounts import NEW_ORG_KEYS, Accounts, CertificateRow, KeyRow
 
 
 @pytest.fixture
@@ -30,6 +30,14 @@ def test_a_new_organisation_starts_with_its_keys(bare: Store, accounts: Accounts
     ]
     assert accounts.list_orgs()[0].created_at == NOW
     assert bare.queries.program_book(org_id).default_region == "DE"
+
+
+def test_a_configuration_key_is_read_for_all_organisations(bare: Store, accounts: Accounts) -> None:
+    """As raw text, by organisation; who has not set it is left out."""
+    first, second = accounts.create_org("three", "DE"), accounts.create_org("four", "FR")
+
+    assert accounts.config_texts("ALLOW_POINTS_TRANSFER").items() >= {first: "true", second: "true"}.items()
+    assert accounts.config_texts("REQUIRE_REQUEST_ID") == {}
 
 
 def test_an_id_is_taken_once(accounts: Accounts) -> None:
@@ -71,3 +79,44 @@ def test_a_key_id_is_taken_once(accounts: Accounts) -> None:
 
     with pytest.raises(StorageConflict):
         accounts.create_key("k-1", OTHER_ORG, client="till", role="operator", secret_hash="ab")
+
+
+def test_certificates_are_made_listed_and_revoked(bare: Store, accounts: Accounts) -> None:
+    """What is loaded is what was made; a name stands for one client of all organisations, until it is taken back."""
+    till = accounts.create_certificate("till.internal", ORG, client="pos", role="reader", store="berlin", till="7")
+    desk = accounts.create_certificate("desk", OTHER_ORG, client="desk", role="admin", request_id_required=True)
+    with pytest.raises(StorageConflict):
+        accounts.create_certificate("till.internal", OTHER_ORG, client="pos", role="reader")
+
+    assert CertificateRow("till.internal", ORG, "pos", "reader", NOW, False, "berlin", "7") == till
+    assert [desk, till] == list(accounts.list_certificates())
+    assert [till] == list(accounts.list_certificates(ORG))
+
+    assert not accounts.revoke_certificate(OTHER_ORG, "till.internal")
+    assert accounts.revoke_certificate(ORG, "till.internal")
+    assert not accounts.revoke_certificate(ORG, "till.internal")
+    assert [desk] == list(accounts.list_certificates())
+    accounts.create_certificate("till.internal", OTHER_ORG, client="pos", role="reader")
+    done = [(one.action, one.subject) for one in bare.queries.audit_events(ORG, subject="", before=0, limit=2)]
+    assert [
+        ("RevokeCertificate", "certificate/till.internal"),
+        ("CreateCertificate", "certificate/till.internal"),
+    ] == done
+
+
+def test_tokens_are_revoked(bare: Store, accounts: Accounts) -> None:
+    """By client, those issued until now; again, until then."""
+    accounts.revoke_tokens(ORG, "app")
+    accounts.revoke_tokens(OTHER_ORG, "app")
+    bare.now += timedelta(seconds=5)
+    accounts.revoke_tokens(ORG, "app")
+
+    assert {(ORG, "app"): bare.now, (OTHER_ORG, "app"): NOW} == accounts.token_cutoffs()
+
+
+def test_keys_say_where_they_stand(accounts: Accounts) -> None:
+    """Store and till of a key are kept."""
+    made = accounts.create_key("k-1", ORG, client="till", role="operator", secret_hash="ab", store="berlin", till="7")
+
+    assert [made] == list(accounts.load_keys())
+    assert ("berlin", "7") == (made.store, made.till)

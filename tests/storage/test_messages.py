@@ -43,6 +43,14 @@ def test_a_message_is_kept_as_it_was_sealed(store: Store) -> None:
     assert (1, one.otp_id) == store.rows("SELECT action, otp_id FROM outbox")[0]
 
 
+def test_a_message_comes_with_the_locale_of_its_customer(store: Store) -> None:
+    """That of today, not of the day on which the message was queued."""
+    queue(store, message(1))
+    store.on.change("UPDATE customers SET locale = 'pt-BR' WHERE org_id = ? AND customer_id = ?", ORG, ANN)
+
+    assert ["pt-BR"] == [one.locale for one in store.repository.due_messages(NOW, 10)]
+
+
 def test_messages_of_one_customer_and_target_go_in_order(store: Store) -> None:
     """The second waits for the first, even while that one waits for another try; other targets do not wait."""
     queue(store, message(1), message(2), message(3, channel=Channel.EMAIL, target="ann@example.org"))

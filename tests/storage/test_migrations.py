@@ -82,7 +82,9 @@ def test_primary_keys_start_with_the_organisation() -> None:
     """Only what is looked up before the organisation is known stands apart."""
     first = {name: next(iter(table.primary_key)).name for name, table in schema.metadata.tables.items()}
 
-    assert {"api_keys", "writer_slots"} == {name for name, column in first.items() if column != "org_id"}
+    assert {"api_keys", "client_certificates", "writer_slots"} == {
+        name for name, column in first.items() if column != "org_id"
+    }
 
 
 def test_statistics_are_planted(empty_database: Path) -> None:

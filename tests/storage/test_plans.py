@@ -25,8 +25,6 @@ FULL_KEYS = {
     "FIRST_LOTS": "COVERING INDEX ix_lots_spending (org_id=? AND customer_id=? AND program_id=?)",
     "PROMISED_LOTS": "ix_lots_promised (org_id=? AND customer_id=? AND program_id=?)",
     "WALLETS": "PRIMARY KEY (org_id=? AND customer_id=?)",
-    "BALANCES": "PRIMARY KEY (org_id=? AND customer_id=?)",
-    "VELOCITY": "PRIMARY KEY (org_id=? AND customer_id=? AND program_id=? AND day>?)",
     "RECENT_TRANSFERS": "ix_transactions_transfers (org_id=? AND customer_id=? AND created_at>?)",
     "CUSTOMERS_BY_MOBILE": "ux_customers_mobile (org_id=? AND mobile=?)",
     "CUSTOMERS_BY_EMAIL": "ux_customers_email (org_id=? AND email=?)",

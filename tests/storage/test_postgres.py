@@ -458,7 +458,7 @@ def large(empty_postgres: PostgresDatabase) -> Iterator[PostgresDatabase]:
     """A database with many lots and customers, whose statistics are known."""
     found = empty_postgres.copy()
     found.change(
-        "INSERT INTO customers SELECT 1, n, '', '', '+1' || n, 'c' || n, 'x' || n, 0, 1, 1, NULL, NULL, 0, 0"
+        "INSERT INTO customers SELECT 1, n, '', '', '+1' || n, 'c' || n, 'x' || n, 0, 1, 1, NULL, NULL, 0, 0, ''"
         " FROM generate_series(1, 20000) AS n"
     )
     found.change(

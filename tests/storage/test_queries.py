@@ -98,7 +98,7 @@ def test_held_points_cannot_be_spent(mixed: Store) -> None:
     mixed.tamper(
         f"UPDATE lots SET held = 7 WHERE points = 100 AND customer_id = {ANN}",
         f"UPDATE wallets SET held = 7 WHERE customer_id = {ANN} AND program_id = {GOLD}",
-        f"UPDATE balances SET held = 7 WHERE customer_id = {ANN} AND source = 1",
+        f"UPDATE wallets SET buckets = REPLACE(buckets, '[105,5,0]', '[105,5,7]') WHERE customer_id = {ANN}",
     )
 
     assert figures(view(mixed)) == (128, 116, 93, 5, 7)

@@ -62,7 +62,7 @@ def test_a_refusal_has_no_transaction(store: Store) -> None:
 def test_what_was_not_committed_is_not_recorded(store: Store) -> None:
     """Leaving the session without a commit takes everything back."""
     with store.repository.write(ORG) as session:
-        session.apply(Changes(), [ACCEPTED], [])
+        session.apply(Changes({}, {}), [ACCEPTED], [])
         assert session.recorded({"r-1"}) == {"r-1": ACCEPTED}
 
     assert store.recorded({"r-1"}) == {}

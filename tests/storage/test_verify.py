@@ -47,7 +47,7 @@ from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_repository
-from points_grpc.storage.verify import INVARIANTS, Invariant, Report, verify
+from points_grpc.storage.verify import INVARIANTS, Report, verify
 
 START = datetime(2026, 3, 15, 18, 0, tzinfo=UTC)  # half past eleven in the evening in Kolkata
 ORG, QUIET_ORG = 1, 2
@@ -225,7 +225,7 @@ ELSEWHERE = {"returned_points", "failed_messages"}
 
 def test_names_are_unique_and_each_has_a_corruption() -> None:
     """A new invariant needs a row in `CORRUPTIONS`, or among those of holds."""
-    names = [one.name for one in INVARIANTS]
+    names = [name for one in INVARIANTS for name in one.names]
 
     assert len(names) == len(set(names))
     assert set(names) == CORRUPTIONS.keys() | CORRUPTIONS_OF_HOLDS.keys() | ELSEWHERE
@@ -251,7 +251,7 @@ CORRUPTIONS: dict[str, tuple[str, ...]] = {
     "wallet_chain": (f"UPDATE postings SET balance_after = balance_after + 1 WHERE {ANN_GOLD} AND wallet_version = 2",),
     "wallet_owners": (f"DELETE FROM wallets WHERE {ANN_GOLD}",),
     "wallet_due": (f"UPDATE wallets SET due_at = NULL WHERE customer_id = {ANN} AND program_id = {SILVER}",),
-    "bucket_lots": (f"UPDATE balances SET points = points + 1 WHERE {ANN_GOLD} AND source = 1",),
+    "bucket_lots": (f"UPDATE wallets SET buckets = '[]' WHERE {ANN_GOLD}",),
     "lot_postings": (f"UPDATE lots SET remaining = remaining - 1 WHERE remaining > 0 AND customer_id = {CID}",),
     "lot_opening": (f"UPDATE lots SET points = points + 1 WHERE lot_id = {AN_OPENED_LOT}",),
     "lot_bounds": (f"UPDATE lots SET held = remaining + 1 WHERE lot_id = {AN_OPENED_LOT}",),
@@ -275,7 +275,7 @@ CORRUPTIONS: dict[str, tuple[str, ...]] = {
     "lifetime_earned": (f"UPDATE wallets SET lifetime_earned = lifetime_earned + 1 WHERE {ANN_GOLD}",),
     "lifetime_received": (f"UPDATE wallets SET lifetime_received = lifetime_received + 1 WHERE {ANN_GOLD}",),
     "lifetime_purchases": ("UPDATE purchases SET amount = amount + 1 WHERE transaction_number = 'bill-2'",),
-    "velocity_days": (f"UPDATE velocity_days SET points = points + 1 WHERE {ANN_GOLD}",),
+    "velocity_days": (f"UPDATE wallets SET days = '[]' WHERE {ANN_GOLD}",),
     "request_transactions": (
         "UPDATE requests SET transaction_id = transaction_id + 1 WHERE operation = 'TransferPoints'",
     ),
@@ -306,22 +306,44 @@ def test_a_corruption_is_found_and_named(database: Database, name: str) -> None:
     assert "{" not in found[name].subject
 
 
-def test_more_corruptions_of_counts_by_day(lived: ATestsDatabase) -> None:
-    """A row too many, one too few, on the first day, between days, after the last one."""
-    for statement in (
-        "DELETE FROM velocity_days WHERE day = (SELECT MIN(day) FROM velocity_days)",
-        "DELETE FROM velocity_days WHERE day = (SELECT MAX(day) FROM velocity_days)",
-        f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 1, 1, 5, 1)",
-        f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, {GOLD}, 800000, 1, 5, 1)",
-        f"INSERT INTO velocity_days VALUES ({ORG}, {ANN}, 77, 5, 1, 5, 1)",
-        "UPDATE velocity_days SET transfers = transfers + 1 WHERE direction = 2",
-        "UPDATE programs SET time_zone = 'UTC' WHERE program_id = 2",
-    ):
+NO_LISTS = ("nothing", "{}", "[7]", "[[7, 7]]", "null", "7")
+ODD_LISTS = {
+    "days": ('[[[1, "9999-12-31"], [5, 1]]]', '[[[1, "1971-01-01"], [5, 1]]]', "[]", '[[["a"], ["b"]]]', *NO_LISTS),
+    "buckets": ("[]", '[[[1, 1, ""], [5, 0, 0]]]', '[[["a"], ["b"]]]', *NO_LISTS),
+}
+"""Of a wallet that has entries in both."""
+
+
+@pytest.mark.parametrize(("column", "invariant"), [("days", "velocity_days"), ("buckets", "bucket_lots")])
+def test_odd_lists_in_a_wallet_are_found(lived: ATestsDatabase, column: str, invariant: str) -> None:
+    """Entries too many, too few or wrong, and what is no list of them at all."""
+    for odd in ODD_LISTS[column]:
         with opened(lived.copy()) as database:
-            corrupt(database, statement)
+            corrupt(database, f"UPDATE wallets SET {column} = '{odd}' WHERE {ANN_GOLD}")
             report = verify(database)
 
-        assert {one.invariant for one in report.differences} == {"velocity_days"}, statement
+        assert {one.invariant for one in report.differences} == {invariant}, odd
+        assert f"wallet {ANN}/{GOLD}" in report.differences[0].subject
+
+
+def test_an_entry_that_stands_twice_is_found(lived: ATestsDatabase) -> None:
+    """Even if both say the same."""
+    for column, invariant in (("days", "velocity_days"), ("buckets", "bucket_lots")):
+        with opened(lived.copy()) as database:
+            twice = f"'[' || SUBSTR({column}, 2, LENGTH({column}) - 2) || ',' || SUBSTR({column}, 2)"
+            corrupt(database, f"UPDATE wallets SET {column} = {twice} WHERE {ANN_GOLD}")
+            report = verify(database)
+
+        assert {one.invariant for one in report.differences} == {invariant}
+
+
+def test_days_of_another_time_zone_are_found(lived: ATestsDatabase) -> None:
+    """A day ends where the program's time zone says so."""
+    with opened(lived.copy()) as database:
+        corrupt(database, "UPDATE programs SET time_zone = 'UTC' WHERE program_id = 2")
+        report = verify(database)
+
+    assert {one.invariant for one in report.differences} == {"velocity_days"}
 
 
 def test_the_first_difference_is_shown(database: Database) -> None:
@@ -336,8 +358,7 @@ def test_the_first_difference_is_shown(database: Database) -> None:
 
 def test_opening_a_lot_is_found_without_looking_through_its_transaction(database: Database) -> None:
     """A transaction that opens 10,000 lots is read once, and not once for each of them."""
-    [invariant] = [one for one in INVARIANTS if one.name == "lot_opening"]
-    assert isinstance(invariant, Invariant)
+    [invariant] = [one for one in INVARIANTS if "lot_opening" in one.names]
     explain = "EXPLAIN QUERY PLAN" if database.backend.name == "sqlite" else "EXPLAIN"
     with database.reader.connect() as connection:
         seen: list[tuple[str, Any]] = []

@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from points_grpc import __version__
+from points_grpc.cli.listening import address_of
 from points_grpc.cli.worker_link import Served
+from points_grpc.settings import Settings
 
 
 def announce(ready_file: Path | None, served: Served, *, workers: Sequence[Served] = ()) -> None:
@@ -27,19 +29,26 @@ def announce(ready_file: Path | None, served: Served, *, workers: Sequence[Serve
     with_workers = f" with {len(workers)} workers" if workers else ""
     click.echo(f"points-grpc {__version__} serves on {served.address}{with_workers}")
     if served.token:
-        click.echo(_GRPCURL.format(token=served.token, address=served.address))
+        plaintext = "" if served.tls else " -plaintext"
+        click.echo(_GRPCURL.format(token=served.token, address=served.address, plaintext=plaintext))
 
 
-def served_by_this_process(address: str, token: str | None, *, writer_pid: int) -> Served:
+def served_by_this_process(settings: Settings, port: int, token: str | None, *, writer_pid: int) -> Served:
     """What this process says of itself."""
-    return Served(address=address, pid=os.getpid(), writer_pid=writer_pid, token=token or "")
+    return Served(
+        address=address_of(settings, port),
+        pid=os.getpid(),
+        writer_pid=writer_pid,
+        token=token or "",
+        tls=settings.tls_certificate is not None,
+    )
 
 
 _GRPCURL = """\
 development mode: organisation "demo", program 973, customers 565039505 and 565039506
 one-time codes appear here; try the documented transfer:
 
-grpcurl -plaintext -H 'authorization: Bearer {token}' -d '{{
+grpcurl{plaintext} -H 'authorization: Bearer {token}' -d '{{
   "pointsTobeTransferred": 1000,
   "groupProgramTransfer": false,
   "programId": 973,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from points_grpc.cli.plain_errors import plain_errors
+from points_grpc.cli.databases import plain_errors
 
 
 @click.command()

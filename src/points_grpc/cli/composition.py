@@ -7,6 +7,7 @@ port, outbox, writer. What decides and writes is put together in `writer_composi
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sys
 import time
@@ -19,15 +20,18 @@ from points_grpc import __version__
 from points_grpc.cli import dev_world, keys_file
 from points_grpc.cli.announcing import announce, served_by_this_process
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.directory import AccountsDirectory
+from points_grpc.cli.issuer import tokens_of
+from points_grpc.cli.listening import address_of, exempt_of, tls_of
+from points_grpc.cli.places import METRICS_HOST, require_places
+from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.worker_link import Served, WorkerLink
 from points_grpc.cli.writer_process import ChildWriter
-from points_grpc.delivery.console import ConsoleSender
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Channel
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.rpc.call import Role
-from points_grpc.rpc.identity import KeyIdentity, KeyRow
+from points_grpc.rpc.identity import Callers, Tokens
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics
@@ -46,7 +50,6 @@ from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
-from points_grpc.storage.accounts import KeyRow as StoredKey
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_claim, open_snapshots
 from points_grpc.storage.queries import SqlQueries
@@ -68,15 +71,17 @@ SWEEP_COMMAND_S = 30.0
 
 async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains. `worker`: as one of several on a port."""
+    require_places(settings, shares_port=worker is not None)
     loop = asyncio.get_running_loop()
     sink = LineSink(sys.stderr.buffer, shared=worker is not None)
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls, worker=worker.order.number if worker else 0)
+    tls, tokens = tls_of(settings, log), tokens_of(settings, log)
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keyring = keys_file.load_or_create(settings.keys_path(database.path))
-    senders = _senders(settings)
+    senders = senders_of(settings)
     metrics = PrometheusMetrics()
     committer = Committer(
         monotonic=time.monotonic,
@@ -87,7 +92,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = KeyIdentity(_KeyLoader(accounts, pool, keyring), log)
+    identity = _callers(AccountsDirectory(accounts, pool, keyring), tokens, log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
@@ -103,25 +108,26 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
             page_key=keyring.page_key,
             metrics=metrics,
             limits=_limits(settings),
+            exempt=exempt_of(settings),
             shares_port=worker is not None,
         )
     )
     availability.tell(server)
-    port = server.bind(f"{settings.host}:{settings.port}")
+    port = server.bind(address_of(settings), tls.credentials() if tls else None)
     duty = _duty(database, log)
     chores = _Chores(
         duty,
-        _dispatcher(snapshots, keyring, senders, committer, loop, log, duty),
+        _dispatcher(snapshots, keyring, senders, settings, committer, loop, log, duty),
         _sweep(snapshots, settings, committer, loop, log, duty) if settings.sweep_interval_s else None,
     )
     chores.start()
     metrics_server = (
-        start_http_server(settings.metrics_port, "127.0.0.1", metrics.registry) if settings.metrics_port else None
+        start_http_server(settings.metrics_port, METRICS_HOST, metrics.registry) if settings.metrics_port else None
     )
     calm_collector()
     await server.start()
-    served = served_by_this_process(f"{settings.host}:{port}", token, writer_pid=availability.hello.pid)
-    log.info("serving", address=f"{settings.host}:{port}", version=__version__)
+    served = served_by_this_process(settings, port, token, writer_pid=availability.hello.pid)
+    log.info("serving", address=served.address, tls=tls is not None, version=__version__)
     await _until_stopped(settings, served, worker)
     log.info("draining")
     await server.drain(settings.drain_s)
@@ -174,43 +180,6 @@ class _Chores:
         self._duty.stop(DUTY_STOP_S)
 
 
-class _KeyLoader:
-    """Reads the keys of all organisations for the identity cache."""
-
-    def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
-        self._accounts = accounts
-        self._pool = pool
-        self._keyring = keyring
-
-    async def __call__(self) -> Mapping[str, KeyRow]:
-        return await self._pool.run(self._load)
-
-    def _load(self) -> Mapping[str, KeyRow]:
-        regions = {org.org_id: org.default_region for org in self._accounts.list_orgs()}
-        return {
-            row.key_id: KeyRow(
-                key_id=row.key_id,
-                org_id=row.org_id,
-                client=row.client,
-                role=Role[row.role.upper()],
-                secret_sha256=row.secret_hash,
-                default_region=regions[row.org_id],
-                expires_at=row.expires_at.timestamp() if row.expires_at else None,
-                revoked=row.revoked_at is not None,
-                request_id_required=row.request_id_required,
-                signs=row.signing_key_id is not None,
-                signing_secret=self._signing_secret(row),
-            )
-            for row in self._accounts.load_keys()
-        }
-
-    def _signing_secret(self, row: StoredKey) -> bytes | None:
-        if row.signing_key_id is None:
-            return None
-        secret = self._keyring.signing_secret(row.signing_key_id, row.key_id)
-        return None if secret is None else secret.encode()
-
-
 class _Observer:
     """Logs what the committer reports."""
 
@@ -244,6 +213,10 @@ class _OutboxLog:
     def undelivered(self, message_id: int, error: str, *, given_up: bool) -> None:
         """A message could not be sent."""
         self._log.error("message_undelivered", message_id=message_id, error=error, given_up=given_up)
+
+    def passed_over(self, org_id: int, key: str, flaw: str) -> None:
+        """A text that an organisation configured cannot be used."""
+        self._log.error("message_text_passed_over", org=org_id, key=key, flaw=flaw)
 
     def unreachable(self, error: str) -> None:
         """The outbox could not be read or booked."""
@@ -335,6 +308,10 @@ class _Availability:
         self._log.error("writer_not_started", error=message)
 
 
+def _callers(directory: AccountsDirectory, tokens: Tokens | None, log: CallLog) -> Callers:
+    return Callers(directory, log, tokens=tokens, note_use=directory.note_use)
+
+
 def _limits(settings: Settings) -> Limits:
     """The limits of the wire. No organisation may fill the queue of the writer, however small it is."""
     return Limits(
@@ -362,13 +339,6 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
     )
 
 
-def _senders(settings: Settings) -> dict[Channel, Sender]:
-    if settings.otp_sender == "console":
-        sender = ConsoleSender(sys.stdout)
-        return {Channel.MOBILE: sender, Channel.EMAIL: sender}
-    return {}
-
-
 def _duty(database: Database, log: CallLog) -> Duty | AlwaysOnDuty:
     claim = open_claim(database)
     return AlwaysOnDuty() if claim is None else Duty(claim, observer=_DutyLog(log), monotonic=time.monotonic)
@@ -378,6 +348,7 @@ def _dispatcher(
     snapshots: SqlSnapshots,
     keyring: Keyring,
     senders: Mapping[Channel, Sender],
+    settings: Settings,
     committer: Committer,
     loop: asyncio.AbstractEventLoop,
     log: CallLog,
@@ -396,6 +367,8 @@ def _dispatcher(
         submit=submit,
         now=lambda: datetime.now(UTC),
         failures=_OutboxLog(log),
+        jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+        parallel=settings.otp_parallel,
         on_duty=duty.held,
     )
 

@@ -15,14 +15,19 @@ from points_grpc.service.keyring import KEY_BYTES, Keyring
 
 def load_or_create(path: Path) -> Keyring:
     """The keyring of a file; a new file gets one random key and mode 0600."""
-    if not path.exists():
-        _create(path)
-    if path.stat().st_mode & 0o077:
+    try:
+        if not path.exists():
+            _create(path)
+        mode, content = path.stat().st_mode, path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise click.ClickException(f"the keys file {path} cannot be read or made: {reason}") from None
+    if mode & 0o077:
         raise click.ClickException(f"{path} can be read by others: chmod 600 it, or rotate its keys if they leaked")
     try:
-        content = json.loads(path.read_text())
-        keys = {key_id: base64.b64decode(text) for key_id, text in content["keys"].items()}
-        return Keyring(keys, content["active"])
+        document = json.loads(content)
+        keys = {key_id: base64.b64decode(text) for key_id, text in document["keys"].items()}
+        return Keyring(keys, document["active"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise click.ClickException(f"{path} is no keys file: it was not made by points-grpc, or is damaged") from None
 

@@ -1,7 +1,4 @@
-"""The commands: serve, migrate, orgs, keys, verify, backup, report, healthcheck, call.
-
-Exit codes: 0, 1 failed, 2 misused.
-"""
+"""The commands, those with files of their own included. Exit codes: 0, 1 failed, 2 misused."""
 
 from __future__ import annotations
 
@@ -16,22 +13,20 @@ import click
 from points_grpc import __version__
 from points_grpc.cli.backup import backup
 from points_grpc.cli.call import call
+from points_grpc.cli.certificates import certificates
+from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
+from points_grpc.cli.issued_tokens import tokens
 from points_grpc.cli.migrate import migrate
-from points_grpc.cli.plain_errors import plain_errors
+from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
+from points_grpc.cli.tls_options import credentials_of, tls_options
 
 if TYPE_CHECKING:
     from points_grpc.service.keyring import Keyring
     from points_grpc.settings import Settings
-    from points_grpc.storage.accounts import Accounts
 
-DATABASE = click.option(
-    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
-)
 DEV_DEFAULTS = {"database": "sqlite:///points-dev.db", "otp_sender": "console"}
 """What `serve --dev` uses where nothing else was said."""
-
-ROLES = click.Choice(["reader", "operator", "manager", "admin"])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -48,6 +43,13 @@ def main() -> None:
 @click.option("--keys-file", type=click.Path(path_type=Path), help="File with the secret keys.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="File that is written when the server serves.")
 @click.option("--otp-sender", type=click.Choice(["none", "console"]), help="How one-time codes leave.  [default: none]")
+@click.option("--tls-certificate", type=click.Path(path_type=Path), help="Serves with TLS: its certificate, in PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="The key of the certificate, in PEM.")
+@click.option("--tls-client-ca", type=click.Path(path_type=Path), help="CA whose certificates clients must show.")
+@click.option("--plaintext", is_flag=True, default=None, help="Without TLS, also on an address that is not loopback.")
+@click.option("--jwt-keys", help="Public keys of an issuer of tokens, as a JWK set: a file or an https URL.")
+@click.option("--jwt-issuer", help="The issuer of its tokens.")
+@click.option("--jwt-audience", help="The audience of its tokens.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port on loopback; 0 for none.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes on the port; PostgreSQL only.  [default: 1]")
 @click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
@@ -93,14 +95,14 @@ def create_org(database: str, name: str, region: str) -> None:
     region = region.upper()
     if region not in phonenumbers.SUPPORTED_REGIONS:
         raise click.UsageError(f"{region} is no ISO 3166 country with telephone numbers")
-    click.echo(_accounts(database).create_org(name, region))
+    click.echo(accounts_of(database).create_org(name, region))
 
 
 @orgs.command("list")
 @DATABASE
 def list_orgs(database: str) -> None:
     """Lists the organisations."""
-    for org in _accounts(database).list_orgs():
+    for org in accounts_of(database).list_orgs():
         click.echo(f"{org.org_id}\t{org.name}\t{org.default_region}{chr(9) + 'paused' if org.paused else ''}")
 
 
@@ -111,11 +113,13 @@ def keys() -> None:
 
 @keys.command("create")
 @DATABASE
-@click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+@ORG
 @click.option("--client", required=True, help="The name of the client, for the audit log.")
 @click.option("--role", type=ROLES, default="operator", show_default=True)
 @click.option("--expires-in-days", type=click.IntRange(1, 3650), help="Never expires if unset.")
 @click.option("--require-request-id", is_flag=True, help="Refuses its writes without a request_id.")
+@click.option("--store", default="", help="Where it stands, for the audit log.")
+@click.option("--till", default="", help="The till that it is, for the audit log.")
 @click.option("--signed", is_flag=True, help="Refuses what moves points unless it is signed; prints a signing secret.")
 @click.option(
     "--keys-file",
@@ -129,6 +133,8 @@ def create_key(
     client: str,
     role: str,
     expires_in_days: int | None,
+    store: str,
+    till: str,
     *,
     require_request_id: bool,
     signed: bool,
@@ -137,9 +143,8 @@ def create_key(
     """Creates a key and prints its token, and with --signed its signing secret; neither is ever shown again."""
     from points_grpc.cli.tokens import new_key  # noqa: PLC0415
 
-    accounts = _accounts(database)
-    if org_id not in {org.org_id for org in accounts.list_orgs()}:
-        raise click.UsageError(f"there is no organisation {org_id}")
+    accounts = accounts_of(database)
+    require_org(accounts, org_id)
     key = new_key()
     expires_at = datetime.now(UTC) + timedelta(days=expires_in_days) if expires_in_days else None
     keyring = _keyring(database, keys_file) if signed else None
@@ -152,6 +157,8 @@ def create_key(
         expires_at=expires_at,
         request_id_required=require_request_id,
         signing_key_id=keyring.active if keyring else None,
+        store=store,
+        till=till,
     )
     click.echo(key.token)
     if keyring:
@@ -160,22 +167,23 @@ def create_key(
 
 @keys.command("list")
 @DATABASE
-@click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+@ORG
 def list_keys(database: str, org_id: int) -> None:
     """Lists the keys of an organisation; never their secrets."""
-    for key in _accounts(database).list_keys(org_id):
+    for key in accounts_of(database).list_keys(org_id):
         state = "revoked" if key.revoked_at else f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at else "in force"
         demands = ["signed"] * bool(key.signing_key_id) + ["request id"] * key.request_id_required
-        click.echo("\t".join((key.key_id, key.client, key.role, state, *demands)))
+        used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+        click.echo("\t".join((key.key_id, key.client, key.role, state, used, *demands)))
 
 
 @keys.command("revoke")
 @DATABASE
-@click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+@ORG
 @click.argument("key_id")
 def revoke_key(database: str, org_id: int, key_id: str) -> None:
     """Revokes a key; serving processes know within 5 seconds."""
-    if not _accounts(database).revoke_key(org_id, key_id):
+    if not accounts_of(database).revoke_key(org_id, key_id):
         raise click.ClickException(f"organisation {org_id} has no key {key_id} in force")
     click.echo(f"revoked {key_id}")
 
@@ -184,12 +192,14 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
 @DATABASE
 def verify(database: str) -> None:
     """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
-    from points_grpc.storage.engine import Database  # noqa: PLC0415
+    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
     from points_grpc.storage.verify import verify as run  # noqa: PLC0415
 
-    opened = Database(database)
-    report = run(opened)
-    opened.close()
+    with plain_errors():
+        opened = Database(database)
+        click.get_current_context().call_on_close(opened.close)
+        require_schema(opened)
+        report = run(opened)
     for invariant, count in report.checked.items():
         click.echo(f"{invariant}: {count} checked")
     for one in report.differences:
@@ -204,26 +214,33 @@ def verify(database: str) -> None:
 
 @main.command()
 @click.option("--address", default="127.0.0.1:50051", show_default=True)
+@tls_options
 @click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
-def healthcheck(address: str, timeout_s: float) -> None:
+def healthcheck(
+    address: str, timeout_s: float, ca_file: Path | None, client_certificate: Path | None, client_key: Path | None
+) -> None:
     """Asks a server for its health; exits 0 if it serves."""
     from points_grpc.cli.health import is_serving  # noqa: PLC0415 - gRPC takes a while to import
 
-    if not is_serving(address, timeout_s):
+    if not is_serving(address, timeout_s, credentials_of(ca_file, client_certificate, client_key)):
         raise click.ClickException(f"{address} does not serve")
     click.echo("SERVING")
 
 
 main.add_command(backup)
 main.add_command(call)
+main.add_command(certificates)
 main.add_command(migrate)
+main.add_command(outbox)
 main.add_command(report)
+main.add_command(tokens)
 
 
 def _migrate(database: str) -> str:
     from points_grpc.storage.migrate import upgrade  # noqa: PLC0415 - alembic takes most of a second
 
-    return upgrade(database)
+    with plain_errors():
+        return upgrade(database)
 
 
 def _keyring(database: str, keys_file: Path | None) -> Keyring:
@@ -233,17 +250,6 @@ def _keyring(database: str, keys_file: Path | None) -> Keyring:
 
     with plain_errors():
         return load_or_create(keys_path(keys_file, Database(database).path))
-
-
-def _accounts(database: str) -> Accounts:
-    from points_grpc.storage.accounts import Accounts  # noqa: PLC0415 - SQLAlchemy takes a while to import
-    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
-
-    opened = Database(database)
-    click.get_current_context().call_on_close(opened.close)
-    with plain_errors():
-        require_schema(opened)
-    return Accounts(opened)
 
 
 def _serve(settings: Settings, *, dev: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from points_grpc.cli.plain_errors import plain_errors
+from points_grpc.cli.databases import plain_errors
 
 DATABASE = click.option(
     "--database",

@@ -37,13 +37,13 @@ def liability(database: str, org_id: int | None, *, as_json: bool, day: datetime
     from points_grpc.storage import reports  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
     as_of = (day or datetime.now(UTC)).date()
-    with _opened(database) as opened:
+    with opened_database(database) as opened:
         found = reports.liability(opened, as_of, org_id=org_id or 0)
     if as_json:
-        _print_json({"as_of": as_of, "programs": found})
+        print_json({"as_of": as_of, "programs": found})
         return
     names = ("org", "program", "source", "outstanding", "promised", "held", "breakage", "expiring")
-    _print_table(
+    print_table(
         names,
         [
             (
@@ -75,13 +75,13 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
     first_day = first.date() if first else last_day
     if first_day > last_day:
         raise click.UsageError("--from is after --to")
-    with _opened(database) as opened:
+    with opened_database(database) as opened:
         found = reports.daily(opened, first_day, last_day, org_id=org_id or 0)
     if as_json:
-        _print_json({"from": first_day, "to": last_day, "days": found})
+        print_json({"from": first_day, "to": last_day, "days": found})
         return
     names = ("day", "org", "program", "issued", "redeemed", "expired", "adjusted", "clearing", "closing")
-    _print_table(
+    print_table(
         names,
         [
             (
@@ -101,26 +101,32 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
 
 
 @contextmanager
-def _opened(database: str) -> Iterator[Database]:
+def opened_database(database: str) -> Iterator[Database]:
+    """A database of the schema of this version; a sentence where it is none."""
     from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
     from points_grpc.storage.engine import Database, SchemaMismatch, require_schema  # noqa: PLC0415
 
     try:
         opened = Database(database)
-        require_schema(opened)
-    except (SchemaMismatch, StorageUnavailable, ValueError) as error:
+    except (StorageUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    yield opened
-    opened.close()
+    try:
+        require_schema(opened)
+        yield opened
+    except (SchemaMismatch, StorageUnavailable) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        opened.close()
 
 
-def _print_json(document: object) -> None:
+def print_json(document: object) -> None:
+    """One document, for programs."""
     import msgspec  # noqa: PLC0415
 
     click.echo(msgspec.json.encode(document).decode())
 
 
-def _print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as they need; numbers to the right."""
     cells = [tuple(names), *(tuple(str(one) for one in row) for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(names))]

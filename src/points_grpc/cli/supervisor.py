@@ -15,9 +15,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from points_grpc import __version__
 from points_grpc.cli import keys_file
 from points_grpc.cli.announcing import announce
+from points_grpc.cli.places import require_places
 from points_grpc.cli.worker_link import LINE_MAX, Order, Served, Unable, from_worker, line_of
 from points_grpc.rpc.logs import JsonLog, LineSink, make_logger
 from points_grpc.service.keeper import CannotStart
@@ -54,7 +57,7 @@ async def supervise(settings: Settings, given: Mapping[str, object], *, dev: boo
         raise ValueError("the metrics ports of the workers follow one another: there is no room for the last one")
     keys_file.load_or_create(settings.keys_path(None))
     sink = LineSink(sys.stderr.buffer, shared=True)
-    port = await _reserve(settings.host, settings.port)
+    port = await _reserve(settings)
     try:
         await _Supervisor(settings, given, port.getsockname()[1], make_logger(sink)).run(dev=dev)
     finally:
@@ -101,7 +104,7 @@ class _Supervisor:
                 asyncio.create_task(self._keep(number, worker))
                 for number, worker in zip(self._numbers(), workers, strict=True)
             ]
-            served = Served(first.served.address, os.getpid(), 0, first.served.token)
+            served = msgspec.structs.replace(first.served, pid=os.getpid(), writer_pid=0)
             announce(self._settings.ready_file, served, workers=[one.served for one in workers])
             self._log.info("serving", address=served.address, version=__version__, workers=len(workers))
             await self._stopping.wait()
@@ -235,30 +238,27 @@ class _StoppedError(Exception):
     """Told to stop while a worker was being started."""
 
 
-async def _reserve(host: str, port: int) -> socket.socket:
+async def _reserve(settings: Settings) -> socket.socket:
     """Takes a port that nobody has, for workers to share; raises `CannotStart` where somebody has it.
 
-    It is taken for ourselves first: to share it with another deployment's workers would mix their callers.
+    That nobody has it is looked at as a server alone would: to share it with another deployment's workers would mix
+    their callers.
     """
-    until = asyncio.get_running_loop().time() + PORT_WAIT_S
-    try:
-        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror:
-        raise CannotStart(f"{host} is no address of this machine") from None
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PORT_WAIT_S
     while True:
         try:
-            with socket.socket(family, kind, protocol) as alone:
-                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                alone.bind(address)
-                address = alone.getsockname()
-            shared = socket.socket(family, kind, protocol)
-            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                shared.setsockopt(socket.SOL_SOCKET, option, 1)
-            shared.bind(address)
-            return shared
-        except OSError as error:
-            if asyncio.get_running_loop().time() >= until:
-                raise CannotStart(f"cannot bind {host}:{port}: {error.strerror}") from None
+            require_places(settings)
+            break
+        except CannotStart:
+            if loop.time() >= until:
+                raise
         await asyncio.sleep(0.05)
+    [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
+        settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    shared = socket.socket(family, kind, protocol)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        shared.setsockopt(socket.SOL_SOCKET, option, 1)
+    shared.bind(address)
+    return shared

@@ -17,7 +17,7 @@ def main() -> int:
     import uvloop  # noqa: PLC0415
 
     from points_grpc.cli.composition import serve  # noqa: PLC0415
-    from points_grpc.cli.plain_errors import plain_errors  # noqa: PLC0415
+    from points_grpc.cli.databases import plain_errors  # noqa: PLC0415
     from points_grpc.cli.worker_link import Unable, WorkerLink  # noqa: PLC0415
     from points_grpc.settings import Settings  # noqa: PLC0415
 

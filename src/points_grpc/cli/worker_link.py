@@ -32,6 +32,7 @@ class Served(msgspec.Struct, frozen=True, tag="served"):
     pid: int
     writer_pid: int
     token: str
+    tls: bool = False
 
 
 class Unable(msgspec.Struct, frozen=True, tag="unable"):

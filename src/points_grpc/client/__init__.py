@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from points_grpc.client.asynchronous import AsyncPointsClient
 from points_grpc.client.blocking import PointsClient
+from points_grpc.client.channel import tls
 from points_grpc.client.decode import refused_by, warnings_of
 from points_grpc.client.errors import (
     NotAnswered,
@@ -43,5 +44,6 @@ __all__ = [
     "TransferRefused",
     "Violation",
     "refused_by",
+    "tls",
     "warnings_of",
 ]

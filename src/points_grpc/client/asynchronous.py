@@ -10,7 +10,7 @@ from typing import Self
 import grpc
 from google.protobuf.message import Message
 
-from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method
+from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method, Token
 from points_grpc.client.channel import OPTIONS, Options, credentials_for
 from points_grpc.client.methods import AsyncMethods
 from points_grpc.client.retries import Retries
@@ -22,7 +22,7 @@ class AsyncPointsClient(AsyncMethods):
     def __init__(
         self,
         address: str,
-        token: str,
+        token: Token | None,
         *,
         signing_secret: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,

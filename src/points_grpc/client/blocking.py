@@ -10,7 +10,7 @@ from typing import Self
 import grpc
 from google.protobuf.message import Message
 
-from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method
+from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method, Token
 from points_grpc.client.channel import OPTIONS, Options, credentials_for
 from points_grpc.client.methods import BlockingMethods
 from points_grpc.client.retries import Retries
@@ -26,7 +26,7 @@ class PointsClient(BlockingMethods):
     def __init__(
         self,
         address: str,
-        token: str,
+        token: Token | None,
         *,
         signing_secret: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
@@ -38,8 +38,9 @@ class PointsClient(BlockingMethods):
         """Connects when it is first used.
 
         `plaintext` unset: a loopback address is spoken to in plaintext, any other with TLS and the roots of the system,
-        or with the `credentials` given. `timeout_s` bounds a call with all its attempts. `signing_secret` is that of a
-        key that must sign.
+        or with the `credentials` given (`tls(...)` makes them from files). `token` is an API key, or a function that
+        gives the token of the moment, and must not block; None if the client's certificate says who calls. `timeout_s`
+        bounds a call with all its attempts. `signing_secret` is that of a key that must sign.
         """
         options = (*OPTIONS, *channel_options)
         chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)

@@ -11,7 +11,7 @@ import hmac
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -24,6 +24,8 @@ from points_grpc.client.retries import Retries, pause_s
 
 Answer = TypeVar("Answer", bound=Message)
 Metadata = tuple[tuple[str, str], ...]
+Token = str | Callable[[], str]
+"""An API key, or what gives a token for the next attempt: those of an issuer expire."""
 
 TIMEOUT_S = 10.0
 """How long a call may take, all attempts together, unless it is told otherwise."""
@@ -45,9 +47,9 @@ class Method(Generic[Answer]):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who calls: an API key, and the secret that signs where the key must sign."""
+    """Who calls: an API key, and the secret that signs where the key must sign. Without a token the connection says."""
 
-    token: str
+    token: Token | None
     signing_secret: str | None = None
 
     def __repr__(self) -> str:
@@ -55,7 +57,10 @@ class Credential:
 
     def metadata(self, path: str, raw: bytes) -> Metadata:
         """What a call shows. A signature is made anew for each attempt: it names the time."""
-        shown: Metadata = (("authorization", f"Bearer {self.token}"),)
+        if self.token is None:
+            return ()
+        token = self.token if isinstance(self.token, str) else self.token()
+        shown: Metadata = (("authorization", f"Bearer {token}"),)
         if self.signing_secret is None:
             return shown
         stamp = str(int(time.time()))
@@ -64,7 +69,7 @@ class Credential:
         signature = hmac.new(self.signing_secret.encode("ascii"), text, hashlib.sha256).hexdigest()
         return (
             *shown,
-            ("x-points-key-id", self.token.removeprefix("pk_").partition("_")[0]),
+            ("x-points-key-id", token.removeprefix("pk_").partition("_")[0]),
             ("x-points-timestamp", stamp),
             ("x-points-signature", f"v1={signature}"),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import grpc
 
@@ -36,6 +37,21 @@ def credentials_for(
     if plaintext is None:
         plaintext = is_loopback(address)
     return None if plaintext else grpc.ssl_channel_credentials()
+
+
+def tls(
+    ca_file: Path | str | None = None,
+    *,
+    certificate_file: Path | str | None = None,
+    key_file: Path | str | None = None,
+) -> grpc.ChannelCredentials:
+    """TLS from PEM files: the CA of the server (unset: the system's roots), and what the client shows of itself."""
+    if (certificate_file is None) != (key_file is None):
+        raise ValueError("a certificate of the client comes with its key, and a key with its certificate")
+    ca, key, certificate = (
+        None if path is None else Path(path).read_bytes() for path in (ca_file, key_file, certificate_file)
+    )
+    return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
 def is_loopback(address: str) -> bool:

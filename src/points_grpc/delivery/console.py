@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from points_grpc.domain.model import Channel
+from points_grpc.domain.letters import Letter
 
 
 class ConsoleSender:
@@ -14,7 +14,7 @@ class ConsoleSender:
         """Takes the stream to write to."""
         self._stream = stream
 
-    def send(self, channel: Channel, target: str, code: str) -> None:
+    def send(self, letter: Letter) -> None:
         """Writes the code in the clear: that is what this sender is for."""
-        self._stream.write(f"one-time code for {channel.value} {target}: {code}\n")
+        self._stream.write(f"one-time code for {letter.channel.value} {letter.target}: {letter.code}\n")
         self._stream.flush()

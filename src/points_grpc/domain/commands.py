@@ -184,6 +184,7 @@ class CreateCustomer(Struct, frozen=True):
     external_id: str | None
     program_ids: tuple[int, ...]
     campaign_contact: bool
+    locale: str = ""
 
 
 class EnrolCustomer(Struct, frozen=True):

@@ -29,6 +29,10 @@ STATUS_MODULE = "ENABLE_CUSTOMER_STATUS_MODULE"
 MISSED_CALLS_ALLOWED = "ENABLE_MISSED_CALL_REDEMPTION"
 """Whether a missed call proves a redemption (823). Unset reads as false. A name of ours: none is documented."""
 
+REQUEST_IDS_REQUIRED = "REQUIRE_REQUEST_ID"
+"""Whether every write of the organisation needs a request id of its caller's (10005). Unset reads as false. A name of
+ours: none is documented. Judged where requests are read, and within seconds of a change."""
+
 DEFAULTS = {
     TRANSFERS_ALLOWED: True,
     REDEMPTIONS_ALLOWED: True,
@@ -36,6 +40,7 @@ DEFAULTS = {
     POOLING_ALLOWED: True,
     STATUS_MODULE: False,
     MISSED_CALLS_ALLOWED: False,
+    REQUEST_IDS_REQUIRED: False,
 }
 """What an unset key reads as. The fraud key has no default: unset is 412."""
 

@@ -105,6 +105,7 @@ def decide_creation(command: CreateCustomer, context: Context, snapshot: Snapsho
         transfers_locked_until=None,
         merged_into=None,
         created_at=snapshot.now,
+        locale=command.locale,
     )
     program_ids = tuple(sorted(set(command.program_ids)))
     enrolments = (Enrolled(WalletKey(customer.customer_id, one), snapshot.now) for one in program_ids)

@@ -260,6 +260,7 @@ def _united(victim: Customer, survivor: Customer) -> Customer:
         status_label=label,
         transfers_locked_until=max(locks, default=None),
         campaign_contact=victim.campaign_contact and survivor.campaign_contact,
+        locale=survivor.locale or victim.locale,
     )
 
 

@@ -139,6 +139,8 @@ class Customer(Struct, frozen=True):
     created_at: datetime
     messages_failed: bool = False
     """Whether messages to the customer wait of which one failed."""
+    locale: str = ""
+    """The language of messages, as a BCP 47 tag; empty for the organisation's own texts."""
 
 
 class Wallet(Struct, frozen=True):

@@ -39,17 +39,20 @@ def lookups(command: ReturnTransaction) -> Lookups:
     return Lookups(
         identifiers=(command.customer, *named),
         redemption_ids=tuple(item.redemption_id for item in command.items if _is_redemption_id(item.redemption_id)),
+        bills=(command.transaction_number,),
     )
 
 
 def keys(command: ReturnTransaction, directory: Directory, book: ProgramBook) -> Keys:  # noqa: ARG001 - one signature
-    """What a return needs loaded. The redemptions' customers come along: another one named is a warning."""
+    """What a return needs loaded. The customers of bill and redemptions come along, with whoever lives on for them."""
     found = lookups(command)
     named = frozenset(found.redemption_ids)
     customers = {directory.customers[one] for one in found.identifiers if one in directory.customers}
-    owners = directory.with_survivors(directory.redemptions[one] for one in named if one in directory.redemptions)
+    owners = {directory.redemptions[one] for one in named if one in directory.redemptions}
+    if command.transaction_number in directory.bills:
+        owners.add(directory.bills[command.transaction_number])
     return Keys(
-        customers=owners | customers,
+        customers=directory.with_survivors(owners) | customers,
         redemptions=named,
         transaction_numbers=frozenset({command.transaction_number}),
         returns=frozenset({command.transaction_number}),
@@ -133,9 +136,9 @@ def customer_is_known(customer: Customer | None) -> Refused | None:
 
 
 def bill_is_the_customers(command: ReturnTransaction, customer: Customer | None, snapshot: Snapshot) -> Refused | None:
-    """10012: the bill is known, and another customer's."""
+    """10012: the bill is known, and neither the customer's nor that of one who was merged into the customer."""
     bill = snapshot.purchase(command.transaction_number)
-    if bill is None or customer is None or bill.customer_id == customer.customer_id:
+    if bill is None or customer is None or snapshot.speaks_for(customer.customer_id, bill.customer_id):
         return None
     return Refused(codes.RESOURCE_NOT_FOUND, {"resource": "Transaction"}, field="transaction_number")
 

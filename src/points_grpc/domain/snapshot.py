@@ -67,6 +67,10 @@ class NeedMore(Exception):
         self.wallet = wallet
 
 
+Velocity = Mapping[tuple[Direction, date], tuple[int, int]]
+"""Points and transfers of a wallet by direction and day."""
+
+
 class DuplicateKey(NamedTuple):
     """Names equal transfers: from, to, program, points."""
 
@@ -77,7 +81,7 @@ class DuplicateKey(NamedTuple):
 
 
 class Lookups(Struct, frozen=True):
-    """What a command names before anything is resolved."""
+    """What a command names before anything is resolved. `bills`: purchases whose customers may have been merged."""
 
     identifiers: tuple[Identifier, ...] = ()
     redemption_ids: tuple[str, ...] = ()
@@ -85,12 +89,13 @@ class Lookups(Struct, frozen=True):
     transaction_numbers: tuple[str, ...] = ()
     transfer_ids: tuple[int, ...] = ()
     hold_ids: tuple[str, ...] = ()
+    bills: tuple[str, ...] = ()
 
 
 class Directory(Struct, frozen=True):
     """What the names resolved to; an absent key means that there is no such thing.
 
-    `survivors` says into whom those were merged whom a redemption or a transfer names, and these in turn.
+    `survivors` says into whom those were merged whom a redemption, a transfer or a bill names, and these in turn.
     """
 
     customers: Mapping[Identifier, int]
@@ -100,9 +105,10 @@ class Directory(Struct, frozen=True):
     transfers: Mapping[int, MadeTransfer] = {}
     survivors: Mapping[int, int] = {}
     holds: Mapping[str, int] = {}
+    bills: Mapping[str, int] = {}
 
     def with_survivors(self, customer_ids: Iterable[int]) -> frozenset[int]:
-        """Customers whom a redemption or a transfer names, and whoever they were merged into."""
+        """Customers whom a redemption, a transfer or a bill names, and whoever they were merged into."""
         found: set[int] = set()
         for customer_id in customer_ids:
             one: int | None = customer_id
@@ -168,8 +174,8 @@ class Loaded(Struct, frozen=True):
 
     `lots` also has an entry for every wallet of a declared customer that is due (`due_at` <= now), so that a touch can
     book. `promised` holds, for those, every promised lot. `redeemed_lots` holds the lots of the declared redemptions,
-    of the declared holds, and of open holds that are past their deadline. `velocity` maps a wallet to (direction, day)
-    -> (points, transfers) of the last 30 days. `held_references` holds the references of open holds.
+    of the declared holds, and of open holds that are past their deadline. `velocity` is of the last 30 days
+    at least. `held_references` holds the references of open holds.
     `transfer_lots` holds the lots that the declared transfers drew and opened, and what `OFFSPRING` made of the latter;
     `offspring` says of a lot which of those were drawn from it, and by what. `messages` holds the undelivered messages
     of customers of whom one may have failed, oldest first; of no others.
@@ -187,7 +193,7 @@ class Loaded(Struct, frozen=True):
     redeemed_lots: Mapping[int, Lot]
     otps: Mapping[tuple[int, OtpAction], tuple[Otp, ...]]
     otp_counters: Mapping[tuple[int, OtpAction], OtpCounter]
-    velocity: Mapping[WalletKey, Mapping[tuple[Direction, date], tuple[int, int]]]
+    velocity: Mapping[WalletKey, Velocity]
     redemptions: Mapping[str, Redemption]
     external_references: Mapping[str, str]
     purchases: Mapping[str, Purchase]
@@ -203,11 +209,16 @@ class Loaded(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch changed, as the storage writes it: final rows, and the events in order."""
+    """What a batch changed, as the storage writes it: final rows, and the events in order.
 
+    `buckets` and `velocity` are those of every wallet that was loaded or opened, whole; written with the `wallets` that
+    changed, as no bucket and no day changes without its wallet.
+    """
+
+    buckets: Mapping[WalletKey, Mapping[BucketKey, Bucket]]
+    velocity: Mapping[WalletKey, Velocity]
     wallets: dict[WalletKey, Wallet] = field(default_factory=dict)
     wallets_before: dict[WalletKey, Wallet | None] = field(default_factory=dict)
-    buckets: dict[tuple[WalletKey, BucketKey], Bucket] = field(default_factory=dict)
     lots_opened: dict[int, Lot] = field(default_factory=dict)
     lots_changed: dict[int, Lot] = field(default_factory=dict)
     events: list[ev.Event] = field(default_factory=list)
@@ -232,7 +243,6 @@ class Snapshot:
         self.now = loaded.now
         self.book = loaded.book
         self.config = config
-        self.changes = Changes()
         self._loaded = loaded
         self._identifiers = dict(loaded.directory.customers)
         self._customers = dict(loaded.customers)
@@ -241,6 +251,8 @@ class Snapshot:
         for key in loaded.wallets:
             self._wallets_of.setdefault(key.customer_id, []).append(key)
         self._buckets = {key: dict(buckets) for key, buckets in loaded.buckets.items()}
+        self._velocity = {key: dict(days) for key, days in loaded.velocity.items()}
+        self.changes = Changes(self._buckets, self._velocity)
         self._lots: dict[int, Lot] = {**loaded.redeemed_lots, **loaded.transfer_lots}
         self._offspring = {lot_id: list(found) for lot_id, found in loaded.offspring.items()}
         self._windows: dict[WalletKey, _Window] = {}
@@ -255,7 +267,6 @@ class Snapshot:
                 self._lots.setdefault(lot.lot_id, lot)
         self._otps = {key: {otp.program_id: otp for otp in otps} for key, otps in loaded.otps.items()}
         self._otp_counters = dict(loaded.otp_counters)
-        self._velocity = {key: dict(days) for key, days in loaded.velocity.items()}
         self._redemptions = dict(loaded.redemptions)
         self._by_transaction_number = {
             number: list(ids) for number, ids in loaded.directory.by_transaction_number.items()
@@ -303,6 +314,17 @@ class Snapshot:
         while (survivor_id := found[-1].merged_into) is not None:
             found.append(self.customer(survivor_id))
         return found
+
+    def speaks_for(self, customer_id: int, other_id: int) -> bool:
+        """Whether a customer is the other one, or one into whom that one was merged.
+
+        Who is not loaded was named after names were resolved, by another process, and so lives on.
+        """
+        one: int | None = other_id
+        while one is not None and one != customer_id:
+            known = self._customers.get(one)
+            one = known.merged_into if known else None
+        return one == customer_id
 
     def survivor(self, customer_id: int) -> Customer:
         """Who lives on for a customer: mostly that one."""
@@ -378,7 +400,7 @@ class Snapshot:
             raise NotLoaded("otp counter")
         return self._otp_counters.get(key)
 
-    def velocity(self, key: WalletKey) -> Mapping[tuple[Direction, date], tuple[int, int]]:
+    def velocity(self, key: WalletKey) -> Velocity:
         """Points and transfers of a wallet by direction and day, of the last 30 days."""
         if key not in self._loaded.keys.velocity and key.customer_id not in self._created:
             raise NotLoaded("velocity")
@@ -567,6 +589,8 @@ class Snapshot:
         days = self._velocity.setdefault(event.wallet, {})
         points, transfers = days.get((event.direction, event.day), (0, 0))
         days[event.direction, event.day] = (points + event.points, transfers + 1)
+        if event.wallet not in self.changes.wallets:  # a pooled draw may leave the wallet itself as it was
+            self._put_wallet(self._wallet_or_new(event.wallet))
 
     def _evolve_otp(self, event: ev.OtpSaved) -> None:
         otp = event.otp
@@ -646,11 +670,14 @@ class Snapshot:
                 self._identifiers[identifier] = customer.customer_id
 
     def _evolve_enrolled(self, event: ev.Enrolled) -> None:
-        wallet = self._wallets.get(event.wallet)
+        self._put_wallet(replace(self._wallet_or_new(event.wallet), enrolled_at=event.at))
+
+    def _wallet_or_new(self, key: WalletKey) -> Wallet:
+        wallet = self._wallets.get(key)
         if wallet is None:
-            self._wallets_of.setdefault(event.wallet.customer_id, []).append(event.wallet)
-            wallet = Wallet(event.wallet)
-        self._put_wallet(replace(wallet, enrolled_at=event.at))
+            self._wallets_of.setdefault(key.customer_id, []).append(key)
+            wallet = Wallet(key)
+        return wallet
 
     def _put_wallet(self, wallet: Wallet) -> None:
         key = wallet.key
@@ -681,7 +708,7 @@ class Snapshot:
             buckets = self._buckets[key] = {}
         before = buckets.get(bucket_key, _EMPTY_BUCKET)
         bucket = Bucket(before[0] + points, before[1] + promised, before[2] + held)
-        buckets[bucket_key] = self.changes.buckets[key, bucket_key] = bucket
+        buckets[bucket_key] = bucket
 
 
 _EMPTY_BUCKET = Bucket()

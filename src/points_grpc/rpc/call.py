@@ -26,10 +26,11 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: an API client of an organisation, known by its credential.
+    """Who calls: an API client of an organisation, known by its credential; the one model behind all of them.
 
     `default_region` (ISO 3166) is the organisation's, for mobile numbers without country code. Who `signs` signs what
-    moves points; without `signing_secret` (its key was lost) no signature is right.
+    moves points; without `signing_secret` (its key was lost) no signature is right. `key_id` is that of an API key, and
+    empty for who has none.
     """
 
     org_id: int
@@ -40,6 +41,14 @@ class Caller:
     request_id_required: bool = False
     signs: bool = False
     signing_secret: bytes | None = field(default=None, repr=False)
+    store: str = ""
+    till: str = ""
+
+    @property
+    def actor(self) -> str:
+        """Who did it, for the audit log and the journal: the client, and where it stands if its credential says so."""
+        places = [f"{kind} {name}" for kind, name in (("store", self.store), ("till", self.till)) if name]
+        return f"{self.client} ({', '.join(places)})" if places else self.client
 
 
 @dataclass(slots=True)
@@ -47,7 +56,8 @@ class Call:
     """One call. Mutable, since it is filled in on the way; it never leaves its task.
 
     `expires_at`, in seconds of the monotonic clock, is when the call ends whatever it is doing (`expired`); a command
-    is given up a little earlier, at `deadline`, so that its answer still arrives. `submitted` says that a write was
+    is given up a little earlier, at `deadline`, so that its answer still arrives. A server that stops ends it before
+    that (`cut_off`). `submitted` says that a write was
     handed over: from then on an answer that does not come leaves the outcome open. `grpc` and `code` are what the
     caller was told; `refused_for_good` that it was a refusal which is not recorded and which no mere repetition
     changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds). `items` says that
@@ -61,6 +71,7 @@ class Call:
     expires_at: float = 0.0
     deadline: float = 0.0
     expired: bool = False
+    cut_off: bool = False
     caller: Caller | None = None
     request_id: str = ""
     request_id_given: bool = False

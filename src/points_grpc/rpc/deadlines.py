@@ -1,7 +1,7 @@
 """What ends calls at their deadline: one timer for all of them, since a timer for each costs more than all the rest.
 
-The caller's own deadline is the core's to keep. This is for calls that came without one or with a very long one, and
-for servicers that would not come back.
+What outlasts the grace of a server that stops is ended here, too. The caller's own deadline is the core's to keep. This
+is for calls that came without one or with a very long one, and for servicers that would not come back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TICK_S = 0.02
 
 
 class Deadlines:
-    """Ends calls whose deadline has come: cancels their task, with `expired` set on the call."""
+    """Ends calls: cancels their task, with `expired` set on a call whose deadline has come, and `cut_off` at a stop."""
 
     def __init__(self) -> None:
         """Starts without calls and without a timer."""
@@ -41,11 +41,18 @@ class Deadlines:
         """Lets go of a call."""
         del self._tasks[id(call)]
 
+    def cut_off(self) -> None:
+        """Ends all calls, for the server stops."""
+        for call, task in self._tasks.values():
+            if not (call.expired or call.cut_off):
+                call.cut_off = True
+                task.cancel()
+
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends what is due. The timer rests while there are no calls."""
         due = time.monotonic() + TICK_S
         for call, task in self._tasks.values():
-            if call.expires_at <= due and not call.expired:
+            if call.expires_at <= due and not (call.expired or call.cut_off):
                 call.expired = True
                 task.cancel()
         self._ticking = bool(self._tasks)

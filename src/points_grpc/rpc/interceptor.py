@@ -31,7 +31,7 @@ from points_grpc.rpc import failures
 from points_grpc.rpc.call import CURRENT, Call, Caller, Role
 from points_grpc.rpc.deadlines import Deadlines
 from points_grpc.rpc.limits import Limits
-from points_grpc.rpc.ports import CallLog, Identity, Metadata, Metrics
+from points_grpc.rpc.ports import CallLog, Connection, Identity, Metadata, Metrics
 from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
 from points_grpc.rpc.signature import Signatures
@@ -39,7 +39,8 @@ from points_grpc.rpc.streams import Streams
 from points_grpc.service.ports import NotTaken
 from points_grpc.v1 import options_pb2
 
-EXEMPT = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+HEALTH, REFLECTION = "/grpc.health.v1.Health/", "/grpc.reflection."
+EXEMPT = (HEALTH, REFLECTION)
 """Methods that probes and tools call without a credential, unless the deployment wants one."""
 
 ANSWER_MARGIN_S = 0.05
@@ -51,6 +52,14 @@ _numbers = itertools.count(secrets.randbits(32))
 _METADATA_OVERHEAD = 32
 """What HTTP/2 adds to each header in its own count (RFC 9113, 6.5.2)."""
 
+_FAILURE_OF_ENDED = {
+    (False, False): Failure.EXPIRED_IN_QUEUE,
+    (False, True): Failure.EXPIRED_UNKNOWN,
+    (True, False): Failure.SHUTTING_DOWN,
+    (True, True): Failure.OUTCOME_UNKNOWN,
+}
+"""What became of a call that was ended: by whether the server stopped, and whether its command may be carried out."""
+
 if TYPE_CHECKING:  # generic in the stubs only
     Handler = grpc.RpcMethodHandler[Any, Any]  # what passes through is bytes, or a message of any service
 
@@ -59,7 +68,7 @@ Inner = Callable[[Message, Context], Awaitable[Message] | AsyncGenerator[Message
 """A method of a servicer: its answer, or its answers one by one."""
 
 
-class CallContext(Context, Protocol):
+class CallContext(Context, Connection, Protocol):
     """What the gate needs of a servicer context."""
 
     def invocation_metadata(self) -> Metadata | None:
@@ -107,7 +116,7 @@ def required_roles(services: Iterable[ServiceDescriptor]) -> Mapping[str, Role]:
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """The interceptor. `drain` has it refuse whatever still comes."""
+    """The interceptor. `drain` has it refuse whatever still comes; `arrived` counts all that came."""
 
     def __init__(
         self,
@@ -123,6 +132,7 @@ class Gate(grpc.aio.ServerInterceptor):
     ) -> None:
         """Takes its neighbours; `exempt` are the beginnings of method names that need no credential."""
         self.draining = False
+        self.arrived = 0
         self._identity = identity
         self._roles = roles
         self._limits = limits
@@ -144,6 +154,10 @@ class Gate(grpc.aio.ServerInterceptor):
         """Refuses calls from now on, and ends those that stream."""
         self.draining = True
         self._streams.drain()
+
+    def cut_off(self) -> None:
+        """Ends the calls that are still being served, each with a status that says what is known of it."""
+        self._deadlines.cut_off()
 
     async def intercept_service(
         self,
@@ -180,10 +194,13 @@ class Gate(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             call = Call(name, operation)
             CURRENT.set(call)
+            self.arrived += 1
             answer: Message | bytes = b""
             try:
                 metadata = context.invocation_metadata() or ()
-                refused = self._admit(call, metadata, raw, required) or self._signatures.judge(call, metadata, raw)
+                refused = self._admit(call, context, metadata, raw, required) or self._signatures.judge(
+                    call, metadata, raw
+                )
                 if refused is None:
                     answer = await serve_admitted(call, raw, context, decode, inner)
                 else:
@@ -207,10 +224,12 @@ class Gate(grpc.aio.ServerInterceptor):
             response_serializer=cast("Any", handler.response_serializer),
         )
 
-    def _admit(self, call: Call, metadata: Metadata, raw: bytes, required: Role) -> Refused | None:
+    def _admit(
+        self, call: Call, connection: Connection, metadata: Metadata, raw: bytes, required: Role
+    ) -> Refused | None:
         """What stops a call before its request is looked at."""
         call.correlation_id = _correlation_id(metadata)
-        call.caller = self._identity.authenticate(metadata)
+        call.caller = self._identity.authenticate(metadata, connection)
         if refused := _lacks(call.caller, required):
             return refused
         if refused := self._quotas.enter(call, raw):
@@ -248,11 +267,10 @@ class Gate(grpc.aio.ServerInterceptor):
             return await cast("Awaitable[Message]", inner(request, context))
         except asyncio.CancelledError as ended:
             task = asyncio.current_task()
-            if not call.expired or task is None or task.uncancel():
+            if not (call.expired or call.cut_off) or task is None or task.uncancel():
                 raise  # the caller went away
             is_open = call.submitted and not isinstance(ended, NotTaken)
-            failure = Failure.EXPIRED_UNKNOWN if is_open else Failure.EXPIRED_IN_QUEUE
-            refuse(context, call, refusal_of(failure, call.operation))
+            refuse(context, call, refusal_of(_FAILURE_OF_ENDED[call.cut_off, is_open], call.operation))
         except Exception as error:  # noqa: BLE001 - the last resort
             self._fail(call, context, error)
         finally:
@@ -274,7 +292,7 @@ class Gate(grpc.aio.ServerInterceptor):
             refuse(context, call, failures.malformed("request", "a protobuf message", operation=call.operation))
             return b""
         metadata, required = context.invocation_metadata() or (), self._roles[f"/{call.method}"]
-        self._streams.enter(call, lambda: _lacks(self._identity.authenticate(metadata), required))
+        self._streams.enter(call, lambda: _lacks(self._identity.authenticate(metadata, context), required))
         try:
             async with aclosing(cast("AsyncGenerator[Message]", inner(request, context))) as messages:
                 async for message in messages:
@@ -332,7 +350,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
         def refused(context: CallContext) -> bool:
             metadata = context.invocation_metadata() or ()
-            if self._identity.authenticate(metadata) is not None:
+            if self._identity.authenticate(metadata, context) is not None:
                 return False
             refuse(context, Call("", ""), Refused(codes.UNAUTHENTICATED))
             return True

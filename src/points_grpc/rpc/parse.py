@@ -62,6 +62,7 @@ RETURNED_ITEMS_MAX = 100
 EXPIRY_DAYS_MAX = 36_500
 EXPIRY_MONTHS_MAX = 1200
 
+_LOCALE = re.compile(r"([a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?)?")
 _CONFIG_KEY = re.compile(r"[A-Za-z0-9_]{1,100}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _GIVEN_KINDS: Mapping[int, IdentifierType] = {
@@ -324,6 +325,7 @@ def create_customer(request: customer_service_pb2.CreateCustomerRequest, shape: 
         external_id=by_kind.get(IdentifierType.EXTERNAL_ID),
         program_ids=program_ids,
         campaign_contact=request.campaign_contact,
+        locale=shape.pattern("locale", request.locale, _LOCALE, 'a BCP 47 tag such as "pt-BR"'),
     )
 
 

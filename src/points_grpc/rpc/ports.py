@@ -5,7 +5,7 @@ The composition root hands in what implements them. Nothing here knows gRPC.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,6 +45,10 @@ class Submitter(Protocol):
 
         Items are decided in the order in which they are handed over, each for itself. May be cancelled like `submit`.
         """
+        ...
+
+    def drop_waiting(self) -> None:
+        """Has what still waits answered as not taken, since the server stops."""
         ...
 
 
@@ -150,10 +154,18 @@ class Watching(Protocol):
         ...
 
 
-class Identity(Protocol):
-    """Knows callers by the metadata of their calls. Must answer from memory: it runs before everything else."""
+class Connection(Protocol):
+    """The connection that a call came over."""
 
-    def authenticate(self, metadata: Metadata) -> Caller | None:
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """The names in the certificate that the client showed: its alternative names, or its common name."""
+        ...
+
+
+class Identity(Protocol):
+    """Knows callers by what comes with their calls. Must answer from memory: it runs before everything else."""
+
+    def authenticate(self, metadata: Metadata, connection: Connection) -> Caller | None:
         """The caller; None if there is no credential, or one that is unknown, expired or revoked."""
         ...
 

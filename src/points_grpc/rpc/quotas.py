@@ -40,6 +40,9 @@ _SECOND_NS = 1_000_000_000
 _LENGTH_BITS = 35
 _LENGTH_DELIMITED = 2
 
+CLIENTS_MAX = 10_000
+"""From so many on, the rates of idle clients are forgotten: an issuer of tokens may name any number of clients."""
+
 CLIENT = "client"
 ORGANIZATION = "organization"
 
@@ -86,6 +89,7 @@ class Quotas:
         self._rates = {READS: limits.client_reads_per_s, WRITES: limits.client_writes_per_s}
         self._organisations: dict[int, _Organisation] = {}
         self._clients: dict[tuple[int, str, str], int] = {}
+        self._clients_max = CLIENTS_MAX
         self._watches = 0
 
     def enter(self, call: Call, request: bytes) -> Refused | None:
@@ -151,9 +155,16 @@ class Quotas:
         wait = org_busy_until - now + min(org_cost, burst) - burst
         if wait > 0:
             return _refused("org_calls_per_s", org_rate, ORGANIZATION, wait / _SECOND_NS)
+        if len(self._clients) >= self._clients_max:
+            self._forget_idle(now)
         self._clients[client] = busy_until + cost
         organisation.busy_until_ns = org_busy_until + org_cost
         return None
+
+    def _forget_idle(self, now: int) -> None:
+        """Lets go of clients that asked nothing lately: they are as those who never asked."""
+        self._clients = {client: until for client, until in self._clients.items() if until > now}
+        self._clients_max = max(CLIENTS_MAX, 2 * len(self._clients))
 
 
 def metered(services: Iterable[ServiceDescriptor]) -> Mapping[str, Metered]:

@@ -518,6 +518,7 @@ def customer(given: model.Customer, program_ids: Iterable[int]) -> customer_serv
         transfers_locked_until=_moment(given.transfers_locked_until),
         created_at=timestamp(given.created_at),
         merged_into_customer_id=given.merged_into or 0,
+        locale=given.locale,
     )
 
 

@@ -194,7 +194,7 @@ def _submission(caller: Caller, request: CommandRequest, asked: Asked, command: 
         request_id=asked.request_id,
         request_id_given=asked.request_id_given,
         fingerprint=fingerprint(request),
-        actor=caller.client,
+        actor=caller.actor,
         otp_seed=secrets.token_bytes(SEED_BYTES) if isinstance(command, MAY_ISSUE_CODES) else b"",
     )
 

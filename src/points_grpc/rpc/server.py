@@ -71,8 +71,18 @@ RESOLVABLE = (error_details_pb2.DESCRIPTOR, codes_pb2.DESCRIPTOR)
 """Files that no service imports and that reflection must resolve: what refusals carry, and the catalogue's options."""
 
 
-DRAIN_TICK_S = 0.02
+DRAIN_TICK_S = 0.04
 """How often a draining server looks whether its calls have ended."""
+
+DRAIN_QUIET_TICKS = 2
+"""For so many ticks nothing may have come before it stops. grpc.aio takes calls one by one; those that it has received
+and not yet taken when it stops end as CANCELLED, which tells nobody anything."""
+
+DROPPED_S = 0.5
+"""How long the commands that the writer has in hand may still take once the grace is over and the rest was dropped."""
+
+TOLD_S = 1.0
+"""How long the statuses of calls that were cut off may take to leave."""
 
 
 def _now() -> datetime:
@@ -112,6 +122,7 @@ class PointsServer:
         """Builds the server. Must run in the event loop that will serve."""
         limits = wiring.limits
         self._limits = limits
+        self._submitter = wiring.submitter
         self._is_started = self._is_suspended = False
         self._gate = Gate(
             identity=wiring.identity,
@@ -165,14 +176,27 @@ class PointsServer:
         """Says that it serves no more, refuses what still comes, lets calls end for a while, and stops.
 
         The port stays open until the last call has ended: whoever comes meanwhile is told so (896, 898), where a closed
-        port would leave callers to guess.
+        port would leave callers to guess. Calls that outlast the grace are told what is known of them: what waited for
+        the writer was not taken (896, 898), what it has in hand is answered or open (887, 896 UNKNOWN).
         """
         self._health.stop()
         self._gate.drain()
         until = time.monotonic() + (self._limits.drain_grace_s if grace_s is None else grace_s)
-        while self._gate.serving and time.monotonic() < until:
+        await self._quiet(until)
+        if self._gate.serving:
+            self._submitter.drop_waiting()
+            await self._quiet(time.monotonic() + DROPPED_S)
+            self._gate.cut_off()
+        await self._server.stop(max(TOLD_S, until - time.monotonic()))
+
+    async def _quiet(self, until: float) -> None:
+        """Waits until all calls have ended and no more come."""
+        quiet_ticks = 0
+        while quiet_ticks < DRAIN_QUIET_TICKS and time.monotonic() < until:
+            arrived = self._gate.arrived
             await asyncio.sleep(DRAIN_TICK_S)
-        await self._server.stop(max(0.0, until - time.monotonic()))
+            is_quiet = arrived == self._gate.arrived and not self._gate.serving
+            quiet_ticks = quiet_ticks + 1 if is_quiet else 0
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""

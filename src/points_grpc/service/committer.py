@@ -14,7 +14,7 @@ from typing import Protocol
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused, Settled
-from points_grpc.service.frames import Answered, BugReport, Drain, FromWriter, Garbled, Sent, Unable, Work
+from points_grpc.service.frames import Answered, BugReport, Drain, DropWaiting, FromWriter, Garbled, Sent, Unable, Work
 from points_grpc.service.link import Link
 from points_grpc.service.ports import NotTaken
 from points_grpc.service.writer import refused
@@ -157,6 +157,11 @@ class Committer:
             items = _Items(future, len(submissions))
             self._send(submissions, [_Item(items, place) for place in range(len(submissions))], deadline)
         return future
+
+    def drop_waiting(self) -> None:
+        """Has the writer answer what still waits as not taken. What it has in hand is carried out and answered."""
+        if self._link is not None:
+            self._link.send(DropWaiting())
 
     async def drain(self) -> None:
         """Takes no more submissions and returns once the writer has answered all that wait, and ended."""

@@ -243,6 +243,7 @@ class Executor:
                 org_id=org_id,
                 message_id=event.message.message_id,
                 customer_id=event.message.customer_id,
+                action=event.message.action,
                 channel=event.message.channel,
                 target=event.message.target,
                 sealed=self._keyring.seal(event.message.secret),
@@ -339,6 +340,7 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
     transaction_numbers: dict[str, None] = {}
     transfer_ids: dict[int, None] = {}
     hold_ids: dict[str, None] = {}
+    bills: dict[str, None] = {}
     for part in parts:
         identifiers.update(dict.fromkeys(part.identifiers))
         redemption_ids.update(dict.fromkeys(part.redemption_ids))
@@ -346,6 +348,7 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
         transaction_numbers.update(dict.fromkeys(part.transaction_numbers))
         transfer_ids.update(dict.fromkeys(part.transfer_ids))
         hold_ids.update(dict.fromkeys(part.hold_ids))
+        bills.update(dict.fromkeys(part.bills))
     return Lookups(
         tuple(identifiers),
         tuple(redemption_ids),
@@ -353,4 +356,5 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
         tuple(transaction_numbers),
         tuple(transfer_ids),
         tuple(hold_ids),
+        tuple(bills),
     )

@@ -55,7 +55,11 @@ class Drain(Struct, frozen=True, tag=True):
     """Nothing comes any more: answer what waits, then end."""
 
 
-ToWriter = Setup | Work | Drain
+class DropWaiting(Struct, frozen=True, tag=True):
+    """Answer all that waits as not taken, since the server stops; what comes later is served."""
+
+
+ToWriter = Setup | Work | Drain | DropWaiting
 
 
 # -- from the writer ---------------------------------------------------------------------------------------------------
@@ -175,7 +179,9 @@ class _Answered(Struct, frozen=True, tag="Answered"):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_to_writer: msgspec.msgpack.Decoder[Setup | _Work | Drain] = msgspec.msgpack.Decoder(Setup | _Work | Drain)
+_to_writer: msgspec.msgpack.Decoder[Setup | _Work | Drain | DropWaiting] = msgspec.msgpack.Decoder(
+    Setup | _Work | Drain | DropWaiting
+)
 _from_writer: msgspec.msgpack.Decoder[Hello | Unable | BugReport | _Answered] = msgspec.msgpack.Decoder(
     Hello | Unable | BugReport | _Answered
 )

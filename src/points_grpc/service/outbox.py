@@ -1,35 +1,43 @@
-"""The dispatcher: one thread that takes due messages from the outbox, sends them, and books what became of them.
+"""The dispatcher: takes due messages from the outbox, has them sent, and books what became of them.
 
-Of all servers of a database the one on duty sends (`duty`). At least once: a message is marked after it was sent. A
-message whose code expired, or that failed too often, is given up; its ciphertext is erased either way. Acknowledgements
-are commands through the committer like any other write.
+Of all servers of a database the one on duty sends (`duty`). At least once: a message is marked after it was sent. One
+that failed waits, longer each time, with jitter. One whose code expires before its next try, that failed too often, or
+that its receiver will never take, is given up; the ciphertext is erased either way. Acknowledgements are commands
+through the committer like any other write.
+
+A round sends what is due side by side: of one customer and destination the outbox hands out one message at a time, so
+that these stay in order, and nobody waits for the destination of somebody else.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from itertools import groupby
 from threading import Event, Thread
 from typing import Protocol
 
 from points_grpc.domain.commands import AcknowledgeMessages, MessageResult, Submission
-from points_grpc.domain.model import Channel
+from points_grpc.domain.letters import Letter, Undelivered, filled, wording
+from points_grpc.domain.model import Channel, OrgConfig
 from points_grpc.service.keyring import Keyring, UnknownKey
 from points_grpc.service.ports import Outbox, SealedMessage
 
-BATCH_MAX = 100
+BATCH_MAX = 64
+"""Messages of a round: as many may be sent again after a crash, because a round is booked at its end."""
+
+PARALLEL = 8
 POLL_S = 0.1
 AFTER_FAILURE_S = 1.0
-ATTEMPTS_MAX = 8
+ATTEMPTS_MAX = 10
 BACKOFF_MAX_S = 60.0
 
 
 class Sender(Protocol):
-    """Delivers one message, or raises."""
+    """Delivers one message, or raises; `Undelivered` says more than other exceptions. Called from several threads."""
 
-    def send(self, channel: Channel, target: str, code: str) -> None:
+    def send(self, letter: Letter) -> None:
         """Returns once the message was handed over."""
         ...
 
@@ -39,6 +47,10 @@ class Failures(Protocol):
 
     def undelivered(self, message_id: int, error: str, *, given_up: bool) -> None:
         """A message could not be sent."""
+        ...
+
+    def passed_over(self, org_id: int, key: str, flaw: str) -> None:
+        """A text that an organisation configured cannot be used; said once."""
         ...
 
     def unreachable(self, error: str) -> None:
@@ -58,10 +70,13 @@ class Dispatcher:
         submit: Callable[[Submission], None],
         now: Callable[[], datetime],
         failures: Failures,
+        jitter: Callable[[], float],
+        parallel: int = PARALLEL,
         on_duty: Callable[[], bool] = lambda: True,
     ) -> None:
         """`submit` hands a command to the committer, waits until it is committed, and raises if it is not.
 
+        `jitter` says which part of a pause is waited for, up to 1. `parallel`: how many messages are sent at once.
         `on_duty` says whether nobody else may be sending; it is asked before each message.
         """
         self._outbox = outbox
@@ -70,9 +85,12 @@ class Dispatcher:
         self._submit = submit
         self._now = now
         self._failures = failures
+        self._jitter = jitter
         self._on_duty = on_duty
         self._unbooked: set[int] = set()
+        self._told: set[tuple[int, str, str]] = set()
         self._stop = Event()
+        self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="outbox-send")
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -80,32 +98,29 @@ class Dispatcher:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Asks the thread to end after the message in hand, and waits for it."""
+        """Asks the threads to end after the messages in hand, and waits for them."""
         self._stop.set()
         self._thread.join(timeout_s)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def dispatch_due(self) -> int:
         """Sends what is due now, while on duty; returns how many messages were tried."""
         if not self._on_duty():
             return 0
         due = self._outbox.due_messages(self._now(), BATCH_MAX)
-        for org_id, messages in groupby(sorted(due, key=lambda one: one.org_id), key=lambda one: one.org_id):
-            results = tuple(self._deliver(list(messages)))
-            if not results:
-                continue
-            self._submit(
-                Submission(
-                    org_id=org_id,
-                    command=AcknowledgeMessages(results),
-                    request_id=uuid.uuid4().hex,
-                    request_id_given=False,
-                    fingerprint={},
-                    actor="outbox",
-                    otp_seed=b"",
-                )
-            )
-            self._unbooked.difference_update(one.message_id for one in results)
-        return len(due)
+        configs = {org_id: self._outbox.config(org_id) for org_id in {one.org_id for one in due}}
+        queues: dict[tuple[int, int, str], list[SealedMessage]] = {}
+        for message in sorted(due, key=lambda one: one.message_id):
+            queues.setdefault((message.org_id, message.customer_id, message.target), []).append(message)
+        results: dict[int, list[MessageResult]] = {org_id: [] for org_id in configs}
+        tried = self._pool.map(lambda queue: self._deliver(queue, configs[queue[0].org_id]), queues.values())
+        for (org_id, _, _), of_queue in zip(queues, tried, strict=True):
+            results[org_id] += of_queue
+        self._unbooked.update(one.message_id for found in results.values() for one in found if one.delivered)
+        self._book(results)
+        if len(due) < BATCH_MAX:  # What was sent and is not due any more was cancelled meanwhile.
+            self._unbooked.intersection_update(one.message_id for one in due)
+        return sum(map(len, results.values()))
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -118,22 +133,42 @@ class Dispatcher:
             if not sent:
                 self._stop.wait(POLL_S)
 
-    def _deliver(self, messages: Sequence[SealedMessage]) -> list[MessageResult]:
-        """Tries each message; after a failure the later ones to the same target wait for it."""
-        results: list[MessageResult] = []
-        blocked: set[tuple[int, str]] = set()
-        for message in messages:
-            if not self._on_duty():
-                break
-            if (message.customer_id, message.target) in blocked:
+    def _book(self, results: Mapping[int, Sequence[MessageResult]]) -> None:
+        """Books each organisation's results; one whose booking fails keeps nobody else's from being booked."""
+        failed: Exception | None = None
+        for org_id, found in results.items():
+            if not found:
                 continue
-            result = self._try(message)
-            if not result.delivered:
-                blocked.add((message.customer_id, message.target))
-            results.append(result)
+            acknowledgement = Submission(
+                org_id=org_id,
+                command=AcknowledgeMessages(tuple(found)),
+                request_id=uuid.uuid4().hex,
+                request_id_given=False,
+                fingerprint={},
+                actor="outbox",
+                otp_seed=b"",
+            )
+            try:
+                self._submit(acknowledgement)
+            except Exception as error:  # noqa: BLE001 - raised below, after the others' turn
+                failed = error
+            else:
+                self._unbooked.difference_update(one.message_id for one in found)
+        if failed is not None:
+            raise failed
+
+    def _deliver(self, queue: Iterable[SealedMessage], config: OrgConfig) -> list[MessageResult]:
+        """Tries the messages to one destination until one has to wait; none once stopped, or not on duty."""
+        results: list[MessageResult] = []
+        for message in queue:
+            if self._stop.is_set() or not self._on_duty():
+                break
+            results.append(self._try(message, config))
+            if results[-1].retry_at is not None:
+                break
         return results
 
-    def _try(self, message: SealedMessage) -> MessageResult:
+    def _try(self, message: SealedMessage, config: OrgConfig) -> MessageResult:
         now = self._now()
         sender = self._senders.get(message.channel)
         if message.message_id in self._unbooked:  # sent before, and only the booking failed
@@ -143,18 +178,43 @@ class Dispatcher:
         if sender is None:
             return self._given_up(message, "NO_SENDER")
         try:
-            sender.send(message.channel, message.target, self._keyring.open(message.key_id, message.sealed))
+            sender.send(self._letter(message, config, now))
         except UnknownKey:
             return self._given_up(message, "KEY_LOST")
+        except Undelivered as error:
+            return self._failed(message, error.cause, final=error.final)
         except Exception as error:  # noqa: BLE001 - a sender may fail in any way; the message stays
-            if message.attempts + 1 >= ATTEMPTS_MAX:
-                return self._given_up(message, type(error).__name__)
-            self._failures.undelivered(message.message_id, type(error).__name__, given_up=False)
-            wait_s = min(BACKOFF_MAX_S, 2.0**message.attempts)
-            retry_at = now + timedelta(seconds=wait_s)
-            return MessageResult(message.message_id, message.customer_id, False, type(error).__name__, retry_at)
-        self._unbooked.add(message.message_id)
+            return self._failed(message, type(error).__name__, final=False)
         return MessageResult(message.message_id, message.customer_id, True, "", None)
+
+    def _letter(self, message: SealedMessage, config: OrgConfig, now: datetime) -> Letter:
+        """The message with its code in the clear, which from here on is in the sender's hands alone."""
+        code = self._keyring.open(message.key_id, message.sealed)
+        words = wording(config, message.action, message.channel, message.locale)
+        for key, flaw in words.flaws.items():
+            if (message.org_id, key, flaw) not in self._told:
+                self._told.add((message.org_id, key, flaw))
+                self._failures.passed_over(message.org_id, key, flaw)
+        return Letter(
+            org_id=message.org_id,
+            message_id=message.message_id,
+            action=message.action,
+            channel=message.channel,
+            target=message.target,
+            code=code,
+            subject=filled(words.subject, code=code, expires_at=message.expires_at, now=now),
+            text=filled(words.text, code=code, expires_at=message.expires_at, now=now),
+            expires_at=message.expires_at,
+        )
+
+    def _failed(self, message: SealedMessage, cause: str, *, final: bool) -> MessageResult:
+        """Another try after a pause that doubles; none if it would come too late."""
+        wait_s = min(BACKOFF_MAX_S, 2.0**message.attempts) * self._jitter()
+        retry_at = self._now() + timedelta(seconds=wait_s)
+        if final or message.attempts + 1 >= ATTEMPTS_MAX or retry_at >= message.expires_at:
+            return self._given_up(message, cause)
+        self._failures.undelivered(message.message_id, cause, given_up=False)
+        return MessageResult(message.message_id, message.customer_id, False, cause, retry_at)
 
     def _given_up(self, message: SealedMessage, error: str) -> MessageResult:
         self._failures.undelivered(message.message_id, error, given_up=True)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConfig, ProgramBook, WalletKey
+from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConfig, OtpAction, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Outcome, Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
@@ -75,6 +75,7 @@ class SealedMessage(Struct, frozen=True):
     org_id: int
     message_id: int
     customer_id: int
+    action: OtpAction
     channel: Channel
     target: str
     sealed: bytes
@@ -82,6 +83,8 @@ class SealedMessage(Struct, frozen=True):
     attempts: int
     created_at: datetime
     expires_at: datetime
+    locale: str = ""
+    """The customer's, as a BCP 47 tag; empty if none is known."""
 
     def __repr__(self) -> str:
         """Shows neither target nor ciphertext."""
@@ -175,6 +178,10 @@ class Outbox(Protocol):
 
     def due_messages(self, now: datetime, limit: int) -> Sequence[SealedMessage]:
         """Outbox messages of all organisations that are due for delivery, oldest first per customer and target."""
+        ...
+
+    def config(self, org_id: int) -> OrgConfig:
+        """The organisation's configuration keys, among them the words of its messages."""
         ...
 
 

@@ -72,6 +72,13 @@ class Queue:
             del self._queues[org_id]
         return batch
 
+    def take_all(self) -> list[Waiting]:
+        """Everything that waits."""
+        waiting = [one for queue in self._queues.values() for one in queue]
+        self._queues.clear()
+        self._turns.clear()
+        return waiting
+
     def put_back(self, deferred: Sequence[Waiting]) -> None:
         """Puts what was taken and not decided back to the head of its queue, in order."""
         for one in reversed(deferred):

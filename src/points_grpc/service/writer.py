@@ -16,7 +16,7 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Accepted, Outcome, RedemptionResult, Settled
 from points_grpc.service.channel import Channel, ServerGone
 from points_grpc.service.executor import Answer, Deferred
-from points_grpc.service.frames import Answered, BugReport, Drain, Garbled, Work
+from points_grpc.service.frames import Answered, BugReport, Drain, DropWaiting, Garbled, Work
 from points_grpc.service.ports import (
     NotWritable,
     OutcomeUnknown,
@@ -151,9 +151,16 @@ class Writer:
                     self._queue.add(message.items)
                 case Drain():
                     is_draining = True
+                case DropWaiting():
+                    self._drop_waiting()
                 case _:
                     raise Garbled
         return is_draining
+
+    def _drop_waiting(self) -> None:
+        """Answers what waits without looking at it. What was put off is among that: nothing of it was written."""
+        answers = [(one.number, refused(one.submission, Failure.SHUTTING_DOWN)) for one in self._queue.take_all()]
+        self._channel.send(Answered(answers, size=0, seconds=0.0, oldest_wait_s=0.0, queue_age_s=0.0))
 
     def _renew(self) -> None:
         """Renews the lease when it is time. A database that is away is asked again next time: a lease outlasts that."""

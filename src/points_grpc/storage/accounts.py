@@ -1,4 +1,4 @@
-"""Organisations and their API keys: what the command line administers and what knows callers by their keys.
+"""Organisations and who calls for them: what the command line administers, and what callers are known by.
 
 These are the only writes that do not pass through the committer: they touch no customer and no journal, and run in
 tools beside a serving process. Secrets arrive as hashes.
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from points_grpc.service.ids import IdSource
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
-from points_grpc.storage.schema import api_keys, audit_events, config_keys, orgs
+from points_grpc.storage.schema import api_keys, audit_events, client_certificates, config_keys, orgs, token_cutoffs
 from points_grpc.storage.times import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
 NEW_ORG_KEYS: Mapping[str, str] = {
@@ -64,6 +64,22 @@ class KeyRow:
     last_used_at: datetime | None
     request_id_required: bool = False
     signing_key_id: str | None = None
+    store: str = ""
+    till: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRow:
+    """The name in certificates under which a client of an organisation calls."""
+
+    name: str
+    org_id: int
+    client: str
+    role: str
+    created_at: datetime
+    request_id_required: bool = False
+    store: str = ""
+    till: str = ""
 
 
 class Accounts:
@@ -112,6 +128,12 @@ class Accounts:
                 for org_id, name, region, program_id, paused, created_at in connection.execute(query)
             ]
 
+    def config_texts(self, name: str) -> Mapping[int, str]:
+        """The raw text of a configuration key, by organisation; those that have not set it are left out."""
+        query = select(config_keys.c.org_id, config_keys.c.value).where(config_keys.c.name == name)
+        with _transaction(self._database.reader) as connection:
+            return {row.org_id: row.value for row in connection.execute(query)}
+
     def create_key(
         self,
         key_id: str,
@@ -123,6 +145,8 @@ class Accounts:
         expires_at: datetime | None = None,
         request_id_required: bool = False,
         signing_key_id: str | None = None,
+        store: str = "",
+        till: str = "",
     ) -> KeyRow:
         """Records a new key of an organisation. `signing_key_id`: which secret key its signing secret derives from."""
         row = KeyRow(
@@ -137,6 +161,8 @@ class Accounts:
             last_used_at=None,
             request_id_required=request_id_required,
             signing_key_id=signing_key_id,
+            store=store,
+            till=till,
         )
         with _transaction(self._database.writer) as connection:
             connection.execute(
@@ -150,6 +176,8 @@ class Accounts:
                     expires_at=to_micros_or_none(expires_at),
                     request_id_required=int(request_id_required),
                     signing_key_id=signing_key_id,
+                    store=store or None,
+                    till=till or None,
                 )
             )
             after = {"client": client, "role": role, "expires_at": expires_at.isoformat() if expires_at else None}
@@ -183,6 +211,85 @@ class Accounts:
                 connection.execute(
                     update(api_keys).where(api_keys.c.key_id == key_id).values(last_used_at=to_micros(at))
                 )
+
+    def create_certificate(
+        self,
+        name: str,
+        org_id: int,
+        *,
+        client: str,
+        role: str,
+        request_id_required: bool = False,
+        store: str = "",
+        till: str = "",
+    ) -> CertificateRow:
+        """Records who calls with certificates of a name. A name stands for one client of all organisations."""
+        row = CertificateRow(name, org_id, client, role, self._now(), request_id_required, store, till)
+        with _transaction(self._database.writer) as connection:
+            connection.execute(
+                insert(client_certificates).values(
+                    name=name,
+                    org_id=org_id,
+                    client=client,
+                    role=role,
+                    created_at=to_micros(row.created_at),
+                    request_id_required=int(request_id_required),
+                    store=store or None,
+                    till=till or None,
+                )
+            )
+            after = {"client": client, "role": role}
+            self._audit(connection, org_id, "CreateCertificate", f"certificate/{name}", after=after)
+        return row
+
+    def list_certificates(self, org_id: int | None = None) -> Sequence[CertificateRow]:
+        """The names of an organisation, or of all, by name."""
+        table = client_certificates.c
+        query = select(client_certificates).order_by(table.name)
+        if org_id is not None:
+            query = query.where(table.org_id == org_id)
+        with _transaction(self._database.reader) as connection:
+            return [
+                CertificateRow(
+                    row.name,
+                    row.org_id,
+                    row.client,
+                    row.role,
+                    from_micros(row.created_at),
+                    bool(row.request_id_required),
+                    row.store or "",
+                    row.till or "",
+                )
+                for row in connection.execute(query)
+            ]
+
+    def revoke_certificate(self, org_id: int, name: str) -> bool:
+        """Takes a name back; False if the organisation does not have it."""
+        table = client_certificates.c
+        with _transaction(self._database.writer) as connection:
+            done = connection.execute(delete(client_certificates).where(table.name == name, table.org_id == org_id))
+            if done.rowcount == 1:
+                self._audit(connection, org_id, "RevokeCertificate", f"certificate/{name}", after={"revoked": True})
+            return done.rowcount == 1
+
+    def revoke_tokens(self, org_id: int, client: str) -> None:
+        """Has every token that an issuer made for a client until now refused."""
+        table = token_cutoffs.c
+        now = to_micros(self._now())
+        with _transaction(self._database.writer) as connection:
+            done = connection.execute(
+                update(token_cutoffs).where(table.org_id == org_id, table.client == client).values(issued_until=now)
+            )
+            if done.rowcount == 0:
+                connection.execute(insert(token_cutoffs).values(org_id=org_id, client=client, issued_until=now))
+            self._audit(connection, org_id, "RevokeTokens", f"client/{client}", after={"issued_until": now})
+
+    def token_cutoffs(self) -> Mapping[tuple[int, str], datetime]:
+        """Until when tokens must have been issued to be refused, by organisation and client."""
+        table = token_cutoffs.c
+        query = select(table.org_id, table.client, table.issued_until)
+        with _transaction(self._database.reader) as connection:
+            return {(org_id, client): from_micros(until) for org_id, client, until in connection.execute(query)}
 
     def _audit(
         self, connection: Connection, org_id: int, action: str, subject: str, *, after: Mapping[str, object]
@@ -219,6 +326,8 @@ class Accounts:
             api_keys.c.last_used_at,
             api_keys.c.request_id_required,
             api_keys.c.signing_key_id,
+            api_keys.c.store,
+            api_keys.c.till,
         ).order_by(api_keys.c.created_at, api_keys.c.key_id)
         if org_id is not None:
             query = query.where(api_keys.c.org_id == org_id)
@@ -236,6 +345,8 @@ class Accounts:
                     last_used_at=from_micros_or_none(row.last_used_at),
                     request_id_required=bool(row.request_id_required),
                     signing_key_id=row.signing_key_id,
+                    store=row.store or "",
+                    till=row.till or "",
                 )
                 for row in connection.execute(query)
             ]

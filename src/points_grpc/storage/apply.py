@@ -6,14 +6,15 @@ must not have changed meanwhile is counted (`_all`). Nothing is decided here, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from points_grpc.domain.model import Hold, HoldState, Message, MissedCall, Redemption
+from points_grpc.domain.model import Bucket, BucketKey, Hold, HoldState, Message, MissedCall, Redemption
 from points_grpc.domain.outcome import Accepted
 from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
-from points_grpc.domain.snapshot import Changes
+from points_grpc.domain.snapshot import Changes, Velocity
 from points_grpc.service.ports import RequestRecord, SealedMessage, StorageConflict, WriterFenced
 from points_grpc.storage import statements as sql
+from points_grpc.storage import wallet_texts
 from points_grpc.storage.codec import encode_fingerprint, encode_outcome, encode_point_value
 from points_grpc.storage.collect import Collected, Rows
 from points_grpc.storage.driver import Driver, Statement, Value
@@ -50,7 +51,6 @@ class Writer:
         self._write_wallets(changes)
         self._write_lots(changes)
         self._write_journal()
-        self._write_velocity()
         self._write_redemptions()
         self._write_holds()
         self._write_missed_calls()
@@ -92,6 +92,7 @@ class Writer:
                 customer.merged_into,
                 to_micros(customer.created_at),
                 customer.messages_failed,
+                customer.locale,
             )
             if is_new:
                 created.append((self._org_id, customer.customer_id, *values))
@@ -104,6 +105,8 @@ class Writer:
         org_id = self._org_id
         opened: Rows = []
         changed: Rows = []
+        no_buckets: Mapping[BucketKey, Bucket] = {}
+        no_days: Velocity = {}
         for key, wallet in changes.wallets.items():
             values: tuple[Value, ...] = (
                 wallet.version,
@@ -115,6 +118,8 @@ class Writer:
                 wallet.lifetime_purchases,
                 to_micros_or_none(wallet.enrolled_at),
                 to_micros_or_none(wallet.due_at),
+                wallet_texts.encode_buckets(changes.buckets.get(key, no_buckets)),
+                wallet_texts.encode_velocity(changes.velocity.get(key, no_days)),
             )
             before = changes.wallets_before[key]
             if before is None:
@@ -123,13 +128,6 @@ class Writer:
                 changed.append((*values, org_id, *key, before.version))
         self._many(sql.INSERT_WALLET, opened)
         self._all(sql.UPDATE_WALLET, changed)
-        self._many(
-            sql.UPSERT_BALANCE,
-            [
-                (org_id, *wallet_key, earned_in, source.value, category, *bucket)
-                for (wallet_key, (earned_in, source, category)), bucket in changes.buckets.items()
-            ],
-        )
 
     def _write_lots(self, changes: Changes) -> None:
         org_id = self._org_id
@@ -183,15 +181,6 @@ class Writer:
             self._driver.put(sql.ADVANCE_STREAM, [advanced], fenced)
         self._many(sql.INSERT_TRANSACTION, collected.transactions)
         self._many(sql.INSERT_POSTING, collected.postings)
-
-    def _write_velocity(self) -> None:
-        self._many(
-            sql.COUNT_VELOCITY,
-            [
-                (self._org_id, *wallet, day, direction.value, points, transfers)
-                for (wallet, day, direction), (points, transfers) in self._collected.velocity.items()
-            ],
-        )
 
     def _write_redemptions(self) -> None:
         org_id, collected = self._org_id, self._collected

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from points_grpc.domain import events as ev
-from points_grpc.domain.model import Account, Customer, Hold, Message, MissedCall, OtpAction, Redemption, WalletKey
-from points_grpc.domain.policy import Direction
+from points_grpc.domain.model import Account, Customer, Hold, Message, MissedCall, OtpAction, Redemption
 from points_grpc.storage.codec import encode_policy
 from points_grpc.storage.driver import Value
 from points_grpc.storage.times import to_micros, to_micros_or_none
@@ -41,7 +40,6 @@ class Collected:
         self.transactions: Rows = []
         self.postings: Rows = []
         self.restated_lots: set[int] = set()
-        self.velocity: dict[tuple[WalletKey, int, Direction], tuple[int, int]] = {}
         self.redemptions: dict[str, tuple[Redemption, bool]] = {}
         self.reversed_lots: dict[str, set[int]] = {}
         self.holds: dict[str, tuple[Hold, bool]] = {}
@@ -121,12 +119,6 @@ class Collected:
     def lots_matured(self, event: ev.LotsMatured) -> None:
         """Lots that are not promised any more."""
         self.restated_lots.update(event.lot_ids)
-
-    def velocity_counted(self, event: ev.VelocityCounted) -> None:
-        """Counts of a wallet's day; those of one batch are added up first."""
-        key = (event.wallet, event.day.toordinal(), event.direction)
-        points, transfers = self.velocity.get(key, (0, 0))
-        self.velocity[key] = (points + event.points, transfers + 1)
 
     def redemption_made(self, event: ev.RedemptionMade) -> None:
         """A new redemption."""
@@ -315,7 +307,6 @@ class Collected:
 COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.Booked: Collected.booked,
     ev.LotsMatured: Collected.lots_matured,
-    ev.VelocityCounted: Collected.velocity_counted,
     ev.RedemptionMade: Collected.redemption_made,
     ev.RedemptionReversed: Collected.redemption_reversed,
     ev.HoldOpened: Collected.hold_opened,
@@ -339,4 +330,4 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
 }
 """What is done with each kind of event. The others (`WALLET_EVENTS`) are in the final rows of wallets and lots."""
 
-WALLET_EVENTS = frozenset({ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})
+WALLET_EVENTS = frozenset({ev.VelocityCounted, ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})

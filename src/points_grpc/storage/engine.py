@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from points_grpc.service.ports import StorageUnavailable
@@ -17,6 +18,9 @@ from points_grpc.storage.sqlite import Sqlite
 
 READERS_MAX = 8
 """Connections of the readers' pool; a read beyond that waits for one."""
+
+
+_SUPPORTED = "supported are sqlite:///<file> and postgresql+psycopg://…"
 
 
 class NotDurable(RuntimeError):
@@ -35,7 +39,7 @@ class Database:
 
     def __init__(self, url: str, *, readers: int = READERS_MAX, synchronous: str = "FULL") -> None:
         """Opens nothing yet. `synchronous` is for tests and imports that can be started over; SQLite alone knows it."""
-        self.url = make_url(url)
+        self.url = _url(url)
         self.backend = _backend(self.url, synchronous)
         self.path = self.backend.path if isinstance(self.backend, Sqlite) else None
         self.writer = self.backend.writer()
@@ -95,6 +99,13 @@ def require_schema(database: Database) -> None:
         )
 
 
+def _url(text: str) -> URL:
+    try:
+        return make_url(text)
+    except ArgumentError:  # It is not repeated: there may be a password in it.
+        raise ValueError(f"that is no URL of a database; {_SUPPORTED}") from None
+
+
 def _backend(url: URL, synchronous: str) -> Backend:
     name = url.get_backend_name()
     if name == "sqlite":
@@ -103,4 +114,4 @@ def _backend(url: URL, synchronous: str) -> Backend:
         from points_grpc.storage.postgres import Postgres  # noqa: PLC0415 - its driver is an extra
 
         return Postgres(url)
-    raise ValueError(f"unsupported database: {name}; sqlite:///<file> and postgresql+psycopg://… are")
+    raise ValueError(f"unsupported database: {name}; {_SUPPORTED}")

@@ -12,6 +12,8 @@ import socket
 import time
 from pathlib import Path
 
+from points_grpc.service.ports import StorageUnavailable
+
 RETRY_S = 0.02
 """How often a lease that another holds is tried again."""
 
@@ -26,7 +28,13 @@ class FileLease:
     def __init__(self, database: Path, *, wait_s: float = 0.0) -> None:
         """Takes the lock, waiting so long for a holder that is about to end, or raises `LeaseHeld` naming it."""
         path = database.with_name(f"{database.name}.lock")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise StorageUnavailable(
+                f"{path}, which says who serves the database, cannot be opened: {reason}"
+            ) from error
         try:
             self._lock(time.monotonic() + wait_s)
         except BlockingIOError:

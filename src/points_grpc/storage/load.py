@@ -7,7 +7,7 @@ while names were resolved is not read again (`Reader` lives as long as one trans
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 
 from points_grpc.domain.model import (
     Bucket,
@@ -35,10 +35,10 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.outcome import Party
-from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX, Direction
-from points_grpc.domain.snapshot import Directory, DuplicateKey, Keys, Loaded, Lookups, LotRows
+from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
+from points_grpc.domain.snapshot import Directory, DuplicateKey, Keys, Loaded, Lookups, LotRows, Velocity
 from points_grpc.service.ports import RequestRecord
-from points_grpc.storage import rows
+from points_grpc.storage import rows, wallet_texts
 from points_grpc.storage import statements as sql
 from points_grpc.storage.codec import decode_policy
 from points_grpc.storage.driver import Driver, Row, Statement
@@ -47,11 +47,7 @@ from points_grpc.storage.times import from_micros, to_micros
 WINDOW = 8
 """How many lots of a wallet are loaded unless more are asked for; one more is read to see whether there are others."""
 
-VELOCITY_DAYS = 30
-"""How many days of transfers are loaded before today (UTC); a day of any time zone is at most one off."""
-
 _ID_MAX = 2**63 - 1
-_DIRECTIONS = {int(direction): direction for direction in Direction}
 
 _BY_IDENTIFIER: Mapping[IdentifierType, tuple[Statement, int]] = {
     IdentifierType.MOBILE: (sql.CUSTOMERS_BY_MOBILE, rows.CUSTOMER_COLUMNS.index("mobile")),
@@ -126,9 +122,11 @@ class Reader:
         }
         customers = self._identified(lookups.identifiers)
         parties = {one for made in transfers.values() for one in (made.source_id, made.destination_id)}
-        survivors = self._survivors(parties.union(redemptions.values()))
+        billed = [rows.purchase(row) for row in self._by_values(sql.PURCHASES, lookups.bills)]
+        bills = {one.transaction_number: one.customer_id for one in billed}
+        survivors = self._survivors(parties.union(redemptions.values(), bills.values()))
         holds: dict[str, int] = dict(self._by_values(sql.HOLD_OWNERS, lookups.hold_ids))
-        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors, holds)
+        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors, holds, bills)
 
     def _survivors(self, customer_ids: Collection[int]) -> dict[int, int]:
         """Into whom customers were merged, and these in turn."""
@@ -189,7 +187,7 @@ class Reader:
         """Everything declared, as of now."""
         self._read_customers(keys.customers)
         customers = {one: self._customers[one] for one in keys.customers if one in self._customers}
-        wallets = self._wallets(customers)
+        wallets, buckets, velocity = self._wallets(customers)
         due = [key for key, wallet in wallets.items() if wallet.due_at is not None and wallet.due_at <= now]
         drawn = {key for key in keys.draws if key in wallets}
         redemptions = self._redemptions(keys.redemptions)
@@ -207,13 +205,13 @@ class Reader:
             keys=keys,
             customers=customers,
             wallets=wallets,
-            buckets=self._buckets(wallets),
+            buckets=buckets,
             lots=self._windows(drawn.union(due), windows),
             promised=self._promised(due),
             redeemed_lots=self._lots_of((*redemptions.values(), *released)),
             otps=self._otps(otp_customers),
             otp_counters=self._otp_counters(otp_customers),
-            velocity=self._velocity(keys.velocity, now),
+            velocity=velocity,
             redemptions=redemptions,
             external_references=self._external_references(keys.external_references, directory),
             purchases={row[0]: rows.purchase(row) for row in self._by_values(sql.PURCHASES, keys.transaction_numbers)},
@@ -227,17 +225,20 @@ class Reader:
             returns=frozenset(number for (number,) in self._by_values(sql.RETURNS, keys.returns)),
         )
 
-    def _wallets(self, customers: Mapping[int, Customer]) -> dict[WalletKey, Wallet]:
-        found = [rows.wallet(row) for row in self._by_values(sql.WALLETS, customers)]
-        return {wallet.key: wallet for wallet in found}
-
-    def _buckets(self, wallets: Mapping[WalletKey, Wallet]) -> dict[WalletKey, dict[BucketKey, Bucket]]:
-        found: dict[WalletKey, dict[BucketKey, Bucket]] = {key: {} for key in wallets}
-        for row in self._by_values(sql.BALANCES, {key[0] for key in wallets}):
-            customer_id, program_id, earning_program_id, source, category, points, promised, held = row
-            buckets = found[customer_id, program_id]  # type: ignore[index]  # equal to a WalletKey, and quick to make
-            buckets[rows.bucket(earning_program_id, source, category)] = Bucket(points, promised, held)
-        return found
+    def _wallets(
+        self, customers: Mapping[int, Customer]
+    ) -> tuple[dict[WalletKey, Wallet], dict[WalletKey, dict[BucketKey, Bucket]], dict[WalletKey, Velocity]]:
+        """The wallets of customers, their totals by origin and their transfers by day."""
+        wallets: dict[WalletKey, Wallet] = {}
+        buckets: dict[WalletKey, dict[BucketKey, Bucket]] = {}
+        velocity: dict[WalletKey, Velocity] = {}
+        for row in self._by_values(sql.WALLETS, customers):
+            wallet = rows.wallet(row)
+            wallets[wallet.key] = wallet
+            buckets[wallet.key] = wallet_texts.buckets(row[rows.BUCKETS])
+            if row[rows.DAYS] != wallet_texts.EMPTY:
+                velocity[wallet.key] = wallet_texts.velocity(row[rows.DAYS])
+        return wallets, buckets, velocity
 
     def _windows(self, wanted: Collection[WalletKey], windows: Mapping[WalletKey, int]) -> dict[WalletKey, LotRows]:
         """The first lots of the wallets; one statement for each size of window, and there is mostly one."""
@@ -347,19 +348,6 @@ class Reader:
     def _otp_counters(self, customer_ids: Collection[int]) -> dict[tuple[int, OtpAction], OtpCounter]:
         found = (rows.otp_counter(row) for row in self._by_values(sql.OTP_COUNTERS, customer_ids))
         return {(counter.customer_id, counter.action): counter for counter in found}
-
-    def _velocity(
-        self, wallets: Collection[WalletKey], now: datetime
-    ) -> dict[WalletKey, dict[tuple[Direction, date], tuple[int, int]]]:
-        if not wallets:
-            return {}
-        first_day = now.date().toordinal() - VELOCITY_DAYS
-        found: dict[WalletKey, dict[tuple[Direction, date], tuple[int, int]]] = {}
-        for row in self._driver.query(sql.VELOCITY, (self._driver.bind_keys(list(wallets)), self._org_id, first_day)):
-            customer_id, program_id, direction, day, points, transfers = row
-            days = found.setdefault(WalletKey(customer_id, program_id), {})
-            days[_DIRECTIONS[direction], date.fromordinal(day)] = (points, transfers)
-        return found
 
     def _messages(
         self, customers: Mapping[int, Customer], settled: Collection[int]

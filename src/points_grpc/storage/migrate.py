@@ -6,8 +6,6 @@ The only module that imports alembic, which takes most of a second; a server ask
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -15,6 +13,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from points_grpc.service.ports import StorageUnavailable
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 
@@ -24,14 +23,20 @@ _FOLDER = Path(__file__).parent / "migrations"
 def upgrade(url: str, revision: str = "head") -> str:
     """Runs the migrations that the database lacks, each in a transaction, and returns the revision that it has then."""
     database = Database(url)
-    engine = database.backend.migrator()
     try:
-        with _in_our_words(), engine.connect() as connection:
+        engine = database.backend.migrator()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageUnavailable(f"the folder of {database.backend.place} cannot be made: {reason}") from error
+    try:
+        with engine.connect() as connection:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
-        with _in_our_words(), engine.begin() as connection:
+        with engine.begin() as connection:
             database.backend.finish(connection)
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
     finally:
         engine.dispose()
         database.close()
@@ -42,8 +47,10 @@ def current(url: str) -> str | None:
     """The revision that the database has; None if it has none."""
     database = Database(url)
     try:
-        with _in_our_words(), database.reader.connect() as connection:
+        with database.reader.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
     finally:
         database.close()
 
@@ -62,14 +69,6 @@ def sql(url: str, revisions: str = "head") -> str:
     config.attributes["url"] = url
     command.upgrade(config, revisions, sql=True)
     return out.getvalue()
-
-
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    try:
-        yield
-    except DRIVER_ERRORS as error:
-        raise translate(error) from error
 
 
 def _config(out: io.StringIO | None = None) -> Config:

@@ -42,7 +42,7 @@ from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Lookups
 from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TracedLot, TransferView, WalletView
 from points_grpc.service.ports import RequestRecord
-from points_grpc.storage import rows
+from points_grpc.storage import rows, wallet_texts
 from points_grpc.storage import statements as sql
 from points_grpc.storage.codec import decode_policy
 from points_grpc.storage.driver import Driver, Row, Statement
@@ -52,7 +52,6 @@ from points_grpc.storage.load import Books, Reader
 from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import (
     audit_events,
-    balances,
     customers,
     hold_lots,
     holds,
@@ -308,7 +307,7 @@ def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[
     if wallet.due_at is not None and wallet.due_at <= now:
         shares = driver.query(_SHARES_OF_DUE, (now_micros, org_id, *key, now_micros))
     else:
-        shares = driver.query(_SHARES, (org_id, *key))
+        shares = [(key.source, *bucket) for key, bucket in wallet_texts.buckets(found[0][rows.BUCKETS]).items()]
     current = sum(points for _, points, _, _ in shares)
     promised = sum(ahead for _, _, ahead, _ in shares)
     overdue: dict[int, int] = {}
@@ -441,14 +440,6 @@ _ENROLMENTS = compiled(
     "of_customer",
 )
 
-_SHARES = compiled(
-    select(balances.c.source, func.sum(balances.c.points), func.sum(balances.c.promised), func.sum(balances.c.held))
-    .where(_of_wallet(balances))
-    .group_by(balances.c.source),
-    *_WALLET_KEY,
-)
-"""What a wallet holds by source: points, promised, held."""
-
 
 def _shares_of_due() -> Statement:
     ahead = case(
@@ -466,7 +457,7 @@ def _shares_of_due() -> Statement:
 
 
 _SHARES_OF_DUE = _shares_of_due()
-"""As `_SHARES`, counted from the lots: for wallets on which something is due that was not booked yet."""
+"""What a wallet holds by source, counted from the lots: for wallets on which something is due that was not booked."""
 
 
 def _overdue(*, by_lot: bool) -> Statement:

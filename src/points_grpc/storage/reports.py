@@ -54,7 +54,7 @@ class Day(Struct, frozen=True):
 def liability(database: Database, day: date, *, org_id: int = 0) -> list[Liability]:
     """What every program owes at the end of a day, by source. `org_id` 0: of all organisations."""
     found: list[Liability] = []
-    with _snapshot(database) as connection:
+    with snapshot(database) as connection:
         for org, program_id, zone in _programs(connection, org_id):
             found += _liability_of(connection, org, program_id, zone, ends_at=_end_of(day, zone))
     return found
@@ -63,7 +63,7 @@ def liability(database: Database, day: date, *, org_id: int = 0) -> list[Liabili
 def daily(database: Database, first: date, last: date, *, org_id: int = 0) -> list[Day]:
     """What moved on each day on which something did. `org_id` 0: in all organisations."""
     found: list[Day] = []
-    with _snapshot(database) as connection:
+    with snapshot(database) as connection:
         for org, program_id, zone in _programs(connection, org_id):
             found += _days_of(connection, org, program_id, zone, first=first, last=last)
     return found
@@ -226,7 +226,8 @@ def _end_of(day: date, zone: ZoneInfo) -> datetime:
 
 
 @contextmanager
-def _snapshot(database: Database) -> Iterator[Connection]:
+def snapshot(database: Database) -> Iterator[Connection]:
+    """A transaction that reads, for as long as a report takes."""
     try:
         with database.reader.connect() as connection, connection.begin(), database.backend.long_reads(connection):
             yield connection

@@ -6,12 +6,10 @@ hot ones write every argument by position and look enums up in tuples, which hal
 
 from __future__ import annotations
 
-from datetime import date
 from functools import lru_cache
 
 from points_grpc.domain.model import (
     Account,
-    Bucket,
     BucketKey,
     Channel,
     Customer,
@@ -68,12 +66,13 @@ CUSTOMER_COLUMNS = (
     "merged_into",
     "created_at",
     "messages_failed",
+    "locale",
 )
 
 
 def customer(row: Row) -> Customer:
     """A customer."""
-    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed = row
+    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed, locale = row
     return Customer(
         number,
         first,
@@ -88,6 +87,7 @@ def customer(row: Row) -> Customer:
         merged,
         from_micros(created),
         bool(failed),
+        locale,
     )
 
 
@@ -112,12 +112,30 @@ WALLET_COLUMNS = (
     "lifetime_purchases",
     "enrolled_at",
     "due_at",
+    "buckets",
+    "days",
 )
+BUCKETS, DAYS = WALLET_COLUMNS.index("buckets"), WALLET_COLUMNS.index("days")
+"""Where a wallet's row has its lists, which `wallet_texts` reads."""
 
 
 def wallet(row: Row) -> Wallet:
-    """A wallet."""
-    customer_id, program_id, version, current, promised, held, earned, received, purchases, enrolled_at, due_at = row
+    """A wallet, without its lists."""
+    (
+        customer_id,
+        program_id,
+        version,
+        current,
+        promised,
+        held,
+        earned,
+        received,
+        purchases,
+        enrolled_at,
+        due_at,
+        _,
+        _,
+    ) = row
     return Wallet(
         WalletKey(customer_id, program_id),
         version,
@@ -132,27 +150,10 @@ def wallet(row: Row) -> Wallet:
     )
 
 
-BALANCE_COLUMNS = (
-    "customer_id",
-    "program_id",
-    "earning_program_id",
-    "source",
-    "category",
-    "points",
-    "promised",
-    "held",
-)
-
-
 @lru_cache(maxsize=4096)
 def bucket(earning_program_id: int, source: int, category: str) -> BucketKey:
     """The key of a bucket. Cached: an organisation has few, and a named tuple takes long to make."""
     return BucketKey(earning_program_id, _SOURCES[source], category)
-
-
-def bucket_totals(points: int, promised: int, held: int) -> Bucket:
-    """The totals of a bucket."""
-    return Bucket(points, promised, held)
 
 
 LOT_COLUMNS = (
@@ -286,14 +287,6 @@ def otp_counter(row: Row) -> OtpCounter:
     """The counters of a customer for an action."""
     customer_id, action, window_started_at, issues, wrong_attempts = row
     return OtpCounter(customer_id, OtpAction(action), from_micros(window_started_at), issues, wrong_attempts)
-
-
-VELOCITY_COLUMNS = ("customer_id", "program_id", "direction", "day", "points", "transfers")
-
-
-def day_from_ordinal(ordinal: int) -> date:
-    """The day that a number stands for."""
-    return date.fromordinal(ordinal)
 
 
 REDEMPTION_COLUMNS = (
@@ -431,6 +424,7 @@ MESSAGE_COLUMNS = (
     "org_id",
     "message_id",
     "customer_id",
+    "action",
     "channel",
     "target",
     "sealed",
@@ -442,19 +436,21 @@ MESSAGE_COLUMNS = (
 
 
 def message(row: Row) -> SealedMessage:
-    """A message of the outbox."""
-    org_id, message_id, customer_id, channel, target, sealed, key_id, attempts, created_at, expires_at = row
+    """A message of the outbox, with the customer's locale after its columns."""
+    org_id, message_id, customer_id, action, channel, target, sealed, key_id, attempts, created, expires, locale = row
     return SealedMessage(
         org_id=org_id,
         message_id=message_id,
         customer_id=customer_id,
+        action=OtpAction(action),
         channel=Channel(channel),
         target=target,
         sealed=bytes(sealed),
         key_id=key_id,
         attempts=attempts,
-        created_at=from_micros(created_at),
-        expires_at=from_micros(expires_at),
+        created_at=from_micros(created),
+        expires_at=from_micros(expires),
+        locale=locale,
     )
 
 

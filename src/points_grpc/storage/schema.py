@@ -9,7 +9,7 @@ the enums in `domain.model`, flags are 0 or 1 (drivers bind plain integers faste
 
 Second lines of defence: CHECK constraints guard what may never be false of one row. Foreign keys stand where rows come
 rarely (customers, programs, policies, keys, redemptions). They are left out on what every movement writes (lots,
-balances, postings, transactions, velocity, requests): the parents are written by the same function in the same
+postings, transactions, requests): the parents are written by the same function in the same
 transaction, `verify` proves that they are there, and on PostgreSQL each such key costs a look-up and a row lock per
 row written. On SQLite, tables whose key is all they are looked up by are stored in that key's order (WITHOUT ROWID).
 """
@@ -175,6 +175,7 @@ customers = Table(
     _id("merged_into", nullable=True),
     _micros("created_at"),
     _flag("messages_failed"),
+    _text("locale"),
     _key("org_id", "customer_id"),
     _refers(("org_id",), "orgs"),
     _check("id", "customer_id > 0"),
@@ -215,6 +216,8 @@ wallets = Table(
     _points("lifetime_purchases"),
     _micros("enrolled_at", nullable=True),
     _micros("due_at", nullable=True),
+    _text("buckets"),
+    _text("days"),
     _key("org_id", "customer_id", "program_id"),
     _refers(("org_id", "customer_id"), "customers"),
     _refers(("org_id", "program_id"), "programs"),
@@ -224,23 +227,9 @@ wallets = Table(
     sqlite_with_rowid=False,
 )
 
-balances = Table(
-    "balances",
-    metadata,
-    _id("org_id"),
-    _id("customer_id"),
-    _id("program_id"),
-    _id("earning_program_id"),
-    _enum("source"),
-    _text("category"),
-    _points("points"),
-    _points("promised"),
-    _points("held"),
-    _key("org_id", "customer_id", "program_id", "earning_program_id", "source", "category"),
-    _check("parts", "promised >= 0 AND held >= 0 AND points >= promised + held"),
-    sqlite_with_rowid=False,
-)
-"""Totals of a wallet by origin, so that no balance rule has to count lots."""
+"""`buckets`: totals by origin, so that no balance rule has to count lots; `days`: transfers of the last 30 days by day
+of the program's time zone and by direction. Both are lists in JSON (`wallet_texts`), in the row that every movement
+writes anyway: as tables of their own they cost four rows and four pages more a transfer."""
 
 lots = Table(
     "lots",
@@ -399,22 +388,6 @@ requests = Table(
     _check("transaction", "accepted = 1 OR (accepted = 0 AND transaction_id IS NULL)"),
 )
 """The one outcome of each request id. Rows are long and ids random, so SQLite keeps them in the order of arrival."""
-
-velocity_days = Table(
-    "velocity_days",
-    metadata,
-    _id("org_id"),
-    _id("customer_id"),
-    _id("program_id"),
-    _number("day"),
-    _enum("direction"),
-    _points("points"),
-    _id("transfers"),
-    _key("org_id", "customer_id", "program_id", "day", "direction"),
-    _check("counts", "points > 0 AND transfers > 0"),
-    sqlite_with_rowid=False,
-)
-"""Transfers of a wallet by day of the program's time zone and by direction."""
 
 redemptions = Table(
     "redemptions",
@@ -689,15 +662,46 @@ api_keys = Table(
     _micros("last_used_at", nullable=True),
     _flag("request_id_required"),
     _text("signing_key_id", nullable=True),
+    _text("store", nullable=True),
+    _text("till", nullable=True),
     _key("key_id"),
     _refers(("org_id",), "orgs"),
 )
 """Credentials. They are looked up before anything says which organisation asks, so the key stands alone.
 
 `signing_key_id`: the secret key, outside the database, from which the signing secret derives; null for who need not
-sign.
+sign. `store` and `till`: whom the audit log names beside the client.
 """
 Index("ix_api_keys_org", api_keys.c.org_id)
+
+client_certificates = Table(
+    "client_certificates",
+    metadata,
+    _text("name"),
+    _id("org_id"),
+    _text("client"),
+    _text("role"),
+    _micros("created_at"),
+    _flag("request_id_required"),
+    _text("store", nullable=True),
+    _text("till", nullable=True),
+    _key("name"),
+    _refers(("org_id",), "orgs"),
+)
+"""Names in certificates that the CA of the deployment signs, and who calls under them; the name stands alone, as the
+key of an API key does. Revoked is what is not here; the audit log remembers."""
+Index("ix_client_certificates_org", client_certificates.c.org_id)
+
+token_cutoffs = Table(
+    "token_cutoffs",
+    metadata,
+    _id("org_id"),
+    _text("client"),
+    _micros("issued_until"),
+    _key("org_id", "client"),
+    _refers(("org_id",), "orgs"),
+)
+"""Tokens of an issuer that were issued to a client until then are worth nothing any more."""
 
 writer_slots = Table(
     "writer_slots",

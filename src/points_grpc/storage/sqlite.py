@@ -148,6 +148,7 @@ def set_up(connection: sqlite3.Connection, *, writes: bool, synchronous: str = "
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA secure_delete = ON")  # What is erased (sealed codes) is overwritten.
     else:
         cursor.execute("PRAGMA query_only = ON")
     cursor.close()

@@ -45,7 +45,6 @@ from points_grpc.storage.driver import Statement
 from points_grpc.storage.key_lists import EachKey, among
 from points_grpc.storage.schema import (
     audit_events,
-    balances,
     config_keys,
     customers,
     hold_lots,
@@ -67,7 +66,6 @@ from points_grpc.storage.schema import (
     requests,
     returns,
     transactions,
-    velocity_days,
     wallets,
 )
 
@@ -133,10 +131,9 @@ def _insert_unless_there(table: Table) -> Statement:
 def _upsert(
     table: Table,
     *,
-    added: Sequence[str] = (),
     when: Callable[[_Excluded], ColumnElement[bool]] | None = None,
 ) -> Statement:
-    """As `_insert`; a row that is there already is replaced: `added` columns are added up, and only `when` it may be.
+    """As `_insert`; a row that is there already is replaced, and only `when` it may be.
 
     Both engines say it in the same words, and SQLAlchemy in two classes.
     """
@@ -145,8 +142,7 @@ def _upsert(
 
     def on_conflict(insert: _Upsert) -> _Upsert:
         insert = insert.values({name: bindparam(name) for name in names})
-        there = {name: insert.excluded[name] for name in names if name not in key}
-        replaced = {name: table.c[name] + new if name in added else new for name, new in there.items()}
+        replaced = {name: insert.excluded[name] for name in names if name not in key}
         where = None if when is None else when(insert.excluded)
         return insert.on_conflict_do_update(index_elements=key, set_=replaced, where=where)
 
@@ -272,13 +268,6 @@ WALLETS = compiled(
     whole=True,
 )
 
-BALANCES = compiled(
-    select(*columns(balances, rows.BALANCE_COLUMNS)).where(_same_org(balances), among(balances.c.customer_id, "ids")),
-    "org_id",
-    "ids",
-    whole=True,
-)
-
 
 def _first_lots() -> Statement:
     """The first lots of many wallets at once: for each key, as many as the limit says, off the spending index.
@@ -395,28 +384,6 @@ OTP_COUNTERS = compiled(
     "ids",
 )
 
-
-def _velocity() -> Statement:
-    keys = EachKey("keys")
-    return compiled(
-        select(*columns(velocity_days, rows.VELOCITY_COLUMNS)).select_from(
-            keys.table.join(
-                velocity_days,
-                and_(
-                    _same_org(velocity_days),
-                    velocity_days.c.customer_id == keys.part(0),
-                    velocity_days.c.program_id == keys.part(1),
-                    velocity_days.c.day >= bindparam("first_day"),
-                ),
-            )
-        ),
-        "keys",
-        "org_id",
-        "first_day",
-    )
-
-
-VELOCITY = _velocity()
 
 WAITING_MESSAGES = compiled(
     select(*columns(outbox, rows.WAITING_MESSAGE_COLUMNS))
@@ -554,13 +521,14 @@ UPDATE_WALLET = _update(
         "lifetime_purchases",
         "enrolled_at",
         "due_at",
+        "buckets",
+        "days",
     ),
     "org_id",
     "customer_id",
     "program_id",
     "version",
 )
-UPSERT_BALANCE = _upsert(balances)
 INSERT_LOT = _insert(lots)
 UPDATE_LOT = _update(lots, ("remaining", "held"), "org_id", "lot_id")
 """Points drawn from a lot, or given back: the lot stays in the indexes that it is in."""
@@ -572,9 +540,6 @@ ADVANCE_STREAM = _update(journal_streams, ("position",), "org_id", "stream", "po
 INSERT_TRANSACTION = _insert(transactions)
 INSERT_POSTING = _insert(postings)
 INSERT_REQUEST = _insert(requests)
-
-
-COUNT_VELOCITY = _upsert(velocity_days, added=("points", "transfers"))
 
 INSERT_REDEMPTION = _insert(redemptions)
 INSERT_REDEEMED_LOT = _insert(redemption_lots)
@@ -729,7 +694,13 @@ def _due_messages() -> Statement:
     """Of each customer and target only the oldest that is queued: what follows waits until it is settled or expired."""
     older = outbox.alias("older")
     return compiled(
-        select(*columns(outbox, rows.MESSAGE_COLUMNS))
+        select(*columns(outbox, rows.MESSAGE_COLUMNS), func.coalesce(customers.c.locale, literal_column("''")))
+        .join_from(
+            outbox,
+            customers,
+            and_(customers.c.org_id == outbox.c.org_id, customers.c.customer_id == outbox.c.customer_id),
+            isouter=True,
+        )
         .where(
             _QUEUED,
             outbox.c.next_attempt_at <= bindparam("now"),

@@ -6,15 +6,18 @@ add one, add a row to `INVARIANTS` and a corruption that it finds to tests/stora
 
 A statement yields one row per subject: the columns that name it, what is expected, and what is there; the database
 counts the rows and those that differ. Both sides are brought together by UNION ALL and GROUP BY, so that what one side
-lacks counts as zero there.
+lacks counts as zero there. Invariants of the same subjects share a statement, so that millions of postings are sorted
+once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from string import Formatter
 from typing import Any
@@ -24,12 +27,22 @@ from sqlalchemy import Connection, TextClause, bindparam, case, column, func, se
 
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
+from points_grpc.storage.wallet_texts import DAYS_KEPT
 
 _ROWS_AT_ONCE = 2_000
+_MICROS_OF_A_MINUTE = 60_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Checked = tuple[Sequence[object], object, object]
-"""What names a subject, what is expected of it, and what is there."""
+WalletKey = tuple[int, int]
+"""Customer and program."""
+
+Totals = Mapping[tuple[Any, ...], tuple[Any, ...]]
+"""The entries of a wallet's list: what each is about, and its numbers."""
+
+Compared = tuple[WalletKey, Totals, Totals]
+"""A wallet, what is expected of its list, and what is there."""
+
+_UNREADABLE: Totals = {("?", "?", "?"): ("not a list of pairs",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,63 +69,108 @@ class Report:
         return not self.differences
 
 
-class Invariant:
-    """What must hold: a name that stays, how a subject is called, and the statement that goes through all of them.
+Found = tuple[str, int, Difference | None]
+"""The name of an invariant, how many subjects an organisation has, and the first that differs."""
 
-    The subject names the statement's columns; those of its last two columns are always `expected` and `actual`.
+
+class Together:
+    """What must hold of the same subjects, and the one statement that goes through all of them.
+
+    Each invariant has a name that stays and says how a subject is called, by columns of the statement. What is expected
+    and what is there are columns, too, in pairs: `expected` and `actual`, with the name in front where there are
+    several. The statement yields the columns that name subjects first, then the pairs, each in the order given here.
     """
 
-    def __init__(self, name: str, subject: str, statement: str) -> None:
-        self.name = name
-        self.subject = subject
-        named = [name for _, name, _, _ in Formatter().parse(subject) if name is not None]
+    def __init__(self, subjects: Mapping[str, str], statement: str) -> None:
+        self.names = tuple(subjects)
+        self._subjects = subjects
+        prefixes = {name: f"{name}_" if len(subjects) > 1 else "" for name in subjects}
+        named = dict.fromkeys(
+            one for subject in subjects.values() for _, one, _, _ in Formatter().parse(subject) if one
+        )
+        pairs = [f"{prefix}{side}" for prefix in prefixes.values() for side in ("expected", "actual")]
         checked = (
             text(statement)
             .bindparams(bindparam("org_id"))
-            .columns(*(column(name) for name in (*named, "expected", "actual")))
+            .columns(*(column(one) for one in (*named, *pairs)))
             .subquery("checked")
         )
-        differs = (checked.c.expected == checked.c.actual).is_not(true())
-        self._counts = select(func.count(), func.count(case((differs, 1)))).select_from(checked)
-        self._first = select(checked).where(differs).limit(1)
+        columns = checked.c
+        sides = {name: (columns[f"{prefix}expected"], columns[f"{prefix}actual"]) for name, prefix in prefixes.items()}
+        differs = {name: (expected == actual).is_not(true()) for name, (expected, actual) in sides.items()}
+        self._counts = select(
+            func.count(), *(func.count(case((one, 1))).label(name) for name, one in differs.items())
+        ).select_from(checked)
+        self._firsts = {
+            name: select(
+                *(columns[one] for one in named),
+                *(side.label(f"side_{place}") for place, side in enumerate(sides[name])),
+            )
+            .where(one)
+            .limit(1)
+            for name, one in differs.items()
+        }
 
-    def check(self, connection: Connection, org_id: int) -> tuple[int, Difference | None]:
-        """How many subjects an organisation has, and the first that differs."""
+    def check(self, connection: Connection, org_id: int) -> Sequence[Found]:
+        """Looks at all subjects of an organisation."""
         bound = {"org_id": org_id}
-        count, differing = connection.execute(self._counts, bound).one()
-        if not differing:
-            return count, None
-        first = connection.execute(self._first, bound).mappings().one()
-        named = self.subject.format(**first)
-        return count, Difference(self.name, org_id, named, str(first["expected"]), str(first["actual"]))
+        count, *differing = connection.execute(self._counts, bound).one()
+        return [
+            (name, count, self._first(connection, name, org_id) if differs else None)
+            for name, differs in zip(self.names, differing, strict=True)
+        ]
+
+    def _first(self, connection: Connection, name: str, org_id: int) -> Difference:
+        first = connection.execute(self._firsts[name], {"org_id": org_id}).mappings().one()
+        named = self._subjects[name].format(**first)
+        return Difference(name, org_id, named, str(first["side_0"]), str(first["side_1"]))
 
 
-class VelocityDays:
-    """Transfers by day and direction against the counts of velocity limits: days are those of the program's zone."""
+class Invariant(Together):
+    """What must hold, alone in its statement."""
 
-    name = "velocity_days"
+    def __init__(self, name: str, subject: str, statement: str) -> None:
+        super().__init__({name: subject}, statement)
 
-    def check(self, connection: Connection, org_id: int) -> tuple[int, Difference | None]:
-        """As `Invariant.check`."""
+
+class InWallets:
+    """What the lists in the rows of wallets must agree with: as `Invariant`, wallet by wallet.
+
+    `subject` names what is compared; the wallet is named before it, and the key of the entry behind it.
+    """
+
+    def __init__(self, name: str, subject: str, compared: Callable[[Connection, int], Iterator[Compared]]) -> None:
+        self.names = (name,)
+        self.subject = subject
+        self._compared = compared
+
+    def check(self, connection: Connection, org_id: int) -> Sequence[Found]:
+        """As `Together.check`."""
         count = 0
         found: Difference | None = None
-        for subject, expected, actual in _velocity_days(connection, org_id):
-            count += 1
-            if expected != actual and found is None:
-                named = "customer {}, program {}, {}, {}: points and transfers".format(*subject)
-                found = Difference(self.name, org_id, named, str(expected), str(actual))
-        return count, found
+        for (customer_id, program_id), expected, actual in self._compared(connection, org_id):
+            keys = expected.keys() | actual.keys()
+            count += len(keys)
+            if found is not None or expected == actual:
+                continue
+            key = min((one for one in keys if expected.get(one) != actual.get(one)), key=str)
+            named = f"wallet {customer_id}/{program_id}, {self.subject} {', '.join(str(part) for part in key)}"
+            found = Difference(self.names[0], org_id, named, _told(expected.get(key)), _told(actual.get(key)))
+        return [(self.names[0], count, found)]
+
+
+def _told(totals: Sequence[int] | None) -> str:
+    return "none" if totals is None else ", ".join(str(one) for one in totals)
 
 
 def verify(database: Database, org_ids: Iterable[int] | None = None) -> Report:
     """Checks every invariant of the organisations named, or of all."""
-    report = Report({invariant.name: 0 for invariant in INVARIANTS})
+    report = Report({name: 0 for one in INVARIANTS for name in one.names})
     with _snapshot(database) as connection:
         chosen = connection.execute(_ORGS).scalars().all() if org_ids is None else list(org_ids)
         for org_id in chosen:
-            for invariant in INVARIANTS:
-                count, difference = invariant.check(connection, org_id)
-                report.checked[invariant.name] += count
+            for name, count, difference in (found for one in INVARIANTS for found in one.check(connection, org_id)):
+                report.checked[name] += count
                 if difference is not None:
                     report.differences.append(difference)
     return report
@@ -134,46 +192,80 @@ def _rows(connection: Connection, statement: TextClause, org_id: int) -> Iterato
 # -- what needs more than a statement ----------------------------------------------------------------------------------
 
 
-def _velocity_days(connection: Connection, org_id: int) -> Iterator[Checked]:
-    """Transfers by day of the program's time zone: both sides come sorted by program and day, a day at a time."""
+def _buckets(connection: Connection, org_id: int) -> Iterator[Compared]:
+    """What remains of lots, by origin, against the totals of their wallets."""
+    lots = groupby(_rows(connection, _LOTS_BY_ORIGIN, org_id), _wallet_of)
+    remaining = ((wallet, {tuple(row[2:5]): tuple(row[5:8]) for row in group}) for wallet, group in lots)
+    yield from _joined(remaining, _lists(connection, _BUCKETS, org_id))
+
+
+def _days(connection: Connection, org_id: int) -> Iterator[Compared]:
+    """Transfers by direction and day of the program's time zone, against the counts of velocity limits.
+
+    Days that no limit looks at any more may be missing; those that are there must be right.
+    """
     zones = {program_id: ZoneInfo(zone) for program_id, zone in _rows(connection, _TIME_ZONES, org_id)}
-    counted = ((key, list(group)) for key, group in groupby(_rows(connection, _VELOCITY, org_id), lambda row: row[:2]))
-    made = groupby(
-        _rows(connection, _TRANSFERS, org_id), lambda row: (row[0], _day(row[1], zones.get(row[0])).toordinal())
-    )
-    stored_key, stored = next(counted, (None, []))
-    for key, transfers in made:
-        while stored_key is not None and tuple(stored_key) < key:
-            yield from _compare_day(stored_key, {}, stored)
-            stored_key, stored = next(counted, (None, []))
-        expected: dict[tuple[int, int], list[int]] = {}
-        for _, _, source_id, destination_id, points in transfers:
-            for side in ((source_id, 1), (destination_id, 2)):
-                totals = expected.setdefault(side, [0, 0])
-                totals[0] += points
-                totals[1] += 1
-        if stored_key is not None and tuple(stored_key) == key:
-            yield from _compare_day(key, expected, stored)
-            stored_key, stored = next(counted, (None, []))
+    made = groupby(_rows(connection, _TRANSFERS, org_id), _wallet_of)
+    counted = ((wallet, _counted(transfers, zones.get(wallet[1]))) for wallet, transfers in made)
+    for wallet, expected, actual in _joined(counted, _lists(connection, _WALLET_DAYS, org_id)):
+        kept_from = max((_of(day) for _, day in expected), default=date.min + DAYS_KEPT) - DAYS_KEPT
+        wanted = {key: totals for key, totals in expected.items() if key in actual or _of(key[1]) >= kept_from}
+        yield wallet, wanted, actual
+
+
+def _counted(transfers: Iterable[Sequence[int]], zone: ZoneInfo | None) -> Totals:
+    """Points and transfers by direction and day."""
+    found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for _, _, direction, created_at, points in transfers:
+        key = (direction, _day(created_at // _MICROS_OF_A_MINUTE, zone))
+        so_far = found.get(key, (0, 0))
+        found[key] = (so_far[0] + points, so_far[1] + 1)
+    return found
+
+
+def _lists(connection: Connection, statement: TextClause, org_id: int) -> Iterator[tuple[WalletKey, Totals]]:
+    """The lists of wallets, each a list of pairs of lists. What is no such list agrees with nothing."""
+    for customer_id, program_id, listed in _rows(connection, statement, org_id):
+        entries: Totals = {}
+        try:
+            found = json.loads(listed)
+            entries = {tuple(key): tuple(totals) for key, totals in found}
+            readable = isinstance(found, list) and len(entries) == len(found)
+        except (ValueError, TypeError):
+            readable = False
+        yield (customer_id, program_id), entries if readable else _UNREADABLE
+
+
+def _wallet_of(row: Sequence[int]) -> WalletKey:
+    return row[0], row[1]
+
+
+def _joined(
+    expected: Iterator[tuple[WalletKey, Totals]], actual: Iterator[tuple[WalletKey, Totals]]
+) -> Iterator[Compared]:
+    """Both sides wallet by wallet; both come in the order of their wallets."""
+    wanted, there = next(expected, None), next(actual, None)
+    while wanted is not None or there is not None:
+        if there is None or (wanted is not None and wanted[0] < there[0]):
+            assert wanted is not None, "one of the two"
+            yield wanted[0], wanted[1], {}
+            wanted = next(expected, None)
+        elif wanted is None or there[0] < wanted[0]:
+            yield there[0], {}, there[1]
+            there = next(actual, None)
         else:
-            yield from _compare_day(key, expected, [])
-    while stored_key is not None:
-        yield from _compare_day(stored_key, {}, stored)
-        stored_key, stored = next(counted, (None, []))
+            yield wanted[0], wanted[1], there[1]
+            wanted, there = next(expected, None), next(actual, None)
 
 
-def _compare_day(
-    key: Sequence[int], expected: dict[tuple[int, int], list[int]], stored: Iterable[Sequence[int]]
-) -> Iterator[Checked]:
-    actual = {(row[2], row[3]): [row[4], row[5]] for row in stored}
-    program_id, day = key
-    for side in sorted(expected.keys() | actual.keys()):
-        subject = (side[0], program_id, date.fromordinal(day).isoformat(), {1: "OUT", 2: "IN"}.get(side[1], side[1]))
-        yield subject, expected.get(side, [0, 0]), actual.get(side, [0, 0])
+def _of(day: str) -> date:
+    return date.fromisoformat(day)
 
 
-def _day(micros: int, zone: ZoneInfo | None) -> date:
-    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone or UTC).date()
+@lru_cache(maxsize=1 << 16)
+def _day(minute: int, zone: ZoneInfo | None) -> str:
+    """The day of a minute since 1970. No zone is off by parts of a minute any more: no day begins within one."""
+    return (_EPOCH + timedelta(minutes=minute)).astimezone(zone or UTC).date().isoformat()
 
 
 # -- the statements --------------------------------------------------------------------------------------------------
@@ -182,15 +274,29 @@ def _day(micros: int, zone: ZoneInfo | None) -> date:
 _ORGS = text("SELECT org_id FROM orgs ORDER BY org_id")
 _TIME_ZONES = text("SELECT program_id, time_zone FROM programs WHERE org_id = :org_id")
 _TRANSFERS = text("""
-    SELECT program_id, created_at, customer_id, counterparty_id, points FROM transactions
-    WHERE org_id = :org_id AND kind = 2 ORDER BY program_id, created_at
+    SELECT customer_id, program_id, 1 AS direction, created_at, points FROM transactions
+    WHERE org_id = :org_id AND kind = 2
+    UNION ALL
+    SELECT counterparty_id, program_id, 2, created_at, points FROM transactions
+    WHERE org_id = :org_id AND kind = 2
+    ORDER BY 1, 2
 """)
-_VELOCITY = text("""
-    SELECT program_id, day, customer_id, direction, points, transfers FROM velocity_days
-    WHERE org_id = :org_id ORDER BY program_id, day
+_WALLET_DAYS = text("""
+    SELECT customer_id, program_id, days FROM wallets WHERE org_id = :org_id ORDER BY customer_id, program_id
+""")
+_BUCKETS = text("""
+    SELECT customer_id, program_id, buckets FROM wallets WHERE org_id = :org_id ORDER BY customer_id, program_id
+""")
+_LOTS_BY_ORIGIN = text("""
+    SELECT customer_id, program_id, earning_program_id, source, category,
+        CAST(SUM(remaining) AS BIGINT), CAST(SUM(CASE WHEN promised = 1 THEN remaining ELSE 0 END) AS BIGINT),
+        CAST(SUM(held) AS BIGINT)
+    FROM lots WHERE org_id = :org_id AND remaining > 0
+    GROUP BY customer_id, program_id, earning_program_id, source, category
+    ORDER BY customer_id, program_id
 """)
 
-INVARIANTS: Sequence[Invariant | VelocityDays] = (
+INVARIANTS: Sequence[Together | InWallets] = (
     Invariant(
         "transaction_sums",
         "transaction {transaction_id}, program {program_id}: sum of its postings",
@@ -206,18 +312,25 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
             SELECT transaction_id, MAX(recorded) AS expected, MAX(posted) AS actual FROM (
                 SELECT transaction_id, 1 AS recorded, 0 AS posted FROM transactions WHERE org_id = :org_id
                 UNION ALL
-                SELECT DISTINCT transaction_id, 0, 1 FROM postings WHERE org_id = :org_id
+                SELECT transaction_id, 0, 1 FROM postings WHERE org_id = :org_id GROUP BY transaction_id
             ) AS sides GROUP BY transaction_id
         """,
     ),
-    Invariant(
-        "wallet_postings",
-        "wallet {customer_id}/{program_id}: current against its postings",
+    Together(
+        {
+            "wallet_postings": "wallet {customer_id}/{program_id}: current against its postings",
+            "wallet_last_version": "wallet {customer_id}/{program_id}: version against its last posting",
+        },
         """
-            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, current AS stored FROM wallets WHERE org_id = :org_id
+            SELECT customer_id, program_id, SUM(posted) AS wallet_postings_expected,
+                SUM(current) AS wallet_postings_actual, MAX(posted_version) AS wallet_last_version_expected,
+                SUM(version) AS wallet_last_version_actual
+            FROM (
+                SELECT customer_id, program_id, 0 AS posted, 0 AS posted_version, current, version
+                FROM wallets WHERE org_id = :org_id
                 UNION ALL
-                SELECT customer_id, program_id, points, 0 FROM postings WHERE org_id = :org_id AND account = 1
+                SELECT customer_id, program_id, points, wallet_version, 0, 0
+                FROM postings WHERE org_id = :org_id AND account = 1
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
@@ -239,17 +352,22 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
-    Invariant(
-        "wallet_versions",
-        "wallet {customer_id}/{program_id}, transaction {transaction_id}: version",
+    Together(
+        {
+            "wallet_versions": "wallet {customer_id}/{program_id}, transaction {transaction_id}: version",
+            "wallet_chain": "wallet {customer_id}/{program_id}, transaction {transaction_id}: balance after",
+        },
         """
             SELECT customer_id, program_id, transaction_id,
-                CASE WHEN transaction_id = last_transaction THEN last_version ELSE last_version + 1 END AS expected,
-                wallet_version AS actual
+                CASE WHEN transaction_id = last_transaction THEN last_version ELSE last_version + 1 END
+                    AS wallet_versions_expected,
+                wallet_version AS wallet_versions_actual,
+                last_balance + points AS wallet_chain_expected, balance_after AS wallet_chain_actual
             FROM (
-                SELECT customer_id, program_id, transaction_id, wallet_version,
+                SELECT customer_id, program_id, transaction_id, wallet_version, points, balance_after,
                     LAG(wallet_version, 1, 0) OVER versions AS last_version,
-                    LAG(transaction_id, 1, 0) OVER versions AS last_transaction
+                    LAG(transaction_id, 1, 0) OVER versions AS last_transaction,
+                    LAG(balance_after, 1, 0) OVER versions AS last_balance
                 FROM postings WHERE org_id = :org_id AND account = 1
                 WINDOW versions AS (
                     PARTITION BY customer_id, program_id ORDER BY wallet_version, transaction_id, seq
@@ -258,37 +376,12 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         """,
     ),
     Invariant(
-        "wallet_last_version",
-        "wallet {customer_id}/{program_id}: version against its last posting",
-        """
-            SELECT customer_id, program_id, MAX(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, version AS stored FROM wallets WHERE org_id = :org_id
-                UNION ALL
-                SELECT customer_id, program_id, wallet_version, 0 FROM postings
-                WHERE org_id = :org_id AND account = 1
-            ) AS sides GROUP BY customer_id, program_id
-        """,
-    ),
-    Invariant(
-        "wallet_chain",
-        "wallet {customer_id}/{program_id}, transaction {transaction_id}: balance after",
-        """
-            SELECT customer_id, program_id, transaction_id,
-                LAG(balance_after, 1, 0) OVER (
-                    PARTITION BY customer_id, program_id ORDER BY wallet_version, transaction_id, seq
-                ) + points AS expected,
-                balance_after AS actual
-            FROM postings WHERE org_id = :org_id AND account = 1
-        """,
-    ),
-    Invariant(
         "wallet_owners",
-        "wallet {customer_id}/{program_id}, which lots, totals or postings name: present",
+        "wallet {customer_id}/{program_id}, which lots or postings name: present",
         """
             SELECT customer_id, program_id, 1 AS expected, MAX(present) AS actual FROM (
                 SELECT customer_id, program_id, 1 AS present FROM wallets WHERE org_id = :org_id
                 UNION SELECT customer_id, program_id, 0 FROM lots WHERE org_id = :org_id
-                UNION SELECT customer_id, program_id, 0 FROM balances WHERE org_id = :org_id
                 UNION SELECT customer_id, program_id, 0 FROM postings WHERE org_id = :org_id AND account = 1
             ) AS sides GROUP BY customer_id, program_id
         """,
@@ -312,33 +405,28 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
             ) AS dues WHERE first_due < 9223372036854775807
         """,
     ),
-    Invariant(
-        "bucket_lots",
-        "wallet {customer_id}/{program_id}, earned in {earning_program_id}, source {source}, category {category}:"
-        " points, promised and held against its lots",
-        """
-            SELECT customer_id, program_id, earning_program_id, source, category,
-                SUM(remaining) || ', ' || SUM(lots_promised) || ', ' || SUM(lots_held) AS expected,
-                SUM(points) || ', ' || SUM(promised) || ', ' || SUM(held) AS actual
-            FROM (
-                SELECT customer_id, program_id, earning_program_id, source, category, points, promised, held,
-                    0 AS remaining, 0 AS lots_promised, 0 AS lots_held
-                FROM balances WHERE org_id = :org_id
-                UNION ALL
-                SELECT customer_id, program_id, earning_program_id, source, category, 0, 0, 0,
-                    remaining, CASE WHEN promised = 1 THEN remaining ELSE 0 END, held
-                FROM lots WHERE org_id = :org_id
-            ) AS sides GROUP BY customer_id, program_id, earning_program_id, source, category
-        """,
+    InWallets(
+        "bucket_lots", "points, promised and held against its lots, of earning program, source and category", _buckets
     ),
-    Invariant(
-        "lot_postings",
-        "lot {lot_id}: remaining against its postings",
+    Together(
+        {
+            "lot_postings": "lot {lot_id}: remaining against its postings",
+            "lot_held": "lot {lot_id}: held against its postings",
+            "lot_holds": "lot {lot_id}: held against its open holds",
+        },
         """
-            SELECT lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT lot_id, 0 AS posted, remaining AS stored FROM lots WHERE org_id = :org_id
+            SELECT lot_id, SUM(posted) AS lot_postings_expected, SUM(remaining) AS lot_postings_actual,
+                SUM(posted_held) AS lot_held_expected, SUM(held) AS lot_held_actual,
+                SUM(kept) AS lot_holds_expected, SUM(held) AS lot_holds_actual
+            FROM (
+                SELECT lot_id, 0 AS posted, 0 AS posted_held, 0 AS kept, remaining, held
+                FROM lots WHERE org_id = :org_id
                 UNION ALL
-                SELECT lot_id, points, 0 FROM postings WHERE org_id = :org_id AND account = 1
+                SELECT lot_id, points, held, 0, 0, 0 FROM postings WHERE org_id = :org_id AND account = 1
+                UNION ALL
+                SELECT hold_lots.lot_id, 0, 0, hold_lots.points, 0, 0
+                FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
+                WHERE hold_lots.org_id = :org_id AND holds.state = 'OPEN'
             ) AS sides GROUP BY lot_id
         """,
     ),
@@ -377,16 +465,28 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
     Invariant(
         "lot_inheritance",
         "lot {lot_id}: root, earning program, source, category, award and expiry against its parent {parent_lot_id}",
+        # Adding nothing keeps SQLite from going through the lots by an index on parents: they are read as they lie.
         """
-            SELECT child.lot_id, child.parent_lot_id,
-                COALESCE(parent.root_lot_id || ', ' || parent.earning_program_id || ', ' || parent.source || ', '
-                    || parent.category || ', ' || parent.awarded_at || ', ' || parent.expires_at, 'no such lot')
-                    AS expected,
-                child.root_lot_id || ', ' || child.earning_program_id || ', ' || child.source || ', '
-                    || child.category || ', ' || child.awarded_at || ', ' || child.expires_at AS actual
-            FROM lots AS child
-            LEFT JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
-            WHERE child.org_id = :org_id AND child.parent_lot_id IS NOT NULL
+            SELECT lot_id, parent_lot_id,
+                CASE WHEN inherits = 1 THEN 'inherited' ELSE COALESCE(parent_root || ', ' || parent_earned || ', '
+                    || parent_source || ', ' || parent_category || ', ' || parent_awarded || ', ' || parent_expires,
+                    'no such lot') END AS expected,
+                CASE WHEN inherits = 1 THEN 'inherited' ELSE root_lot_id || ', ' || earning_program_id || ', '
+                    || source || ', ' || category || ', ' || awarded_at || ', ' || expires_at END AS actual
+            FROM (
+                SELECT child.lot_id, child.parent_lot_id, child.root_lot_id, child.earning_program_id, child.source,
+                    child.category, child.awarded_at, child.expires_at, parent.root_lot_id AS parent_root,
+                    parent.earning_program_id AS parent_earned, parent.source AS parent_source,
+                    parent.category AS parent_category, parent.awarded_at AS parent_awarded,
+                    parent.expires_at AS parent_expires,
+                    CASE WHEN parent.root_lot_id = child.root_lot_id
+                        AND parent.earning_program_id = child.earning_program_id AND parent.source = child.source
+                        AND parent.category = child.category AND parent.awarded_at = child.awarded_at
+                        AND parent.expires_at = child.expires_at THEN 1 ELSE 0 END AS inherits
+                FROM lots AS child
+                LEFT JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
+                WHERE child.org_id = :org_id AND child.parent_lot_id + 0 IS NOT NULL
+            ) AS pairs
         """,
     ),
     Invariant(
@@ -411,14 +511,18 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         "lot_promises",
         "lot {lot_id}, moved by a merge: its promise against its parent {parent_lot_id}",
         """
+            WITH child AS MATERIALIZED (
+                SELECT lot_id, parent_lot_id, transaction_id, available_from FROM lots
+                WHERE org_id = :org_id AND parent_lot_id + 0 IS NOT NULL
+                    AND transaction_id IN (SELECT transaction_id FROM transactions WHERE org_id = :org_id AND kind = 6)
+            )
             SELECT child.lot_id, child.parent_lot_id,
                 COALESCE(parent.available_from, 0) AS expected, COALESCE(child.available_from, 0) AS actual
-            FROM lots AS child
-            JOIN transactions ON transactions.org_id = child.org_id
+            FROM child
+            JOIN transactions ON transactions.org_id = :org_id
                 AND transactions.transaction_id = child.transaction_id
-            JOIN lots AS parent ON parent.org_id = child.org_id AND parent.lot_id = child.parent_lot_id
-            WHERE child.org_id = :org_id AND transactions.kind = 6
-                AND (child.available_from IS NOT NULL OR parent.available_from > transactions.created_at)
+            JOIN lots AS parent ON parent.org_id = :org_id AND parent.lot_id = child.parent_lot_id
+            WHERE child.available_from IS NOT NULL OR parent.available_from > transactions.created_at
         """,
     ),
     Invariant(
@@ -456,14 +560,12 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
         "adjustments",
         "transaction {transaction_id}: adjusted points against its kind",
         """
-            SELECT transactions.transaction_id,
-                CASE WHEN transactions.kind = 7 THEN transactions.points ELSE 0 END AS expected,
-                COALESCE((
-                    SELECT SUM(postings.points) FROM postings
-                    WHERE postings.org_id = :org_id AND postings.transaction_id = transactions.transaction_id
-                        AND postings.account = 5
-                ), 0) AS actual
-            FROM transactions WHERE transactions.org_id = :org_id
+            SELECT transaction_id, SUM(adjusted) AS expected, SUM(posted) AS actual FROM (
+                SELECT transaction_id, points AS adjusted, 0 AS posted FROM transactions
+                WHERE org_id = :org_id AND kind = 7
+                UNION ALL
+                SELECT transaction_id, 0, points FROM postings WHERE org_id = :org_id AND account = 5
+            ) AS sides GROUP BY transaction_id
         """,
     ),
     Invariant(
@@ -523,35 +625,10 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                     AND redemptions.redemption_id = redemption_lots.redemption_id
                 WHERE redemption_lots.org_id = :org_id
                 UNION ALL
-                SELECT postings.transaction_id, postings.lot_id, -postings.points, 0
-                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
-                    AND postings.transaction_id = transactions.transaction_id
-                WHERE transactions.org_id = :org_id AND transactions.kind = 3 AND postings.account = 1
+                SELECT transaction_id, lot_id, -points, 0 FROM postings
+                WHERE org_id = :org_id AND account = 1
+                    AND transaction_id IN (SELECT transaction_id FROM transactions WHERE org_id = :org_id AND kind = 3)
             ) AS sides GROUP BY transaction_id, lot_id
-        """,
-    ),
-    Invariant(
-        "lot_held",
-        "lot {lot_id}: held against its postings",
-        """
-            SELECT lot_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT lot_id, 0 AS posted, held AS stored FROM lots WHERE org_id = :org_id
-                UNION ALL
-                SELECT lot_id, held, 0 FROM postings WHERE org_id = :org_id AND account = 1
-            ) AS sides GROUP BY lot_id
-        """,
-    ),
-    Invariant(
-        "lot_holds",
-        "lot {lot_id}: held against its open holds",
-        """
-            SELECT lot_id, SUM(kept) AS expected, SUM(stored) AS actual FROM (
-                SELECT lot_id, 0 AS kept, held AS stored FROM lots WHERE org_id = :org_id
-                UNION ALL
-                SELECT hold_lots.lot_id, hold_lots.points, 0
-                FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
-                WHERE hold_lots.org_id = :org_id AND holds.state = 'OPEN'
-            ) AS sides GROUP BY lot_id
         """,
     ),
     Invariant(
@@ -642,41 +719,33 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
             ) AS sides GROUP BY program_id
         """,
     ),
-    Invariant(
-        "lifetime_earned",
-        "wallet {customer_id}/{program_id}: lifetime earned against what was issued, to those merged into it too",
+    Together(
+        {
+            "lifetime_earned": "wallet {customer_id}/{program_id}: lifetime earned against what was issued, to those"
+            " merged into it too",
+            "lifetime_received": "wallet {customer_id}/{program_id}: lifetime received against transfers to it, and to"
+            " those merged into it",
+        },
+        # The counterparty is compared inside an OR, or SQLite would go through all postings by an index on customers.
         """
-            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, lifetime_earned AS stored
+            SELECT customer_id, program_id, SUM(issued) AS lifetime_earned_expected,
+                SUM(lifetime_earned) AS lifetime_earned_actual, SUM(received) AS lifetime_received_expected,
+                SUM(lifetime_received) AS lifetime_received_actual
+            FROM (
+                SELECT customer_id, program_id, 0 AS issued, 0 AS received, lifetime_earned, lifetime_received
                 FROM wallets WHERE org_id = :org_id
                 UNION ALL
-                SELECT postings.customer_id, postings.program_id, postings.points, 0
+                SELECT postings.customer_id, postings.program_id,
+                    CASE WHEN transactions.kind = 1 THEN postings.points ELSE 0 END,
+                    CASE WHEN transactions.kind = 2 THEN postings.points ELSE 0 END,
+                    0, 0
                 FROM transactions JOIN postings ON postings.org_id = transactions.org_id
                     AND postings.transaction_id = transactions.transaction_id
-                WHERE transactions.org_id = :org_id AND transactions.kind = 1 AND postings.account = 1
+                WHERE transactions.org_id = :org_id AND postings.account = 1 AND (transactions.kind = 1
+                    OR transactions.kind = 2 AND postings.customer_id = transactions.counterparty_id)
                 UNION ALL
-                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_earned, 0
-                FROM customers JOIN wallets ON wallets.org_id = customers.org_id
-                    AND wallets.customer_id = customers.customer_id
-                WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL
-            ) AS sides GROUP BY customer_id, program_id
-        """,
-    ),
-    Invariant(
-        "lifetime_received",
-        "wallet {customer_id}/{program_id}: lifetime received against transfers to it, and to those merged into it",
-        """
-            SELECT customer_id, program_id, SUM(posted) AS expected, SUM(stored) AS actual FROM (
-                SELECT customer_id, program_id, 0 AS posted, lifetime_received AS stored
-                FROM wallets WHERE org_id = :org_id
-                UNION ALL
-                SELECT postings.customer_id, postings.program_id, postings.points, 0
-                FROM transactions JOIN postings ON postings.org_id = transactions.org_id
-                    AND postings.transaction_id = transactions.transaction_id
-                WHERE transactions.org_id = :org_id AND transactions.kind = 2 AND postings.account = 1
-                    AND postings.customer_id = transactions.counterparty_id
-                UNION ALL
-                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_received, 0
+                SELECT customers.merged_into, wallets.program_id, wallets.lifetime_earned, wallets.lifetime_received,
+                    0, 0
                 FROM customers JOIN wallets ON wallets.org_id = customers.org_id
                     AND wallets.customer_id = customers.customer_id
                 WHERE customers.org_id = :org_id AND customers.merged_into IS NOT NULL
@@ -701,7 +770,7 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
             ) AS sides GROUP BY customer_id, program_id
         """,
     ),
-    VelocityDays(),
+    InWallets("velocity_days", "points and transfers of direction and day", _days),
     Invariant(
         "request_transactions",
         "request {request_id}: the request of its transaction",
@@ -782,10 +851,6 @@ INVARIANTS: Sequence[Invariant | VelocityDays] = (
                     CASE WHEN current < 0 OR promised < 0 OR held < 0 OR lifetime_earned < 0 OR lifetime_received < 0
                         OR lifetime_purchases < 0 OR version < 0 THEN -1 ELSE 0 END AS lowest
                 FROM wallets WHERE org_id = :org_id
-                UNION ALL
-                SELECT 'total', customer_id, program_id, points, promised + held,
-                    CASE WHEN points < 0 OR promised < 0 OR held < 0 THEN -1 ELSE 0 END
-                FROM balances WHERE org_id = :org_id
                 UNION ALL
                 SELECT 'counter', customer_id, action, 0, 0,
                     CASE WHEN issues < 0 OR wrong_attempts < 0 THEN -1 ELSE 0 END

@@ -120,6 +120,7 @@ class Customer(_message.Message):
     TRANSFERS_LOCKED_UNTIL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     MERGED_INTO_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    LOCALE_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The id, from 1 up."""
     first_name: _builtins.str
@@ -134,6 +135,8 @@ class Customer(_message.Message):
     """The label of the customer-status module."""
     merged_into_customer_id: _builtins.int
     """The customer into whom this one was merged; 0 if none."""
+    locale: _builtins.str
+    """The language that messages are written in, as a BCP 47 tag such as "pt-BR"; empty for the organisation's own texts."""
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.CustomerIdentifier]:
         """Mobile, e-mail and external identifiers, as stored; the id itself is not repeated here."""
@@ -164,10 +167,11 @@ class Customer(_message.Message):
         transfers_locked_until: _timestamp_pb2.Timestamp | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         merged_into_customer_id: _builtins.int = ...,
+        locale: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "transfers_locked_until", b"transfers_locked_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_contact", b"campaign_contact", "created_at", b"created_at", "customer_id", b"customer_id", "enrolled_program_ids", b"enrolled_program_ids", "first_name", b"first_name", "fraud_status", b"fraud_status", "identifiers", b"identifiers", "last_name", b"last_name", "merged_into_customer_id", b"merged_into_customer_id", "status_label", b"status_label", "transfers_locked_until", b"transfers_locked_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_contact", b"campaign_contact", "created_at", b"created_at", "customer_id", b"customer_id", "enrolled_program_ids", b"enrolled_program_ids", "first_name", b"first_name", "fraud_status", b"fraud_status", "identifiers", b"identifiers", "last_name", b"last_name", "locale", b"locale", "merged_into_customer_id", b"merged_into_customer_id", "status_label", b"status_label", "transfers_locked_until", b"transfers_locked_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,6 +190,7 @@ class CreateCustomerRequest(_message.Message):
     ENROLLED_PROGRAM_IDS_FIELD_NUMBER: _builtins.int
     CAMPAIGN_CONTACT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LOCALE_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The id to give, from 1 up; 0 lets the server choose. Refused with 10013 if taken."""
     first_name: _builtins.str
@@ -196,6 +201,10 @@ class CreateCustomerRequest(_message.Message):
     """Creates a contact of a campaign, who is no member yet."""
     request_id: _builtins.str
     """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty."""
+    locale: _builtins.str
+    """The language that messages are written in, as a BCP 47 tag of language, script and region such as "pt-BR" or
+    "zh-Hant-TW"; empty for the organisation's own texts.
+    """
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.CustomerIdentifier]:
         """Mobile, e-mail and external identifiers, at most 10; type ID is refused (10004)."""
@@ -214,10 +223,11 @@ class CreateCustomerRequest(_message.Message):
         enrolled_program_ids: _abc.Iterable[_builtins.int] | None = ...,
         campaign_contact: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        locale: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_contact", b"campaign_contact", "customer_id", b"customer_id", "enrolled_program_ids", b"enrolled_program_ids", "first_name", b"first_name", "identifiers", b"identifiers", "last_name", b"last_name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_contact", b"campaign_contact", "customer_id", b"customer_id", "enrolled_program_ids", b"enrolled_program_ids", "first_name", b"first_name", "identifiers", b"identifiers", "last_name", b"last_name", "locale", b"locale", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,6 +112,7 @@ def _create_customers() -> None:
         sa.Column("merged_into", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("messages_failed", sa.SmallInteger(), nullable=False),
+        sa.Column("locale", sa.Text(), nullable=False),
         sa.CheckConstraint("customer_id > 0", name=op.f("ck_customers_id")),
         sa.CheckConstraint("merged_into <> customer_id", name=op.f("ck_customers_merged_into")),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_customers_orgs")),
@@ -164,6 +165,8 @@ def _create_customers() -> None:
         sa.Column("lifetime_purchases", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("enrolled_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("due_at", sa.BigInteger(), autoincrement=False, nullable=True),
+        sa.Column("buckets", sa.Text(), nullable=False),
+        sa.Column("days", sa.Text(), nullable=False),
         sa.CheckConstraint(
             "lifetime_earned >= 0 AND lifetime_received >= 0 AND lifetime_purchases >= 0",
             name=op.f("ck_wallets_lifetime"),
@@ -182,23 +185,6 @@ def _create_customers() -> None:
 
 
 def _create_points() -> None:
-    op.create_table(
-        "balances",
-        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("program_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("earning_program_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("source", sa.SmallInteger(), nullable=False),
-        sa.Column("category", sa.Text(), nullable=False),
-        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("promised", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("held", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.CheckConstraint("promised >= 0 AND held >= 0 AND points >= promised + held", name=op.f("ck_balances_parts")),
-        sa.PrimaryKeyConstraint(
-            "org_id", "customer_id", "program_id", "earning_program_id", "source", "category", name=op.f("pk_balances")
-        ),
-        sqlite_with_rowid=False,
-    )
     op.create_table(
         "lots",
         sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -346,21 +332,6 @@ def _create_requests() -> None:
             "accepted = 1 OR (accepted = 0 AND transaction_id IS NULL)", name=op.f("ck_requests_transaction")
         ),
         sa.PrimaryKeyConstraint("org_id", "request_id", name=op.f("pk_requests")),
-    )
-    op.create_table(
-        "velocity_days",
-        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("program_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("direction", sa.SmallInteger(), nullable=False),
-        sa.Column("points", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("transfers", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.CheckConstraint("points > 0 AND transfers > 0", name=op.f("ck_velocity_days_counts")),
-        sa.PrimaryKeyConstraint(
-            "org_id", "customer_id", "program_id", "day", "direction", name=op.f("pk_velocity_days")
-        ),
-        sqlite_with_rowid=False,
     )
 
 
@@ -657,10 +628,34 @@ def _create_access() -> None:
         sa.Column("last_used_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("request_id_required", sa.SmallInteger(), nullable=False),
         sa.Column("signing_key_id", sa.Text(), nullable=True),
+        sa.Column("store", sa.Text(), nullable=True),
+        sa.Column("till", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_api_keys_orgs")),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_keys")),
     )
     op.create_index("ix_api_keys_org", "api_keys", ["org_id"], unique=False)
+    op.create_table(
+        "client_certificates",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("request_id_required", sa.SmallInteger(), nullable=False),
+        sa.Column("store", sa.Text(), nullable=True),
+        sa.Column("till", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_client_certificates_orgs")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_client_certificates")),
+    )
+    op.create_index("ix_client_certificates_org", "client_certificates", ["org_id"], unique=False)
+    op.create_table(
+        "token_cutoffs",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("issued_until", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_token_cutoffs_orgs")),
+        sa.PrimaryKeyConstraint("org_id", "client", name=op.f("pk_token_cutoffs")),
+    )
     op.create_table(
         "writer_slots",
         sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),

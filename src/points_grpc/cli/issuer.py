@@ -1,0 +1,82 @@
+"""Where the keys of an issuer of tokens come from: a file, or an https URL; and what settings say about its tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from points_grpc.client.channel import is_loopback
+from points_grpc.rpc.identity import Tokens
+from points_grpc.rpc.ports import CallLog
+from points_grpc.settings import Settings
+
+FETCH_TIMEOUT_S = 5.0
+KEY_SET_BYTES_MAX = 262_144
+
+
+def tokens_of(settings: Settings, log: CallLog) -> Tokens | None:
+    """What knows callers by tokens; None if there is no issuer. Raises ValueError with a sentence for the operator."""
+    given = (settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
+    if not any(given):
+        return None
+    if not all(given):
+        raise ValueError("tokens of an issuer take all of --jwt-keys, --jwt-issuer and --jwt-audience")
+    from points_grpc.rpc.tokens import BearerTokens, TokenRules  # noqa: PLC0415 - most servers have no issuer
+
+    read = source_of(settings.jwt_keys)
+
+    async def fetch() -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(None, read)
+
+    rules = TokenRules(
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        leeway_s=settings.jwt_leeway_s,
+        lifetime_max_s=settings.jwt_lifetime_max_s,
+        client_claim=settings.jwt_client_claim,
+        org_claim=settings.jwt_org_claim,
+        role_claim=settings.jwt_role_claim,
+        store_claim=settings.jwt_store_claim,
+        till_claim=settings.jwt_till_claim,
+    )
+    return BearerTokens(rules, fetch, log, keys_refresh_s=settings.jwt_keys_refresh_s)
+
+
+def source_of(place: str) -> Callable[[], bytes]:
+    """What reads the keys. Whoever can change them on their way can make tokens: http is for loopback alone."""
+    if "://" not in place:
+        return lambda: _of_file(Path(place))
+    url = urlsplit(place)
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.netloc)):
+        raise ValueError("the keys of the tokens' issuer come from a file or an https URL")
+    return lambda: _of_url(place)
+
+
+def _of_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _of_url(url: str) -> bytes:
+    opener = urllib.request.build_opener(_NoRedirects)
+    with opener.open(url, timeout=FETCH_TIMEOUT_S) as answer:
+        content: bytes = answer.read(KEY_SET_BYTES_MAX + 1)
+    if len(content) > KEY_SET_BYTES_MAX:
+        raise ValueError(f"the keys of the tokens' issuer have more than {KEY_SET_BYTES_MAX} bytes")
+    return content
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect may lead to where nothing is encrypted: it is an answer without keys."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        """Follows none."""

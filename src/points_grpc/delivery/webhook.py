@@ -1,0 +1,95 @@
+"""The sender that posts to a gateway, for short messages: signed JSON over HTTPS, and nothing followed.
+
+The gateway proves to itself who posts and when by the signature over timestamp and body; it drops what it got before by
+the idempotency key. Of its answer the status is read, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import http.client
+import json
+import ssl
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from points_grpc.delivery.connection import told_in_words
+from points_grpc.domain.letters import Letter, Undelivered
+
+FINAL = frozenset({400, 410, 413, 422})
+"""By these a gateway says that it will never take this letter. Others may pass: a key is mended, a rest is over."""
+
+ANSWERED = frozenset({429}) | FINAL
+"""Statuses that say nothing bad about the gateway."""
+
+
+class WebhookSender:
+    """Posts letters to one address."""
+
+    def __init__(
+        self, url: str, secrets: Sequence[bytes], *, tls: ssl.SSLContext, timeout_s: float, now: Callable[[], datetime]
+    ) -> None:
+        """Signs with each of the secrets, so that the gateway can be given a new one while it knows the old."""
+        parts = urlsplit(url)
+        self._https = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._secrets = tuple(secrets)
+        self._tls = tls
+        self._timeout_s = timeout_s
+        self._now = now
+
+    def send(self, letter: Letter) -> None:
+        """Returns once the gateway took the letter, which it says by a status 2xx; raises `Undelivered`."""
+        body = body_of(letter)
+        timestamp = str(int(self._now().timestamp()))
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": f"{letter.org_id}-{letter.message_id}",
+            "User-Agent": "points-grpc",
+            "X-Points-Timestamp": timestamp,
+            "X-Points-Signature": ", ".join(signature(secret, timestamp, body) for secret in self._secrets),
+        }
+        with told_in_words():
+            status = self._post(body, headers)
+        if not 200 <= status < 300:
+            raise Undelivered(f"HTTP_{status}", final=status in FINAL, answered=status in ANSWERED)
+
+    def _post(self, body: bytes, headers: dict[str, str]) -> int:
+        connection: http.client.HTTPConnection
+        if self._https:
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=self._tls)
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        try:
+            connection.request("POST", self._path, body, headers)
+            return connection.getresponse().status
+        except http.client.HTTPException:
+            raise Undelivered("HTTP_GARBLED") from None
+        finally:
+            connection.close()
+
+
+def body_of(letter: Letter) -> bytes:
+    """The letter as the gateway gets it: ids as texts, since JSON's numbers end at 2^53."""
+    return json.dumps(
+        {
+            "organization_id": str(letter.org_id),
+            "message_id": str(letter.message_id),
+            "action": letter.action.name,
+            "channel": letter.channel.value,
+            "to": letter.target,
+            "subject": letter.subject,
+            "text": letter.text,
+            "code": letter.code,
+            "expires_at": letter.expires_at.isoformat(),
+        },
+        ensure_ascii=False,
+    ).encode()
+
+
+def signature(secret: bytes, timestamp: str, body: bytes) -> str:
+    """`v1=` and the HMAC-SHA256 of timestamp, a dot and the body, in hex."""
+    return "v1=" + hmac.digest(secret, timestamp.encode() + b"." + body, "sha256").hex()
