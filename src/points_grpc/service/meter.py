@@ -7,12 +7,13 @@ or an organisation.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 from msgspec import Struct
 
 from points_grpc import codes
 from points_grpc.domain.events import Booked, Event, MessageQueued, MessageSettled, OtpSaved
-from points_grpc.domain.model import OtpState
+from points_grpc.domain.model import Kind, OtpState
 from points_grpc.domain.outcome import Refused, Settled
 
 STATEMENT_CHARS_MAX = 400
@@ -39,6 +40,10 @@ class Counted(Struct, frozen=True, array_like=True):
 
 NOTHING = Counted()
 
+_COUNTED = frozenset({MessageQueued, MessageSettled, OtpSaved})
+_KINDS = max(Kind) + 1
+"""Points are counted in a list, by the number of their kind: names are looked up once a batch."""
+
 
 class Meter:
     """Counts for one batch after another; for the writer's thread alone."""
@@ -51,22 +56,18 @@ class Meter:
     def committed(self, seconds: float, events: Iterable[Event], answers: Iterable[object]) -> None:
         """A transaction was committed: what it changed, and what was answered."""
         self._commit_s += seconds
+        points = self._points
         for event in events:
-            if isinstance(event, Booked):
-                _add(self._points, event.entry.kind.name, event.entry.points)
-            elif isinstance(event, MessageQueued):
-                _add(self._otps, "ISSUED")
-            elif isinstance(event, OtpSaved) and event.otp.state is OtpState.USED:
-                _add(self._otps, "USED")
-            elif isinstance(event, MessageSettled):
-                _add(self._messages, _fate(event))
+            # By type, as events have no subclasses: an isinstance that does not hold costs five times as much.
+            kind = type(event)
+            if kind is Booked:
+                entry = cast("Booked", event).entry
+                points[entry.kind] += entry.points
+            elif kind in _COUNTED:
+                self._count(event)
         for answer in answers:
-            if not isinstance(answer, Settled) or answer.replayed or not isinstance(answer.outcome, Refused):
-                continue
-            code = answer.outcome.code
-            _add(self._refused, code.reason)
-            if code is codes.INVALID_VALIDATION_CODE:
-                _add(self._otps, answer.outcome.metadata["otp_state"])
+            if type(answer) is Settled and type(answer.outcome) is Refused and not answer.replayed:
+                self._count_refusal(answer.outcome)
 
     def conflicted(self) -> None:
         """A batch has to be run again."""
@@ -82,7 +83,7 @@ class Meter:
             self._commit_s,
             self._conflicts,
             deferred,
-            self._points,
+            {kind.name: self._points[kind] for kind in Kind if self._points[kind]} if any(self._points) else {},
             self._otps,
             self._messages,
             self._refused,
@@ -91,10 +92,26 @@ class Meter:
         self._clear()
         return counted
 
+    def _count(self, event: Event) -> None:
+        match event:
+            case MessageQueued():
+                _add(self._otps, "ISSUED")
+            case MessageSettled():
+                _add(self._messages, _fate(event))
+            case OtpSaved(otp=otp) if otp.state is OtpState.USED:
+                _add(self._otps, "USED")
+            case _:
+                return
+
+    def _count_refusal(self, refused: Refused) -> None:
+        _add(self._refused, refused.code.reason)
+        if refused.code is codes.INVALID_VALIDATION_CODE:
+            _add(self._otps, refused.metadata["otp_state"])
+
     def _clear(self) -> None:
         self._commit_s = 0.0
         self._conflicts = 0
-        self._points: dict[str, int] = {}
+        self._points = [0] * _KINDS
         self._otps: dict[str, int] = {}
         self._messages: dict[str, int] = {}
         self._refused: dict[str, int] = {}
@@ -107,5 +124,5 @@ def _fate(event: MessageSettled) -> str:
     return "GIVEN_UP" if event.retry_at is None else "RETRIED"
 
 
-def _add(counts: dict[str, int], name: str, more: int = 1) -> None:
-    counts[name] = counts.get(name, 0) + more
+def _add(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
