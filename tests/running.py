@@ -36,7 +36,7 @@ from points_grpc.v1 import (
     wallet_service_pb2_grpc,
 )
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:

@@ -84,6 +84,23 @@ def test_messages_of_all_organisations_are_due(store: Store) -> None:
     assert len(store.repository.due_messages(NOW, 1)) == 1
 
 
+def test_organisations_share_what_is_sent_at_once(store: Store) -> None:
+    """Whoever has much to send keeps nobody else waiting for all of it; whose oldest waits longest comes first."""
+    later = NOW + timedelta(seconds=1)
+    queue(store, *(message(number, target=f"t{number}", created_at=NOW) for number in range(1, 40)))
+    others = [message(number, target=f"t{number}", created_at=later) for number in (41, 42, 43)]
+    queued = [ev.MessageQueued(one) for one in others]
+    store.apply(queued, sealed=[sealed(one) for one in others], keys=NO_KEYS, org_id=OTHER_ORG)
+
+    def handed_out(limit: int) -> list[int]:
+        return [one.message_id for one in store.repository.due_messages(later, limit)]
+
+    assert [1, 2, 41, 42] == handed_out(4)
+    assert [1] == handed_out(1)
+    settle(store, 1, delivered=False, error="busy", retry_at=later + timedelta(seconds=1))
+    assert 2 == handed_out(1)[0]
+
+
 def test_a_settled_message_loses_its_code(store: Store) -> None:
     """Delivered or failed for good."""
     queue(store, message(1), message(2, target="b"))

@@ -31,7 +31,7 @@ FULL_KEYS = {
     "CUSTOMERS_BY_EXTERNAL_ID": "ux_customers_external_id (org_id=? AND external_id=?)",
     "REDEMPTIONS_BY_TRANSACTION_NUMBER": "ix_redemptions_transaction_number (org_id=? AND transaction_number=?)",
     "CANCEL_MESSAGES": "ix_outbox_queued (org_id=? AND customer_id=?)",
-    "DUE_MESSAGES": "ix_outbox_due (next_attempt_at<?)",
+    "DUE_MESSAGES": "ix_outbox_due (org_id=? AND next_attempt_at<?)",
     "OFFSPRING": "ix_lots_parent (org_id=? AND parent_lot_id=?)",
     "LOTS_OF_TRANSACTIONS": "PRIMARY KEY (org_id=? AND transaction_id=?)",
     "UPDATE_LOT": "PRIMARY KEY (org_id=? AND lot_id=?)",

@@ -258,8 +258,10 @@ def _serve(settings: Settings, *, dev: bool) -> None:
     import uvloop  # noqa: PLC0415 - only the server needs it
 
     from points_grpc.cli.composition import serve as run  # noqa: PLC0415
+    from points_grpc.cli.places import require_places  # noqa: PLC0415
 
     with plain_errors():
+        require_places(settings)
         uvloop.run(run(settings, dev=dev))
 
 

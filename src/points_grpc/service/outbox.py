@@ -6,7 +6,8 @@ that its receiver will never take, is given up; the ciphertext is erased either 
 through the committer like any other write.
 
 A round sends what is due side by side: of one customer and destination the outbox hands out one message at a time, so
-that these stay in order, and nobody waits for the destination of somebody else.
+that these stay in order, and nobody waits for the destination of somebody else. It takes no more than can be sent at
+once: what waits in the outbox can still be cancelled, and what was sent is booked soon.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from points_grpc.domain.model import Channel, OrgConfig
 from points_grpc.service.keyring import Keyring, UnknownKey
 from points_grpc.service.ports import Outbox, SealedMessage
 
-BATCH_MAX = 64
-"""Messages of a round: as many may be sent again after a crash, because a round is booked at its end."""
-
 PARALLEL = 8
+"""Messages of a round, if nobody says otherwise. As many may be sent again after a crash: it is booked at its end."""
+
 POLL_S = 0.1
 AFTER_FAILURE_S = 1.0
 ATTEMPTS_MAX = 10
+FORGOTTEN = timedelta(hours=1)
+"""How long after it has expired a message is remembered that was sent and never booked: it was cancelled meanwhile."""
+
 BACKOFF_MAX_S = 60.0
 
 
@@ -87,9 +90,10 @@ class Dispatcher:
         self._failures = failures
         self._jitter = jitter
         self._on_duty = on_duty
-        self._unbooked: set[int] = set()
+        self._unbooked: dict[int, datetime] = {}
         self._told: set[tuple[int, str, str]] = set()
         self._stop = Event()
+        self._parallel = parallel
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="outbox-send")
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
 
@@ -107,7 +111,9 @@ class Dispatcher:
         """Sends what is due now, while on duty; returns how many messages were tried."""
         if not self._on_duty():
             return 0
-        due = self._outbox.due_messages(self._now(), BATCH_MAX)
+        now = self._now()
+        due = self._outbox.due_messages(now, self._parallel)
+        self._unbooked = {one: expires_at for one, expires_at in self._unbooked.items() if expires_at > now - FORGOTTEN}
         configs = {org_id: self._outbox.config(org_id) for org_id in {one.org_id for one in due}}
         queues: dict[tuple[int, int, str], list[SealedMessage]] = {}
         for message in sorted(due, key=lambda one: one.message_id):
@@ -116,10 +122,9 @@ class Dispatcher:
         tried = self._pool.map(lambda queue: self._deliver(queue, configs[queue[0].org_id]), queues.values())
         for (org_id, _, _), of_queue in zip(queues, tried, strict=True):
             results[org_id] += of_queue
-        self._unbooked.update(one.message_id for found in results.values() for one in found if one.delivered)
+        sent = {one.message_id for found in results.values() for one in found if one.delivered}
+        self._unbooked.update((one.message_id, one.expires_at) for one in due if one.message_id in sent)
         self._book(results)
-        if len(due) < BATCH_MAX:  # What was sent and is not due any more was cancelled meanwhile.
-            self._unbooked.intersection_update(one.message_id for one in due)
         return sum(map(len, results.values()))
 
     def _run(self) -> None:
@@ -153,7 +158,8 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - raised below, after the others' turn
                 failed = error
             else:
-                self._unbooked.difference_update(one.message_id for one in found)
+                for one in found:
+                    self._unbooked.pop(one.message_id, None)
         if failed is not None:
             raise failed
 

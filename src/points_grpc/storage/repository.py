@@ -162,10 +162,19 @@ class SqlSnapshots:
             return OrgConfig({}, available=False)
 
     def due_messages(self, now: datetime, limit: int) -> Sequence[SealedMessage]:
-        """Messages due for delivery: of each customer and target the oldest alone, expired ones too."""
+        """Messages due for delivery: of each customer and target the oldest alone, expired ones too.
+
+        Each organisation has the same share, so that nobody waits for all that another one has queued.
+        """
+        due = to_micros(now)
         with reading(self._database, self._probe) as driver:
-            now_micros = to_micros(now)
-            return [rows.message(row) for row in driver.query(sql.DUE_MESSAGES, (now_micros, now_micros, limit))]
+            found = driver.query(sql.DUE_ORGANISATIONS, (due, limit))
+            share = limit // max(1, len(found))
+            return [
+                rows.message(row)
+                for (org_id,) in found
+                for row in driver.query(sql.DUE_MESSAGES, (org_id, due, due, share))
+            ]
 
     def wallets_after(self, last: DueWallet | None, now: datetime, limit: int) -> Sequence[DueWallet]:
         """The next wallets of all organisations, in the order of their keys."""

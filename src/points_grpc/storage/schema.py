@@ -626,7 +626,7 @@ outbox = Table(
 )
 """Messages on their way. The sealed code is erased when the message is settled or cancelled."""
 _queued = outbox.c.state == "QUEUED"
-Index("ix_outbox_due", outbox.c.next_attempt_at, sqlite_where=_queued, postgresql_where=_queued)
+Index("ix_outbox_due", outbox.c.org_id, outbox.c.next_attempt_at, sqlite_where=_queued, postgresql_where=_queued)
 Index("ix_outbox_queued", outbox.c.org_id, outbox.c.customer_id, sqlite_where=_queued, postgresql_where=_queued)
 
 # -- access and the installation -------------------------------------------------------------------------------------

@@ -690,6 +690,19 @@ INSERT_AUDIT = _insert(audit_events)
 # -- the outbox ------------------------------------------------------------------------------------------------------
 
 
+DUE_ORGANISATIONS = compiled(
+    select(outbox.c.org_id)
+    .where(_QUEUED, outbox.c.next_attempt_at <= bindparam("now"))
+    .group_by(outbox.c.org_id)
+    .order_by(func.min(outbox.c.next_attempt_at))
+    .limit(bindparam("limit"))
+    .offset(_ZERO),
+    "now",
+    "limit",
+)
+"""Who has messages that are due: whose oldest waits longest comes first."""
+
+
 def _due_messages() -> Statement:
     """Of each customer and target only the oldest that is queued: what follows waits until it is settled or expired."""
     older = outbox.alias("older")
@@ -702,6 +715,7 @@ def _due_messages() -> Statement:
             isouter=True,
         )
         .where(
+            _same_org(outbox),
             _QUEUED,
             outbox.c.next_attempt_at <= bindparam("now"),
             ~select(older.c.message_id)
@@ -719,6 +733,7 @@ def _due_messages() -> Statement:
         .order_by(outbox.c.next_attempt_at, outbox.c.message_id)
         .limit(bindparam("limit"))
         .offset(_ZERO),
+        "org_id",
         "now",
         "now_again",
         "limit",

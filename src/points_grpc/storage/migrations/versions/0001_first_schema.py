@@ -557,7 +557,7 @@ def _create_codes() -> None:
     op.create_index(
         "ix_outbox_due",
         "outbox",
-        ["next_attempt_at"],
+        ["org_id", "next_attempt_at"],
         unique=False,
         sqlite_where=sa.text("state = 'QUEUED'"),
         postgresql_where=sa.text("state = 'QUEUED'"),
