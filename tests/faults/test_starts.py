@@ -146,7 +146,7 @@ def test_tools_say_it_in_a_sentence_too(tmp_path: Path) -> None:
     garbage = f"sqlite:///{written(tmp_path / 'garbage.db', b'no database' * 1000)}"
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
 
-    for tool in (("verify",), ("migrate",), ("migrate", "--status"), ("orgs", "list"), ("report", "daily")):
+    for tool in (("verify",), ("migrate",), ("migrate", "status"), ("orgs", "list"), ("report", "daily")):
         assert "the database cannot be read or written" == sentence(run(*tool, "--database", garbage))
     for tool in (("verify",), ("orgs", "list"), ("report", "daily")):
         assert "has schema revision none" in sentence(run(*tool, "--database", empty))

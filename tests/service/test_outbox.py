@@ -423,3 +423,16 @@ def test_booking_that_fails_keeps_no_other_organisation_waiting(world: World) ->
         world.dispatcher(submit=submit).dispatch_due()
 
     assert [("QUEUED", True), ("DELIVERED", False)] == world.rows()
+
+
+def test_message_that_waits_for_another_takes_nobodys_turn(world: World) -> None:
+    """A customer's second code waits for the first, which failed; meanwhile that organisation has nothing to send."""
+    other = world.another_organisation()
+    world.issue_code()
+    world.run(IssueRedemptionOtp(RedeemPoints(SENDER, 1, 10)))
+    world.sender.failures = 1
+    world.dispatcher().dispatch_due()
+    world.now += timedelta(milliseconds=1)
+    other.issue_code()
+
+    assert [other.org_id] == [one.org_id for one in world.repository.due_messages(world.now, 1)]

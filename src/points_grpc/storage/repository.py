@@ -168,7 +168,7 @@ class SqlSnapshots:
         """
         due = to_micros(now)
         with reading(self._database, self._probe) as driver:
-            found = driver.query(sql.DUE_ORGANISATIONS, (due, limit))
+            found = driver.query(sql.DUE_ORGANISATIONS, (due, due, limit))
             share = limit // max(1, len(found))
             return [
                 rows.message(row)

@@ -690,22 +690,40 @@ INSERT_AUDIT = _insert(audit_events)
 # -- the outbox ------------------------------------------------------------------------------------------------------
 
 
+def _waits_for_older() -> ColumnElement[bool]:
+    """Whether an older message to the same customer and target has to be settled first, or to expire."""
+    older = outbox.alias("older")
+    return (
+        select(older.c.message_id)
+        .where(
+            older.c.org_id == outbox.c.org_id,
+            older.c.customer_id == outbox.c.customer_id,
+            older.c.target == outbox.c.target,
+            older.c.state == literal_column("'QUEUED'"),
+            older.c.message_id < outbox.c.message_id,
+            older.c.expires_at > bindparam("now_again"),
+        )
+        .correlate(outbox)
+        .exists()
+    )
+
+
 DUE_ORGANISATIONS = compiled(
     select(outbox.c.org_id)
-    .where(_QUEUED, outbox.c.next_attempt_at <= bindparam("now"))
+    .where(_QUEUED, outbox.c.next_attempt_at <= bindparam("now"), ~_waits_for_older())
     .group_by(outbox.c.org_id)
     .order_by(func.min(outbox.c.next_attempt_at))
     .limit(bindparam("limit"))
     .offset(_ZERO),
     "now",
+    "now_again",
     "limit",
 )
-"""Who has messages that are due: whose oldest waits longest comes first."""
+"""Who has messages that `DUE_MESSAGES` hands out: whose oldest waits longest comes first."""
 
 
 def _due_messages() -> Statement:
     """Of each customer and target only the oldest that is queued: what follows waits until it is settled or expired."""
-    older = outbox.alias("older")
     return compiled(
         select(*columns(outbox, rows.MESSAGE_COLUMNS), func.coalesce(customers.c.locale, literal_column("''")))
         .join_from(
@@ -718,17 +736,7 @@ def _due_messages() -> Statement:
             _same_org(outbox),
             _QUEUED,
             outbox.c.next_attempt_at <= bindparam("now"),
-            ~select(older.c.message_id)
-            .where(
-                older.c.org_id == outbox.c.org_id,
-                older.c.customer_id == outbox.c.customer_id,
-                older.c.target == outbox.c.target,
-                older.c.state == literal_column("'QUEUED'"),
-                older.c.message_id < outbox.c.message_id,
-                older.c.expires_at > bindparam("now_again"),
-            )
-            .correlate(outbox)
-            .exists(),
+            ~_waits_for_older(),
         )
         .order_by(outbox.c.next_attempt_at, outbox.c.message_id)
         .limit(bindparam("limit"))
