@@ -124,7 +124,9 @@ class RunningServer:
 
     def kill_writer(self) -> None:
         """Ends the process that writes, and leaves the server alone."""
-        os.kill(self.writer_pid(), signal.SIGKILL)
+        pid = self.writer_pid()
+        assert pid > 0, "there is no writer: 0 would be our own process group"
+        os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Ends it if it still runs."""

@@ -11,9 +11,9 @@ from running import Caller, RunningServer
 
 
 @pytest.fixture(scope="session")
-def server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(new_database_in_ci: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("server")
-    running = RunningServer(folder, "--dev", on=new_database(folder)).start()
+    running = RunningServer(folder, "--dev", on=new_database_in_ci(folder)).start()
     yield running
     running.close()
 

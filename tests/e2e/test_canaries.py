@@ -27,6 +27,8 @@ from points_grpc.v1 import (
 from relays import HOST, Gateway, Relay, authority, serving
 from running import Caller, RunningServer, free_port
 
+pytestmark = pytest.mark.ci  # it takes long
+
 MOBILE, EMAIL, NAME = "9148513370", "ptarmigan@canary.example.org", "Ptarmigana"
 UNKNOWN_MOBILE, UNKNOWN_EMAIL, EXTERNAL = "9148513371", "nobody.ptarmigan@canary.example.org", "ptarmigan-external"
 NOTES = "ptarmigan notes"

@@ -161,9 +161,9 @@ def action_of(mail: Mail) -> str:
 
 
 @pytest.fixture
-def shop(new_database: NewDatabase, tmp_path: Path) -> Iterator[Shop]:
+def shop(new_database_in_ci: NewDatabase, tmp_path: Path) -> Iterator[Shop]:
     with ExitStack() as stack:
-        made = Shop(tmp_path, new_database)
+        made = Shop(tmp_path, new_database_in_ci)
         stack.callback(made.close)
         stack.enter_context(made.relay)
         made.furnish()

@@ -20,6 +20,8 @@ from points_grpc.v1 import catalog_service_pb2, issuance_service_pb2, points_ser
 from postgres_cluster import OwnCluster
 from running import Caller, Details, RunningServer, refused
 
+pytestmark = pytest.mark.ci  # it takes long
+
 PROGRAM = 973
 ANN, BEN = "565039505", "565039506"
 

@@ -16,10 +16,10 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 
 
-def test_from_the_caller_to_the_commit(new_database: NewDatabase, tmp_path: Path) -> None:
+def test_from_the_caller_to_the_commit(new_database_in_ci: NewDatabase, tmp_path: Path) -> None:
     """The call, its wait, its batch, the batch's steps and statements stand in the caller's trace, without values."""
     environment = {"OTEL_TRACES_EXPORTER": "console", "OTEL_SERVICE_NAME": "till"}
-    server = RunningServer(tmp_path, "--dev", environment=environment, on=new_database(tmp_path)).start()
+    server = RunningServer(tmp_path, "--dev", environment=environment, on=new_database_in_ci(tmp_path)).start()
     caller = Caller(server.address, server.token)
     caller.metadata += (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"),)
     asked = {

@@ -20,6 +20,8 @@ from points_grpc.v1 import points_service_pb2
 from postgres_cluster import Cluster
 from running import Caller, RunningServer
 
+pytestmark = pytest.mark.ci  # it takes long
+
 CODES = 60
 TAKEN_OVER_S = 5.0
 """How soon the next server is on duty after the death of the one before: it tries every second."""

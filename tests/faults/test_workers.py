@@ -38,7 +38,7 @@ AT_ONCE = 64
 BACK_S = 20.0
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
-pytestmark = pytest.mark.xdist_group("workers")
+pytestmark = [pytest.mark.xdist_group("workers"), pytest.mark.ci]
 """To start five processes takes seconds: all tests share them, and each leaves them serving."""
 
 _request_ids = itertools.count(1)
