@@ -63,6 +63,27 @@ def test_lines_of_a_worker_bear_its_number() -> None:
     assert [2, 2] == [line["worker"] for line in lines(stream)]
 
 
+def test_a_line_that_waits_while_the_loop_ends_is_written() -> None:
+    """The end of a server leaves no stack trace where its last lines should be."""
+    stream = io.BytesIO()
+    sink = LineSink(stream, flush_s=0.01)
+    failed: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failed.append(context))
+        sink.attach(loop)
+        sink.msg(b"{}")
+        await asyncio.sleep(0)
+        sink.attach(None)
+        await loop.shutdown_default_executor()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+    assert ([], b"{}\n") == (failed, stream.getvalue())
+
+
 class Pieces(io.BytesIO):
     """Remembers what was written at once."""
 

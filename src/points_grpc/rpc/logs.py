@@ -84,7 +84,10 @@ class LineSink:
         loop.call_later(self._flush_s, self._hand_over, loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Has the waiting lines written elsewhere, then looks again."""
+        """Has the waiting lines written elsewhere, then looks again; writes them itself once the loop was given up."""
+        if self._loop is not loop:
+            self.flush()
+            return
         loop.run_in_executor(None, self.flush).add_done_callback(lambda _: self._look_again(loop))
 
     def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
