@@ -27,6 +27,7 @@ from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.directory import AccountsDirectory
 from points_grpc.cli.issuer import tokens_of
 from points_grpc.cli.listening import address_of, exempt_of, tls_of
+from points_grpc.cli.scheduling import run_in_batches
 from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.tracing import is_traced, traces_of
@@ -80,6 +81,7 @@ SWEEP_COMMAND_S = 30.0
 
 async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains. `worker`: as one of several on a port."""
+    run_in_batches()
     loop = asyncio.get_running_loop()
     sink = LineSink(sys.stderr.buffer, shared=worker is not None)
     sink.attach(loop)
