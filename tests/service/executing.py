@@ -20,6 +20,7 @@ from points_grpc.domain.policy import Policy
 from points_grpc.service.checks import Checks
 from points_grpc.service.executor import Answer, Deferred, Executor
 from points_grpc.service.keyring import KEY_BYTES, Keyring
+from points_grpc.service.meter import Meter
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.load import WINDOW
@@ -75,6 +76,7 @@ class Bench:
         probe: Callable[[str], None] | None = None,
         now: datetime = NOW,
         first_id: int = FIRST_ID,
+        meter: Meter | None = None,
     ) -> None:
         self.on = on
         self.rows = on.rows
@@ -83,6 +85,7 @@ class Bench:
         self.loads = 0
         self.keyring = keyring or keys("k1")
         self._probe = probe
+        self._meter = meter
         self._base = self._last = self._requests = first_id
         self.database = Database(on.url, synchronous="OFF")
         self.repository = open_repository(
@@ -201,6 +204,7 @@ class Bench:
             keyring=self.keyring,
             channels=frozenset(Channel),
             monotonic=self._monotonic,
+            meter=self._meter,
         )
 
     def _read_clock(self) -> datetime:

@@ -254,6 +254,23 @@ def test_failures_of_the_store_have_codes_of_their_own(error: Exception, command
     assert expected is answer.outcome.code
 
 
+def test_an_observer_that_fails_keeps_nobody_from_an_answer() -> None:
+    """What counts batches stands behind the answers: its bug is reported, and the batches after it are answered."""
+
+    class Failing(Observer):
+        def batch(self, *, size: int, seconds: float, oldest_wait_s: float, counted: Counted) -> None:
+            raise ZeroDivisionError
+
+        def bug(self, report: BugReport) -> None:
+            self.bugs.append(report.error)
+
+    runner, observer = Runner(), Failing()
+    batch = [submission("a", org_id=1), submission("b", org_id=2), submission("c", org_id=3)]
+    answers = play(runner, lambda committer: gathered(committer, runner, batch), observer=observer)
+    assert ["a", "b", "c"] == [one.request_id for one in answers]
+    assert ["ZeroDivisionError"] * 4 == observer.bugs
+
+
 def test_outcome_unknown_is_never_run_again() -> None:
     """If the connection died while committing, nothing is rerun."""
 

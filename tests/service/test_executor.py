@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -32,10 +32,12 @@ from points_grpc.domain.commands import (
     Submission,
     TransferPoints,
 )
+from points_grpc.domain.events import Booked, Event
 from points_grpc.domain.model import OrgConfig, Source
 from points_grpc.domain.outcome import Accepted, Refused, Settled
 from points_grpc.domain.policy import Direction, Policy, TransferPolicy, VelocityLimit, Window
 from points_grpc.service.executor import WINDOW_FIRST, Deferred
+from points_grpc.service.meter import Meter
 from points_grpc.service.ports import NotWritable, StorageUnavailable
 from points_grpc.storage.load import WINDOW
 from points_grpc.storage.verify import verify
@@ -689,3 +691,22 @@ def test_constraint_of_the_database_fails_its_batch_alone(bench: Bench) -> None:
     assert not after.replayed
     assert isinstance(bench.do(redeem(), "b").outcome, Accepted)
     assert (800, 100) == (bench.current(ANN), bench.current(BEN))
+
+
+# -- counting ----------------------------------------------------------------------------------------------------------
+
+
+def test_counting_that_fails_commits_nothing(world: ATestsDatabase) -> None:
+    """A batch that fails is run again, command by command: so nothing of it may be written when its count fails."""
+
+    class Failing(Meter):
+        def count(self, events: Iterable[Event], answers: Iterable[object]) -> None:
+            if any(isinstance(event, Booked) for event in events):
+                raise ZeroDivisionError
+
+    bench = Bench.copied(world, meter=Failing())
+    with pytest.raises(NotWritable):
+        bench.do(transfer(), "once")
+    assert (1000, 0) == (bench.current(ANN), bench.current(BEN))
+    bench.close()
+    bench.on.drop()

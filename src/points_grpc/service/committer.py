@@ -18,7 +18,7 @@ from points_grpc.service.frames import Answered, BugReport, Drain, DropWaiting, 
 from points_grpc.service.link import Link
 from points_grpc.service.meter import Counted
 from points_grpc.service.ports import NotTaken
-from points_grpc.service.writer import refused
+from points_grpc.service.writer import bug_report, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +275,15 @@ class Committer:
                 waited.append(one.waited)
             if not one.caller.done():
                 one.caller.set_result(settled)
+        self._read_marks()  # So that the pipe never fills up; those of what was answered just now mean nothing more.
+        try:
+            self._tell(answered, waited)
+        except Exception as error:  # noqa: BLE001 - who counts and traces must not keep the next answers from callers
+            self._observer.bug(bug_report(error))
+
+    def _tell(self, answered: Answered, waited: Sequence[Waited]) -> None:
         if self._tracer is not None and waited:
             self._tracer.batch(waited, answered, self._monotonic())
-        self._read_marks()  # So that the pipe never fills up; those of what was answered just now mean nothing more.
         self._observer.batch(
             size=answered.size,
             seconds=answered.seconds,

@@ -149,9 +149,10 @@ class Executor:
             if changes.events or records:
                 session.apply(changes, records, self._sealed(org_id, changes))
             answers = self._with_replayed_names(session, answers)
+            self._meter.count(changes.events, answers)
             started = self._monotonic()
             session.commit()
-            self._meter.committed(self._monotonic() - started, changes.events, answers)
+            self._meter.committed(self._monotonic() - started)
             self._step(Step.DONE)
         if any(isinstance(event, ConfigKeySet) for event in changes.events):
             self._configs.pop(org_id, None)

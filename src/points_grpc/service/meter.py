@@ -45,18 +45,60 @@ _KINDS = max(Kind) + 1
 """Points are counted in a list, by the number of their kind: names are looked up once a batch."""
 
 
-class Meter:
-    """Counts for one batch after another; for the writer's thread alone."""
+class _Tally:
+    """What one transaction counts."""
 
-    __slots__ = ("_commit_s", "_conflicts", "_messages", "_otps", "_points", "_refused", "_steps")
+    __slots__ = ("messages", "otps", "points", "refused")
+
+    def __init__(self) -> None:
+        self.points = [0] * _KINDS
+        self.otps: dict[str, int] = {}
+        self.messages: dict[str, int] = {}
+        self.refused: dict[str, int] = {}
+
+    def count(self, event: Event) -> None:
+        match event:
+            case MessageQueued():
+                _add(self.otps, "ISSUED")
+            case MessageSettled():
+                _add(self.messages, _fate(event))
+            case OtpSaved(otp=otp) if otp.state is OtpState.USED:
+                _add(self.otps, "USED")
+            case _:
+                return
+
+    def count_refusal(self, refused: Refused) -> None:
+        _add(self.refused, refused.code.reason)
+        if refused.code is codes.INVALID_VALIDATION_CODE:
+            _add(self.otps, refused.metadata["otp_state"])
+
+    def add(self, other: _Tally) -> None:
+        self.points = [one + more for one, more in zip(self.points, other.points, strict=True)]
+        for mine, theirs in (
+            (self.otps, other.otps),
+            (self.messages, other.messages),
+            (self.refused, other.refused),
+        ):
+            for name, count in theirs.items():
+                _add(mine, name, count)
+
+
+class Meter:
+    """Counts for one batch after another; for the writer's thread alone.
+
+    All that can fail is done by `count`, before the commit: a batch that failed after it would be taken for one that
+    wrote nothing, and run again.
+    """
+
+    __slots__ = ("_commit_s", "_conflicts", "_done", "_staged", "_steps")
 
     def __init__(self) -> None:
         self._clear()
 
-    def committed(self, seconds: float, events: Iterable[Event], answers: Iterable[object]) -> None:
-        """A transaction was committed: what it changed, and what was answered."""
-        self._commit_s += seconds
-        points = self._points
+    def count(self, events: Iterable[Event], answers: Iterable[object]) -> None:
+        """A transaction is about to be committed: what it changes, and what is answered."""
+        tally = self._staged = _Tally()
+        points = tally.points
         for event in events:
             # By type, as events have no subclasses: an isinstance that does not hold costs five times as much.
             kind = type(event)
@@ -64,10 +106,15 @@ class Meter:
                 entry = cast("Booked", event).entry
                 points[entry.kind] += entry.points
             elif kind in _COUNTED:
-                self._count(event)
+                tally.count(event)
         for answer in answers:
             if type(answer) is Settled and type(answer.outcome) is Refused and not answer.replayed:
-                self._count_refusal(answer.outcome)
+                tally.count_refusal(answer.outcome)
+
+    def committed(self, seconds: float) -> None:
+        """The transaction that was counted last is committed."""
+        self._commit_s += seconds
+        self._done.append(self._staged)
 
     def conflicted(self) -> None:
         """A batch has to be run again."""
@@ -79,42 +126,28 @@ class Meter:
 
     def take(self, *, deferred: int) -> Counted:
         """What was counted since this was last asked."""
+        total = self._done[0] if self._done else _Tally()
+        for more in self._done[1:]:
+            total.add(more)
+        points = total.points
         counted = Counted(
             self._commit_s,
             self._conflicts,
             deferred,
-            {kind.name: self._points[kind] for kind in Kind if self._points[kind]} if any(self._points) else {},
-            self._otps,
-            self._messages,
-            self._refused,
+            {kind.name: points[kind] for kind in Kind if points[kind]} if any(points) else {},
+            total.otps,
+            total.messages,
+            total.refused,
             self._steps,
         )
         self._clear()
         return counted
 
-    def _count(self, event: Event) -> None:
-        match event:
-            case MessageQueued():
-                _add(self._otps, "ISSUED")
-            case MessageSettled():
-                _add(self._messages, _fate(event))
-            case OtpSaved(otp=otp) if otp.state is OtpState.USED:
-                _add(self._otps, "USED")
-            case _:
-                return
-
-    def _count_refusal(self, refused: Refused) -> None:
-        _add(self._refused, refused.code.reason)
-        if refused.code is codes.INVALID_VALIDATION_CODE:
-            _add(self._otps, refused.metadata["otp_state"])
-
     def _clear(self) -> None:
         self._commit_s = 0.0
         self._conflicts = 0
-        self._points = [0] * _KINDS
-        self._otps: dict[str, int] = {}
-        self._messages: dict[str, int] = {}
-        self._refused: dict[str, int] = {}
+        self._staged = _Tally()
+        self._done: list[_Tally] = []
         self._steps: list[tuple[float, str]] = []
 
 
@@ -124,5 +157,5 @@ def _fate(event: MessageSettled) -> str:
     return "GIVEN_UP" if event.retry_at is None else "RETRIED"
 
 
-def _add(counts: dict[str, int], name: str) -> None:
-    counts[name] = counts.get(name, 0) + 1
+def _add(counts: dict[str, int], name: str, count: int = 1) -> None:
+    counts[name] = counts.get(name, 0) + count
