@@ -1,7 +1,8 @@
-"""The tables of docs/operations.md that scripts/generate writes: every setting, every metric.
+"""The tables that scripts/generate writes into pages: every code, every setting, every metric.
 
 Read from the sources themselves, so that nothing has to be installed for it: the settings from the syntax of
-settings.py, whose defaults and bounds are literals, the metrics by running measures.py, which imports nothing.
+settings.py, whose defaults and bounds are literals, codes and metrics by running codes.py and measures.py, which import
+nothing.
 """
 
 from __future__ import annotations
@@ -11,19 +12,43 @@ import re
 import runpy
 from pathlib import Path
 
-PAGE = "docs/operations.md"
 PACKAGE = Path("src/points_grpc")
 REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
-def render_page(root: Path) -> str:
-    """The page with its tables as they have to be."""
-    tables = {"settings": settings_table(root), "metrics": metrics_table(root)}
-    page = (root / PAGE).read_text(encoding="utf-8")
+def render_pages(root: Path) -> dict[str, str]:
+    """The pages that hold tables, by name, with their tables as they have to be."""
+    return {
+        "README.md": render_page(root / "README.md", {"codes": codes_table(root)}),
+        "docs/operations.md": render_page(
+            root / "docs" / "operations.md", {"settings": settings_table(root), "metrics": metrics_table(root)}
+        ),
+    }
+
+
+def render_page(path: Path, tables: dict[str, str]) -> str:
+    """A page with its tables."""
+    page = path.read_text(encoding="utf-8")
     found = [name for _, name in REGION.findall(page)]
     if found != list(tables):
-        raise SystemExit(f"generate: {PAGE} has places for {found}, wanted are {list(tables)}")
+        raise SystemExit(f"generate: {path.name} has places for {found}, wanted are {list(tables)}")
     return REGION.sub(lambda match: match[1] + tables[match[2]] + "\n", page)
+
+
+def codes_table(root: Path) -> str:
+    """A row for each code, in the order of the catalogue."""
+    catalogue = runpy.run_path(str(root / PACKAGE / "codes.py"))["CATALOGUE"]
+    rows = [
+        (
+            one.table.value,
+            str(one.number),
+            f"[{one.reason}](docs/codes.md#{one.number}-{one.reason.lower()})",
+            f"`{one.grpc.name}`",
+            one.message,
+        )
+        for one in catalogue
+    ]
+    return table(("table", "code", "reason", "gRPC", "message"), rows)
 
 
 def settings_table(root: Path) -> str:

@@ -107,6 +107,21 @@ def test_secrets_are_masked_by_type_and_name() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://sms.example", "https://sms.example"),
+        ("https://sms.example:8443/", "https://sms.example:8443/"),
+        ("https://sms.example/hooks/T0/s3cret", f"https://sms.example/{MASK}"),
+        ("https://sms.example?key=s3cret", f"https://sms.example/{MASK}"),
+        ("https://me:s3cret@sms.example/s3cret", f"https://me:{MASK}@sms.example/{MASK}"),
+    ],
+)
+def test_of_a_gateway_only_the_host_is_shown(url: str, told: str) -> None:
+    """The path of a webhook is often the key to it."""
+    assert told == shown("otp_webhook_url", url)
+
+
 def test_config_show_takes_the_flags_of_serve() -> None:
     """All but those that set no setting."""
     flags = {one.name for one in serve.params} - {"dev"}

@@ -244,6 +244,16 @@ PROGRAMS = (
         )
     ),
     row(
+        "pooled, and another program of the group paused",
+        PAUSED_898,
+        redeem(group_redemption=True),
+        *BASE,
+        program(11),
+        group(PROGRAM, 11),
+        pause(11),
+        metadata={"cause": "PROGRAM_PAUSED"},
+    ),
+    row(
         "malformed, and the policy is strict",
         NUMBER_811,
         redeem(transaction_number="no number"),

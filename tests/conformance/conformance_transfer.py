@@ -220,6 +220,16 @@ PROGRAM_ROWS = (
     ),
     row("organisation paused", PAUSED_898, transfer(), *BASE, pause(), metadata={"cause": "ORGANISATION_PAUSED"}),
     row("program paused", PAUSED_898, transfer(), *BASE, pause(PROGRAM), metadata={"cause": "PROGRAM_PAUSED"}),
+    row(
+        "pooled, and another program of the group paused",
+        PAUSED_898,
+        transfer(group_program_transfer=True),
+        *BASE,
+        program(11),
+        group(PROGRAM, 11),
+        pause(11),
+        metadata={"cause": "PROGRAM_PAUSED"},
+    ),
 )
 
 PARTIES = (

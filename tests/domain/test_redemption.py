@@ -129,6 +129,12 @@ def program_missing(at: Scene) -> None:
     at.world.default_program_id = None
 
 
+def pool_paused(at: Scene) -> None:
+    """Pools points with those of a program that is paused, and is not the one named."""
+    at.command = replace(at.command, pooled=True)
+    at.world.change_program(SILVER, paused=True)
+
+
 def pooled_without_group(at: Scene) -> None:
     """Pools the points of a program outside any group."""
     at.command = replace(at.command, pooled=True)
@@ -212,6 +218,14 @@ DEFECTS = (
         in_world(lambda one: one.change_program(paused=True)),
         {"cause": "PROGRAM_PAUSED"},
         excludes=NO_PROGRAM,  # what is not there is not paused
+        ours=True,
+    ),
+    Defect(
+        "pool-paused",
+        codes.PAUSED,
+        pool_paused,
+        {"cause": "PROGRAM_PAUSED"},
+        excludes=NO_PROGRAM | names("no-group"),
         ours=True,
     ),
     Defect("program-unknown", codes.PROGRAM_NOT_CONFIGURED, in_command(program_id=77), {}, "program_id"),
@@ -533,7 +547,7 @@ class TestRefusals:
     def test_table_is_the_contract(self) -> None:
         """The table has the codes of the contract in its order, after the pause."""
         assert [number for number in listed(CONTRACT) if number not in WARNINGS] == in_order(DEFECTS)
-        assert ["PAUSED"] * 2 == [one.code.reason for one in DEFECTS[:2]]
+        assert ["PAUSED"] * 3 == [one.code.reason for one in DEFECTS[:3]]
 
     @pytest.mark.parametrize("operation", OPERATIONS)
     def test_pairs(self, operation: type[Any]) -> None:

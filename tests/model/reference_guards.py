@@ -40,6 +40,11 @@ class Guards(State):
         if any(program is not None and program.paused for program in programs):
             raise Refusal(code, cause="PROGRAM_PAUSED")
 
+    def _pooled(self, program: Program | None, *, pooled: bool) -> list[Program | None]:
+        if program is None:
+            return []
+        return [program, *(self.programs[one] for one in self.pool(program, pooled=pooled))]
+
     def _is_sound(self, program: Program) -> None:
         if fields := contradictions(program.policy):
             raise Refusal("899 FAILED_PRECONDITION PROGRAM_CONFIGURATION_INVALID", fields=",".join(fields))

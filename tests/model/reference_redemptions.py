@@ -36,7 +36,7 @@ class Redemptions(Guards):
 
     def _judge_redemption(self, request: Any, fraud: str) -> RedemptionCase:
         program = self.program(request.program_id)
-        self._runs("898 UNAVAILABLE PAUSED", program)
+        self._runs("898 UNAVAILABLE PAUSED", *self._pooled(program, pooled=request.group_redemption))
         program = self._active(request.program_id)
         self._is_sound(program)
         self._parses()

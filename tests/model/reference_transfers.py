@@ -38,7 +38,9 @@ class Transfers(Guards):
 
     def _judge_transfer(self, request: Any) -> TransferCase:
         program = self.program(request.program_id)
-        self._runs("898 UNAVAILABLE TRANSFER_UNAVAILABLE", program)
+        self._runs(
+            "898 UNAVAILABLE TRANSFER_UNAVAILABLE", *self._pooled(program, pooled=request.group_program_transfer)
+        )
         if program is None:
             raise Refusal("885 INVALID_ARGUMENT TRANSFER_INVALID_PROGRAM_ID", program_id=request.program_id)
         policy = program.policy

@@ -23,6 +23,8 @@ MASK = "********"
 _PREFIX = Settings.model_config.get("env_prefix", "")
 _CREDENTIALS = re.compile(r"(?<=://)([^/@:]*):[^@/]*(?=@)")
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token|sslkey)[^=&]*=)[^&]*", re.IGNORECASE)
+_GATEWAY = re.compile(r"(://[^/?#]+)[/?#].+")
+"""The path of a gateway's address is often all that it asks for."""
 _SECRET_NAME = re.compile(r"password|secret|token|pepper")
 
 
@@ -72,6 +74,8 @@ def shown(name: str, value: object) -> object:
         return value
     if isinstance(value, SecretStr | SecretBytes) or (isinstance(value, str) and value and _SECRET_NAME.search(name)):
         return MASK
+    if name.endswith("webhook_url"):
+        return _GATEWAY.sub(rf"\1/{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}", str(value)))
     return _SECRET_PARAMETER.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}", str(value)))
 
 

@@ -6,7 +6,7 @@ numbers of the enums are those of the protobuf enums of the same name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -263,6 +263,17 @@ class ProgramBook(Struct, frozen=True):
         """The program named, or the default one for 0; None if there is no such program."""
         wanted = program_id or self.default_program_id
         return None if wanted is None else self.programs.get(wanted)
+
+    def pool(self, program: Program, *, pooled: bool) -> tuple[int, ...]:
+        """The programs whose points an operation may draw that names this one: pooled, those of its group."""
+        if pooled and program.group_id is not None:
+            return self.groups[program.group_id].program_ids
+        return (program.program_id,)
+
+    def is_paused(self, program_ids: Iterable[int]) -> bool:
+        """Whether an operator paused one of the programs."""
+        programs = self.programs
+        return any(programs[one].paused for one in program_ids)
 
 
 class OrgConfig(Struct, frozen=True):

@@ -90,7 +90,7 @@ def keys(command: RedeemPoints, directory: Directory, book: ProgramBook) -> Keys
         return Keys(customers=known, external_references=references)
     return Keys(
         customers=frozenset({customer_id}),
-        draws=frozenset(WalletKey(customer_id, one) for one in _pool(program, book, command)),
+        draws=frozenset(WalletKey(customer_id, one) for one in book.pool(program, pooled=command.pooled)),
         otps=frozenset({(customer_id, OtpAction.REDEMPTION)}),
         external_references=references,
         missed_calls=frozenset({customer_id}) if command.missed_call else frozenset(),
@@ -220,7 +220,7 @@ class Case:
     def wallets(self) -> tuple[WalletKey, ...]:
         """The wallets that the redemption may draw: enrolled ones of the program, or pooled of its group."""
         if self._wallets is None:
-            pool = _pool(self.ruling, self.snapshot.book, self.command)
+            pool = self.snapshot.book.pool(self.ruling, pooled=self.command.pooled)
             found = [WalletKey(self.owner.customer_id, one) for one in pool]
             self._wallets = tuple([key for key in found if _enrolled_wallet(self.snapshot, key)])
         return self._wallets
@@ -256,6 +256,7 @@ def judge(case: Case) -> Refused | None:
     """The first rule that refuses the redemption, in the documented order; the proof comes after all of them."""
     return (
         operations_run(case)
+        or pool_runs(case)
         or program_is_known(case)
         or policy_is_sound(case)
         or worth_is_representable(case)
@@ -277,6 +278,14 @@ def judge(case: Case) -> Refused | None:
         or current_points_suffice(case)
         or redeemable_points_suffice(case)
     )
+
+
+def pool_runs(case: Case) -> Refused | None:
+    """898: pooled, and an operator paused a program of the group."""
+    book = case.snapshot.book
+    if case.program is not None and book.is_paused(book.pool(case.program, pooled=case.command.pooled)):
+        return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
+    return None
 
 
 def worth_is_representable(case: Case) -> Refused | None:
@@ -519,12 +528,6 @@ def in_base_36(number: int) -> str:
         left, digit = divmod(left, 36)
         digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
     return digits
-
-
-def _pool(program: Program, book: ProgramBook, command: RedeemPoints) -> tuple[int, ...]:
-    if command.pooled and program.group_id is not None:
-        return book.groups[program.group_id].program_ids
-    return (program.program_id,)
 
 
 def _enrolled_wallet(snapshot: Snapshot, key: WalletKey) -> bool:

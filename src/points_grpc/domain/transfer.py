@@ -42,7 +42,6 @@ from points_grpc.domain.model import (
     JournalEntry,
     Kind,
     OtpAction,
-    Program,
     ProgramBook,
     WalletKey,
 )
@@ -87,7 +86,9 @@ def keys(command: TransferPoints, directory: Directory, book: ProgramBook) -> Ke
         duplicates = frozenset({(duplicate, policy.duplicate_window_s)})
     return Keys(
         customers=known,
-        draws=frozenset(WalletKey(one, member) for one in sources for member in _pool(program, book, command.pooled)),
+        draws=frozenset(
+            WalletKey(one, member) for one in sources for member in book.pool(program, pooled=command.pooled)
+        ),
         # A lock by wrong codes (904) is judged for every transfer, so the counters are always needed.
         otps=frozenset((one, OtpAction.TRANSFER) for one in sources),
         velocity=frozenset(velocity),
@@ -201,7 +202,7 @@ class Case:
             return
         self.sender = source
         self.receiver = destination
-        self.drawn_from = _enrolled(snapshot, source, _pool(program, snapshot.book, command.pooled))
+        self.drawn_from = _enrolled(snapshot, source, snapshot.book.pool(program, pooled=command.pooled))
         credited_in = program.program_id
         if command.pooled and program.group_id is not None:
             credited_in = snapshot.book.groups[program.group_id].default_program_id
@@ -234,10 +235,11 @@ def judge(case: Case) -> Refused | None:
 
 
 def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation or the program."""
-    if case.snapshot.book.paused:
+    """898: an operator paused the organisation or the program; pooled: any program of the group."""
+    book = case.snapshot.book
+    if book.paused:
         return Refused(codes.TRANSFER_UNAVAILABLE, {"cause": "ORGANISATION_PAUSED"})
-    if case.program is not None and case.program.paused:
+    if case.program is not None and book.is_paused(book.pool(case.program, pooled=case.command.pooled)):
         return Refused(codes.TRANSFER_UNAVAILABLE, {"cause": "PROGRAM_PAUSED"})
     return None
 
@@ -443,12 +445,6 @@ def transferable_points_suffice(case: Case) -> Refused | None:
 
 
 # -- what the guards and the deed need -------------------------------------------------------------------------------
-
-
-def _pool(program: Program, book: ProgramBook, pooled: bool) -> tuple[int, ...]:  # noqa: FBT001 - private, one meaning
-    if pooled and program.group_id is not None:
-        return book.groups[program.group_id].program_ids
-    return (program.program_id,)
 
 
 def _enrolled(snapshot: Snapshot, customer: Customer, program_ids: Iterable[int]) -> tuple[WalletKey, ...]:
