@@ -1,7 +1,8 @@
-"""The tables of docs/operations.md that scripts/generate writes: every setting, every metric.
+"""The tables of pages that scripts/generate writes: every setting and every metric in docs/operations.md, every planted
+bug in docs/proof.md.
 
 Read from the sources themselves, so that nothing has to be installed for it: the settings from the syntax of
-settings.py, whose defaults and bounds are literals, the metrics by running measures.py, which imports nothing.
+settings.py, whose defaults and bounds are literals, the metrics and the bugs by running files that import nothing.
 """
 
 from __future__ import annotations
@@ -12,18 +13,33 @@ import runpy
 from pathlib import Path
 
 PAGE = "docs/operations.md"
+PROOF_PAGE = "docs/proof.md"
 PACKAGE = Path("src/points_grpc")
 REGION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
-def render_page(root: Path) -> str:
-    """The page with its tables as they have to be."""
-    tables = {"settings": settings_table(root), "metrics": metrics_table(root)}
-    page = (root / PAGE).read_text(encoding="utf-8")
+def render_pages(root: Path) -> dict[Path, str]:
+    """The pages with their tables as they have to be, by file."""
+    return {
+        root / PAGE: render_page(root / PAGE, {"settings": settings_table(root), "metrics": metrics_table(root)}),
+        root / PROOF_PAGE: render_page(root / PROOF_PAGE, {"planted": planted_table(root)}),
+    }
+
+
+def render_page(page_file: Path, tables: dict[str, str]) -> str:
+    """A page with its tables."""
+    page = page_file.read_text(encoding="utf-8")
     found = [name for _, name in REGION.findall(page)]
     if found != list(tables):
-        raise SystemExit(f"generate: {PAGE} has places for {found}, wanted are {list(tables)}")
+        raise SystemExit(f"generate: {page_file.name} has places for {found}, wanted are {list(tables)}")
     return REGION.sub(lambda match: match[1] + tables[match[2]] + "\n", page)
+
+
+def planted_table(root: Path) -> str:
+    """A row for each planted bug, in their order."""
+    planted = runpy.run_path(str(root / "tests" / "planted" / "planted_bugs.py"))["PLANTED"]
+    rows = [(bug.name, bug.breaks, f"`{bug.test}`") for bug in planted]
+    return table(("planted bug", "what it breaks", "found by"), rows)
 
 
 def settings_table(root: Path) -> str:
