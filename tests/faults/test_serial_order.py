@@ -89,6 +89,7 @@ def run_and_judge(server: RunningServer, count: int, victims: list[str], record:
         assert "verify: OK" == verify(server)
         assert 0 == server.stop()
     finally:
+        print("\n".join(line for line in server.errors().splitlines() if '"event":"call"' not in line)[-20_000:])
         server.close()
         if server.on.backend == "postgresql":
             server.on.drop()
