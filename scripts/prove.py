@@ -32,6 +32,8 @@ LIMIT_MINUTES = 75
 FIGURE = "figure."
 SECONDS = ", s"
 PROGRESS_S = 30.0
+TEST_S = 900
+"""How long a test may take that sets no limit itself: what a developer waits for is no measure here."""
 
 MUST_BE_ZERO = ("acknowledged lost", "doubled", "unreconciled", "cycles and other violations", "failures of ours")
 """Figures that say that a promise was broken, wherever they come from."""
@@ -188,7 +190,7 @@ def run(proof: Proof, folder: Path, *, quick: bool, until: float) -> Outcome:
     tests = (proof.quick_tests or proof.tests) if quick else proof.tests
     marks = proof.quick_marks if quick else proof.long_marks
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks]
-    command += ["-o", "junit_family=xunit1", f"--junitxml={results}", *tests]
+    command += ["-o", "junit_family=xunit1", "-o", f"timeout={TEST_S}", f"--junitxml={results}", *tests]
     environment = {**os.environ, **(proof.quick_environment if quick else {})}
     started = time.monotonic()
     with log.open("wb") as output:

@@ -64,7 +64,7 @@ PLANTED = (
             ),
         ),
         "tests/service/test_two_writers.py::test_command_sent_again_through_both_has_one_effect",
-        "assert",
+        "assert 2 == 1",
     ),
     Planted(
         "deferral that starves",
@@ -97,7 +97,7 @@ PLANTED = (
             ),
         ),
         "tests/service/test_executor.py::test_wrong_code_is_counted_although_the_command_is_refused",
-        "AssertionError",
+        "\\['4', '4', '4'\\]",
         quick=True,
     ),
     Planted(
@@ -111,7 +111,7 @@ PLANTED = (
             ),
         ),
         "tests/service/test_executor.py::test_acceptance_is_replayed",
-        "AssertionError",
+        "False, True|not recorded",
     ),
     Planted(
         "duplicate answered with another outcome",
@@ -238,7 +238,7 @@ PLANTED = (
             ),
         ),
         "tests/domain/test_reversal.py::TestDeed::test_partial_latest_expiring_first",
-        "AssertionError",
+        "3: 13",
     ),
     Planted(
         "expiry ignored on touch",
@@ -251,21 +251,21 @@ PLANTED = (
             ),
         ),
         "tests/service/test_executor.py::test_due_expiry_is_booked_in_the_same_commit",
-        "AssertionError",
+        "\\(5, 50\\)",
     ),
     Planted(
         "transfer lengthens the life of points",
         "What is received by transfer never expires.",
         (Edit("domain/lots.py", "        expires_at=parent.expires_at,", "        expires_at=None,"),),
-        "tests/domain/test_transfer.py::TestDeed",
-        "AssertionError",
+        "tests/domain/test_transfer.py::TestDeed::test_received_lots",
+        "expires_at|assert",
     ),
     Planted(
         "code not bound to the amount",
         "A code that was asked for a small amount opens a large one.",
         (Edit("domain/otp.py", "        and binding.points <= otp.points_max\n", ""),),
-        "tests/domain/test_otp.py::TestBinding",
-        "AssertionError",
+        "tests/domain/test_otp.py::TestBinding::test_of_a_transfer",
+        "isinstance\\(Accepted",
     ),
     Planted(
         "held points spent",
@@ -277,8 +277,8 @@ PLANTED = (
                 "        available = 0 if lot.promised else lot.remaining",
             ),
         ),
-        "tests/domain/test_holds.py",
-        "AssertionError",
+        "tests/domain/test_holds.py::TestAuthorisation::test_held_points_cannot_be_spent",
+        "assert|DID NOT",
     ),
     Planted(
         "posting without its counter-posting",
@@ -291,7 +291,7 @@ PLANTED = (
             ),
         ),
         "tests/domain/test_transfer.py::TestPooled::test_clearing",
-        "AssertionError",
+        "postings must sum to zero",
         quick=True,
     ),
     Planted(
@@ -304,8 +304,8 @@ PLANTED = (
                 "            self._queue(one.submission.org_id).append(one)",
             ),
         ),
-        "tests/service/test_committer.py::test_deferred_goes_back_to_the_head_and_runs_alone",
-        "AssertionError",
+        "tests/service/test_queue.py::test_what_is_put_back_comes_first_and_in_order",
+        "assert",
     ),
 )
 """In the order of docs/proof.md."""
