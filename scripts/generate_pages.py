@@ -1,8 +1,8 @@
-"""The tables that scripts/generate writes into pages: every code, every setting, every metric.
+"""The tables that scripts/generate writes into pages: every code, setting, metric and planted bug.
 
 Read from the sources themselves, so that nothing has to be installed for it: the settings from the syntax of
-settings.py, whose defaults and bounds are literals, codes and metrics by running codes.py and measures.py, which import
-nothing.
+settings.py, whose defaults and bounds are literals, codes, metrics and bugs by running files that import nothing of
+ours.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def render_pages(root: Path) -> dict[str, str]:
         "docs/operations.md": render_page(
             root / "docs" / "operations.md", {"settings": settings_table(root), "metrics": metrics_table(root)}
         ),
+        "docs/proof.md": render_page(root / "docs" / "proof.md", {"planted": planted_table(root)}),
     }
 
 
@@ -49,6 +50,13 @@ def codes_table(root: Path) -> str:
         for one in catalogue
     ]
     return table(("table", "code", "reason", "gRPC", "message"), rows)
+
+
+def planted_table(root: Path) -> str:
+    """A row for each planted bug, in their order."""
+    planted = runpy.run_path(str(root / "tests" / "planted" / "planted_bugs.py"))["PLANTED"]
+    rows = [(bug.name, bug.breaks, f"`{bug.test}`") for bug in planted]
+    return table(("planted bug", "what it breaks", "found by"), rows)
 
 
 def settings_table(root: Path) -> str:

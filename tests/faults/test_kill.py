@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import callers
@@ -29,30 +30,32 @@ LOTS = (20_000, 20_000, 20_000, 20_000)
 BETWEEN_KILLS = 120
 """How many transfers are acknowledged at least between two kills."""
 
+Record = Callable[[str, object], None]
+
 VICTIMS = ("both", "writer", "server")
 """Who is killed, in turn: the service as a whole, or one of its two processes."""
 
 
 @pytest.mark.ci
 @pytest.mark.timeout(300)
-def test_ten_kills(tmp_path: Path) -> None:
+def test_ten_kills(tmp_path: Path, record_property: Record) -> None:
     """Ten kills at random moments: nothing that was acknowledged is lost, nothing is done twice."""
-    kill_and_judge(tmp_path, kills=10)
+    kill_and_judge(tmp_path, record_property, kills=10)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_a_hundred_kills(tmp_path: Path) -> None:
+def test_a_hundred_kills(tmp_path: Path, record_property: Record) -> None:
     """A hundred kills at random moments."""
-    kill_and_judge(tmp_path, kills=100)
+    kill_and_judge(tmp_path, record_property, kills=100)
 
 
-def test_three_kills(tmp_path: Path) -> None:
+def test_three_kills(tmp_path: Path, record_property: Record) -> None:
     """The same, short: each kind once."""
-    kill_and_judge(tmp_path, kills=3)
+    kill_and_judge(tmp_path, record_property, kills=3)
 
 
-def kill_and_judge(folder: Path, *, kills: int) -> None:
+def kill_and_judge(folder: Path, record: Record, *, kills: int) -> None:
     """Sets up, kills, judges, sends again, judges again."""
     seed = int(os.environ.get("POINTS_SEED", random.randrange(10**9)))
     print(f"seed {seed}: POINTS_SEED={seed} repeats the requests and the pauses, though not the interleaving")
@@ -71,8 +74,11 @@ def kill_and_judge(folder: Path, *, kills: int) -> None:
         first = read_log(Path(plan.log))
         in_flight = [calls_in_flight(first, at) for at in killed_at]
         judge = shop.Judge(server.path)
+        record_figures(record, first, judge.transfers(), killed_at)
         before = judge_acknowledged(judge, first, kills)
         again = send_again(plan, folder)
+        transfers, sent = judge.transfers(), {line.request_id for line in first if line.event == "sent"}
+        record("figure.unreconciled", len(sent ^ transfers.keys()) + len(shop.differences(server)))
         judge_again(judge, first, again, before)
 
         assert min(in_flight) >= 1, in_flight
@@ -88,6 +94,18 @@ def kill_and_judge(folder: Path, *, kills: int) -> None:
         f"{len(killed_at)} kills; {events['sent']} sent, {events['acknowledged']} acknowledged, {events['open']} open,"
         f" {written} of them written; in flight at the kills: {in_flight}"
     )
+
+
+def record_figures(record: Record, log: list[Line], journal: dict[str, list[int]], killed_at: list[int]) -> None:
+    """The figures of a run, whatever they are: the judgement comes after."""
+    promised = {line.request_id: line.fields["transfer_id"] for line in log if line.event == "acknowledged"}
+    answered = [line.at for line in log if line.event == "acknowledged"]
+    back_s = [(min((at for at in answered if at > killed), default=killed) - killed) / 1e9 for killed in killed_at]
+    record("figure.kills", len(killed_at))
+    record("figure.acknowledged", len(promised))
+    record("figure.acknowledged lost", sum(journal.get(one) != [done] for one, done in promised.items()))
+    record("figure.doubled", sum(len(done) > 1 for done in journal.values()))
+    record("figure.longest until a write was acknowledged after a kill, s", round(max(back_s), 2))
 
 
 def steady_port(chance: random.Random) -> int:

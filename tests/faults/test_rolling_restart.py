@@ -103,6 +103,9 @@ def restart_in_rotation(
         for till in tills:
             till.join(PATIENCE_S)
 
+        record_property("figure.restarts", restarts)
+        record_property("figure.failed calls at restarts", sum(len(till.failed) for till in tills))
+
         assert [] == [str(error) for till in tills for error in till.failed]
         written = [one for (one,) in on.rows("SELECT request_id FROM transactions WHERE kind = 2")]
         acknowledged = [one for till in tills for one in till.acknowledged]

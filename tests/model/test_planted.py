@@ -30,10 +30,12 @@ def test_planted_rule_change_is_caught(
     """A service with one rule changed diverges from the model within the budget."""
     server = ModelServer(tmp_path, orgs=EXAMPLES + 5, plant=name)
     try:
+        record_property("figure.planted bugs", 1)
         with pytest.raises(Divergence) as caught:
             run(server, Counter(), number=SEEDS.get(name, 1), examples=EXAMPLES, shrink=False)
     finally:
         server.close()
+    record_property("figure.planted bugs caught", 1)
     record_property("summary", f"planted: {name}; caught: {' '.join(str(caught.value).split('-- ')[0].split())[:300]}")
 
 

@@ -31,7 +31,7 @@ from points_grpc.domain.commands import (
 )
 from points_grpc.domain.outcome import Accepted, Outcome, Settled
 from points_grpc.domain.policy import OtpPolicy, OtpRequirement, Policy
-from points_grpc.service.executor import Deferred
+from points_grpc.service.executor import PASSED_OVER_MAX, Answer, Deferred
 from points_grpc.service.ports import StorageConflict
 from points_grpc.storage.verify import verify
 from postgres_cluster import Cluster
@@ -259,6 +259,35 @@ def sent_again(writers: Writers, number: int) -> None:
     total = sum(writers.first.current(one) for one in customers)
     assert 20 * 1_000 == total
     assert [] == verify(writers.first.database).differences
+
+
+def test_who_is_passed_over_again_and_again_waits_in_the_end(writers: Writers) -> None:
+    """A customer whom somebody else always has locked is passed over a few times; then the batch waits for the lock."""
+    one = next(_customers)
+    writers.first.make_customer(one, points=100)
+    command = submission(redeem(one, 10), f"patient-{next(_request_ids)}")
+    found: list[Answer] = []
+    with writers.first.on.connection() as greedy:
+        greedy.execute("BEGIN")
+        greedy.execute(f"SELECT 1 FROM customers WHERE customer_id = {one} FOR UPDATE")
+        passed_over = [writers.second.run([command]) for _ in range(PASSED_OVER_MAX)]
+        waiting = threading.Thread(target=lambda: found.extend(writers.second.run([command])))
+        waiting.start()
+        until = time.monotonic() + 60
+        while waiting.is_alive() and not waits_for_a_lock(writers) and time.monotonic() < until:
+            time.sleep(0.01)
+        greedy.execute("COMMIT")
+    waiting.join(60)
+
+    assert [[Deferred(alone=False)]] * PASSED_OVER_MAX == passed_over
+    assert [Settled] == [type(answer) for answer in found]
+
+
+def waits_for_a_lock(writers: Writers) -> bool:
+    """Whether some connection to the database does."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    [(count,)] = writers.first.rows(query)
+    return bool(count)
 
 
 def test_command_sent_again_through_both_has_one_effect(writers: Writers) -> None:

@@ -1,0 +1,311 @@
+"""The bugs that are planted to see the tests fail: where, what stands there, what stands there instead, who finds it.
+
+A bug is one small edit of a copy of src/points_grpc, of the kind that a hurried change would make. `because` is what
+the failing test must say, so that it fails for the bug and not for something else. scripts/generate writes the table of
+docs/proof.md from here: nothing but the standard library is imported. A text that is not found (once) in its file fails
+the run: a table that rots proves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One place of one file."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A bug, the test that finds it, and what that test says. `quick`: also planted in CI."""
+
+    name: str
+    breaks: str
+    edits: tuple[Edit, ...]
+    test: str
+    because: str
+    quick: bool = False
+
+
+PLANTED = (
+    Planted(
+        "row lock dropped",
+        "A customer whom another writer has locked is taken for locked by us.",
+        (
+            Edit(
+                "storage/postgres_repository.py",
+                "        return frozenset(customer_ids) if wait else frozenset(one.customer_id for one in locked)",
+                "        return frozenset(customer_ids)",
+            ),
+        ),
+        "tests/service/test_two_writers.py::test_pair_is_as_if_one_came_after_the_other",
+        "violates check constraint|assert",
+    ),
+    Planted(
+        "request id claimed after the decision",
+        "What was recorded of a request id is looked up before the lock, and recorded again without a look.",
+        (
+            Edit(
+                "service/executor.py",
+                "            held_up = self._lock(session, org_id, batch, keys)\n"
+                "            known = session.recorded({one.request_id for one in batch if one.request_id_given})\n",
+                "            known = session.recorded({one.request_id for one in batch if one.request_id_given})\n"
+                "            held_up = self._lock(session, org_id, batch, keys)\n",
+            ),
+            Edit(
+                "storage/statements.py",
+                "INSERT_REQUEST = _insert(requests)",
+                "INSERT_REQUEST = _insert_unless_there(requests)",
+            ),
+        ),
+        "tests/service/test_two_writers.py::test_command_sent_again_through_both_has_one_effect",
+        "assert 2 == 1",
+    ),
+    Planted(
+        "deferral that starves",
+        "A command whose customers another writer always has is passed over for ever.",
+        (Edit("service/executor.py", "wait=passed_over >= PASSED_OVER_MAX", "wait=False"),),
+        "tests/service/test_two_writers.py::test_who_is_passed_over_again_and_again_waits_in_the_end",
+        "Deferred",
+    ),
+    Planted(
+        "fencing removed",
+        "A writer that stood still for longer than its lease goes on writing.",
+        (
+            Edit(
+                "storage/postgres_slots.py",
+                '            raise WriterFenced("the lease of the writer slot was lost")',
+                "            return",
+            ),
+        ),
+        "tests/storage/test_postgres.py::test_writer_whose_lease_was_taken_writes_nothing_more",
+        "DID NOT RAISE",
+    ),
+    Planted(
+        "attempt counter forgotten on refusal",
+        "A wrong code costs nothing, so that codes can be guessed.",
+        (
+            Edit(
+                "domain/otp.py",
+                "(OtpSaved(tried), OtpCounterSaved(replace(counter, wrong_attempts=counter.wrong_attempts + 1))),",
+                "(),",
+            ),
+        ),
+        "tests/service/test_executor.py::test_wrong_code_is_counted_although_the_command_is_refused",
+        "\\['4', '4', '4'\\]",
+        quick=True,
+    ),
+    Planted(
+        "applied twice on retry",
+        "A redemption or transfer that was accepted is not recorded under its request id.",
+        (
+            Edit(
+                "service/executor.py",
+                "            if _is_recorded(submission, outcome):",
+                "            if _is_recorded(submission, outcome) and not isinstance(outcome, Accepted):",
+            ),
+        ),
+        "tests/service/test_executor.py::test_acceptance_is_replayed",
+        "False, True|not recorded",
+    ),
+    Planted(
+        "duplicate answered with another outcome",
+        "A refusal is not recorded, so that the same request id may be accepted later.",
+        (
+            Edit(
+                "service/executor.py",
+                "    return isinstance(outcome, Accepted) or outcome.recorded",
+                "    return isinstance(outcome, Accepted)",
+            ),
+        ),
+        "tests/service/test_executor.py::test_refusal_is_replayed_whatever_happened_since",
+        "AssertionError",
+    ),
+    Planted(
+        "reused request id taken for a repetition",
+        "Other content under a known request id is answered with what the first content came to.",
+        (Edit("service/executor.py", "        if not differing:", "        if differing is not None:"),),
+        "tests/service/test_executor.py::test_reused_id_names_the_fields_that_differ",
+        "AssertionError",
+    ),
+    Planted(
+        "unknown outcome run again",
+        "A batch whose commit may have taken place is run once more.",
+        (
+            Edit(
+                "service/writer.py",
+                "            except StorageConflict:\n                self._meter",
+                "            except (StorageConflict, OutcomeUnknown):\n                self._meter",
+            ),
+        ),
+        "tests/service/test_committer.py::test_outcome_unknown_is_never_run_again",
+        "AssertionError",
+        quick=True,
+    ),
+    Planted(
+        "open outcome told as not written",
+        "What a dead writer had taken is told as certainly not written, and done again under a new request id.",
+        (
+            Edit(
+                "service/committer.py",
+                "            failure = Failure.OUTCOME_UNKNOWN if one.taken else Failure.STORAGE_UNAVAILABLE",
+                "            failure = Failure.STORAGE_UNAVAILABLE",
+            ),
+        ),
+        "tests/service/test_link.py::test_a_dead_writer_leaves_open_what_it_took_and_nothing_else",
+        "AssertionError",
+    ),
+    Planted(
+        "commit that waits for no disk",
+        "What was acknowledged is lost with the power.",
+        (
+            Edit(
+                "storage/sqlite.py",
+                'cursor.execute(f"PRAGMA synchronous = {synchronous}")',
+                'cursor.execute("PRAGMA synchronous = NORMAL")',
+            ),
+            Edit("storage/engine.py", "    if not found.survives_power_loss:", "    if not found:"),
+        ),
+        "tests/faults/test_durability.py::test_every_commit_is_synced_before_its_answer",
+        "AssertionError",
+    ),
+    Planted(
+        "stale read in the check",
+        "A check is answered as the same check was answered before, whatever happened since.",
+        (
+            Edit(
+                "service/reads.py",
+                "            return self._checking.check(submission)",
+                '            kept = self.__dict__.setdefault("kept", {})\n'
+                "            key = (submission.org_id, submission.command)\n"
+                "            return kept.setdefault(key, self._checking.check(submission))",
+            ),
+        ),
+        "tests/faults/test_serial_order.py::test_answers_fit_one_order",
+        "cycle: |real-time violation: |balance of another time: ",
+    ),
+    Planted(
+        "read from a mirror",
+        "Balances are read from a copy that follows half a second behind.",
+        (
+            Edit(
+                "service/reads.py",
+                "        return await self._run(self._queries.wallet, org_id, key, barred_sources, now)",
+                '        mirror = self.__dict__.setdefault("mirror", {})\n'
+                "        found = await self._run(self._queries.wallet, org_id, key, barred_sources, now)\n"
+                "        at, seen = mirror.get(key, (now, found))\n"
+                "        if (now - at).total_seconds() > 0.5 or key not in mirror:\n"
+                "            mirror[key] = (now, found)\n"
+                "        return seen",
+            ),
+        ),
+        "tests/faults/test_serial_order.py::test_answers_fit_one_order",
+        "cycle: |real-time violation: |balance of another time: ",
+    ),
+    Planted(
+        "wrong spending order",
+        "Points that were awarded first are spent before those that expire first.",
+        (
+            Edit(
+                "domain/snapshot.py",
+                "    return (lot.expires_at or NEVER, lot.awarded_at, lot.lot_id)",
+                "    return (lot.awarded_at, lot.expires_at or NEVER, lot.lot_id)",
+            ),
+        ),
+        "tests/domain/test_transfer.py::TestDeed::test_spending_order",
+        "assert \\[4, 3",
+    ),
+    Planted(
+        "lot lost on partial reversal",
+        "A lot of which a part was given back is forgotten by the next reversal.",
+        (Edit("domain/reversal.py", "if one.points > one.reversed]", "if not one.reversed]"),),
+        "tests/domain/test_reversal.py::TestDeed::test_partial_latest_expiring_first",
+        "IndexError",
+    ),
+    Planted(
+        "reversed more than was redeemed",
+        "A reversal in parts gives each lot all of its points back each time.",
+        (
+            Edit(
+                "domain/reversal.py",
+                "            points = min(one.points - one.reversed, left)",
+                "            points = min(one.points, left)",
+            ),
+        ),
+        "tests/domain/test_reversal.py::TestDeed::test_partial_latest_expiring_first",
+        "3: 13",
+    ),
+    Planted(
+        "expiry ignored on touch",
+        "A write on a wallet leaves what expired since in its books.",
+        (
+            Edit(
+                "domain/decide.py",
+                "                snapshot.evolve(book_due(snapshot, wallet, context.next_id))",
+                "                snapshot.evolve(())",
+            ),
+        ),
+        "tests/service/test_executor.py::test_due_expiry_is_booked_in_the_same_commit",
+        "\\(5, 50\\)",
+    ),
+    Planted(
+        "transfer lengthens the life of points",
+        "What is received by transfer never expires.",
+        (Edit("domain/lots.py", "        expires_at=parent.expires_at,", "        expires_at=None,"),),
+        "tests/domain/test_transfer.py::TestDeed::test_received_lots",
+        "expires_at|assert",
+    ),
+    Planted(
+        "code not bound to the amount",
+        "A code that was asked for a small amount opens a large one.",
+        (Edit("domain/otp.py", "        and binding.points <= otp.points_max\n", ""),),
+        "tests/domain/test_otp.py::TestBinding::test_of_a_transfer",
+        "isinstance\\(Accepted",
+    ),
+    Planted(
+        "held points spent",
+        "Points that an open authorisation holds are drawn by something else.",
+        (
+            Edit(
+                "domain/lots.py",
+                "        available = 0 if lot.promised else lot.remaining - lot.held",
+                "        available = 0 if lot.promised else lot.remaining",
+            ),
+        ),
+        "tests/domain/test_holds.py::TestAuthorisation::test_held_points_cannot_be_spent",
+        "assert|DID NOT",
+    ),
+    Planted(
+        "posting without its counter-posting",
+        "A transfer between programs of a group leaves one of them with points from nowhere.",
+        (
+            Edit(
+                "domain/transfer.py",
+                "            entry.system(Account.CLEARING, credited.program_id, -one.points)\n",
+                "",
+            ),
+        ),
+        "tests/domain/test_transfer.py::TestPooled::test_clearing",
+        "postings must sum to zero",
+        quick=True,
+    ),
+    Planted(
+        "deferred command overtaken",
+        "A command that was set aside goes to the end of its queue, behind what came after it.",
+        (
+            Edit(
+                "service/queue.py",
+                "            self._queue(one.submission.org_id).appendleft(one)",
+                "            self._queue(one.submission.org_id).append(one)",
+            ),
+        ),
+        "tests/service/test_queue.py::test_what_is_put_back_comes_first_and_in_order",
+        "assert",
+    ),
+)
+"""In the order of docs/proof.md."""
