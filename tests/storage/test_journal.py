@@ -112,7 +112,7 @@ def test_a_writer_whose_first_position_was_taken_is_fenced(store: Store) -> None
     with store.repository.write(ORG) as session:
         session.apply(Snapshot(session.load(ANNS, session.book(), NOTHING, {}), OrgConfig({})).changes, [], [])
         session.commit()
-    store.tamper(f"INSERT INTO journal_streams VALUES ({ORG}, 0, 1)")
+    store.tamper(f"INSERT INTO journal_streams (org_id, stream, position, hash) VALUES ({ORG}, 0, 1, '')")
 
     with pytest.raises(WriterFenced):
         store.apply([ev.Booked(issue(store))])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 from test_stored_holds import CORRUPTIONS as CORRUPTIONS_OF_HOLDS
 
 from databases import ATestsDatabase, named
@@ -47,7 +47,7 @@ from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.opening import open_repository
-from points_grpc.storage.verify import INVARIANTS, Report, verify
+from points_grpc.storage.verify import INVARIANTS, Chained, Report, verify
 
 START = datetime(2026, 3, 15, 18, 0, tzinfo=UTC)  # half past eleven in the evening in Kolkata
 ORG, QUIET_ORG = 1, 2
@@ -123,7 +123,7 @@ def live(world: World) -> None:
         RecordPurchase(who(BEN), SILVER, "bill-2", 500),
     )
     world.do(
-        TransferPoints(30, GOLD, who(ANN), who(BEN)),
+        TransferPoints(30, GOLD, who(ANN), who(BEN), notes="for tea \U0001f375"),
         TransferPoints(10, GOLD, who(BEN), who(CID)),
         TransferPoints(60, GOLD, who(ANN), who(BEN), pooled=True),
     )
@@ -268,6 +268,9 @@ CORRUPTIONS: dict[str, tuple[str, ...]] = {
         "UPDATE transactions SET position = position + 1 WHERE position = (SELECT MAX(position) FROM transactions)",
     ),
     "stream_ends": ("UPDATE journal_streams SET position = position + 1",),
+    "journal_chain": (f"UPDATE transactions SET actor = 'somebody else' WHERE transaction_id = {A_REDEMPTION}",),
+    "journal_heads": ("UPDATE journal_streams SET hash = ''",),
+    "notes_hashes": ("UPDATE transactions SET notes = 'something else' WHERE notes <> ''",),
     "redemption_lots": ("UPDATE redemptions SET reversed = reversed + 1 WHERE external_reference = 'x-1'",),
     "redemption_bounds": ("UPDATE redemptions SET reversed = points + 1 WHERE external_reference = 'x-1'",),
     "redemption_postings": ("UPDATE redemption_lots SET points = points + 1",),
@@ -304,6 +307,69 @@ def test_a_corruption_is_found_and_named(database: Database, name: str) -> None:
     assert {one.org_id for one in report.differences} == {ORG}
     assert found[name].expected != found[name].actual
     assert "{" not in found[name].subject
+
+
+IN_THE_CHAIN = {
+    "transactions": (
+        *("kind", "created_at", "customer_id", "counterparty_id", "program_id", "points", "policy_revision"),
+    ),
+    "postings": ("customer_id", "program_id", "points", "wallet_version", "balance_after", "held"),
+    "lots": (
+        *("customer_id", "program_id", "earning_program_id", "source", "points", "awarded_at", "available_from"),
+        *("expires_at", "parent_lot_id", "root_lot_id"),
+    ),
+}
+"""Numbers that are hashed, of a transaction that opens a lot. Neither `remaining` nor what else changes is.
+
+Where one has another stream or position, the gap that it leaves is found."""
+
+TEXTS_IN_THE_CHAIN = (
+    *(f"UPDATE transactions SET {one} = 'else'" for one in ("request_id", "actor", "transaction_number")),
+    "UPDATE lots SET category = 'else'",
+    "UPDATE transactions SET notes_hash = notes_salt",
+    "DELETE FROM postings",
+    "DELETE FROM lots",
+)
+
+
+def test_whatever_is_in_the_chain_cannot_be_changed_unseen(database: Database) -> None:
+    """Each column, each by itself, at the transaction where it was changed."""
+    changes = [
+        f"UPDATE {table} SET {one} = COALESCE({one}, 0) - 1001"
+        if one == "expires_at"
+        else f"UPDATE {table} SET {one} = COALESCE({one}, 0) + 1001"
+        for table, names in IN_THE_CHAIN.items()
+        for one in names
+    ]
+    unseen = []
+    for change in (*changes, *TEXTS_IN_THE_CHAIN):
+        with database.writer.connect() as connection, connection.begin() as changed:
+            if database.backend.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+            transaction_id = connection.execute(text(f"SELECT {A_TRANSFER}")).scalar_one()
+            connection.execute(text(f"{change} WHERE transaction_id = {transaction_id}"))
+            [(_, _, found), *_] = Chained().check(connection, ORG)
+            if found is None or f"transaction {transaction_id}:" not in found.subject:
+                unseen.append(change)
+            changed.rollback()
+
+    assert unseen == []
+
+
+def test_notes_can_be_erased(database: Database) -> None:
+    """Text and salt are gone, the hash stays, and the chain holds."""
+    corrupt(database, "UPDATE transactions SET notes = '', notes_salt = NULL WHERE notes <> ''")
+    report = verify(database)
+
+    assert report.differences == []
+    assert report.checked["notes_hashes"] == 0
+
+
+def test_a_note_without_its_salt_is_found(database: Database) -> None:
+    """It could say anything."""
+    corrupt(database, "UPDATE transactions SET notes_salt = NULL WHERE notes <> ''")
+
+    assert {one.invariant for one in verify(database).differences} == {"notes_hashes"}
 
 
 NO_LISTS = ("nothing", "{}", "[7]", "[[7, 7]]", "null", "7")

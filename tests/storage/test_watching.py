@@ -30,7 +30,7 @@ def move(store: Store, position: int, *, stream: int, to: int, transaction_id: i
     store.tamper(
         *(f"UPDATE {table} SET transaction_id = {new} WHERE transaction_id = {old}" for table in JOURNAL),
         f"UPDATE transactions SET stream = {stream}, position = {to} WHERE transaction_id = {new}",
-        f"INSERT INTO journal_streams (org_id, stream, position) VALUES ({ORG}, {stream}, {to})"
+        f"INSERT INTO journal_streams (org_id, stream, position, hash) VALUES ({ORG}, {stream}, {to}, '')"
         " ON CONFLICT (org_id, stream) DO UPDATE SET position = excluded.position",
     )
 

@@ -6,8 +6,9 @@ must not have changed meanwhile is counted (`_all`). Nothing is decided here, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from points_grpc.domain.chain import EMPTY, StreamHead
 from points_grpc.domain.model import Bucket, BucketKey, Hold, HoldState, Message, MissedCall, Redemption
 from points_grpc.domain.outcome import Accepted
 from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
@@ -30,17 +31,19 @@ CALLS_PURGED_PER_CALL = 4
 class Writer:
     """Writes the changes of one batch. Good for one use."""
 
-    def __init__(self, driver: Driver, org_id: int, *, stream: int, position: int | None) -> None:
+    def __init__(
+        self, driver: Driver, org_id: int, *, stream: int, head: StreamHead | None, salt: Callable[[], bytes]
+    ) -> None:
         """Takes the journal stream and where this process left it; None if the stream has no row yet."""
         self._driver = driver
         self._org_id = org_id
-        self._position_before = position
-        self._collected = Collected(org_id, stream=stream, position=position or 0)
+        self._head_before = head
+        self._collected = Collected(org_id, stream=stream, head=head or EMPTY, salt=salt)
 
     @property
-    def position(self) -> int:
+    def head(self) -> StreamHead:
         """Where the batch left the journal stream."""
-        return self._collected.position
+        return self._collected.head
 
     def write(self, changes: Changes, records: Sequence[RequestRecord], sealed: Sequence[SealedMessage]) -> None:
         """Writes everything. Parents come before children, for the foreign keys."""
@@ -168,15 +171,15 @@ class Writer:
         self._all(sql.RESTATE_LOT, restated)
 
     def _write_journal(self) -> None:
-        collected, before = self._collected, self._position_before
+        collected, before = self._collected, self._head_before
         if not collected.transactions:
             return
         if before is None:
-            started = (self._org_id, collected.stream, collected.position)
+            started = (self._org_id, collected.stream, *collected.head)
             fenced = WriterFenced("another writer started this writer's journal stream")
             self._driver.put(sql.INSERT_STREAM, [started], fenced)
         else:
-            advanced = (collected.position, self._org_id, collected.stream, before)
+            advanced = (*collected.head, self._org_id, collected.stream, before.position)
             fenced = WriterFenced("another writer advanced this writer's journal stream")
             self._driver.put(sql.ADVANCE_STREAM, [advanced], fenced)
         self._many(sql.INSERT_TRANSACTION, collected.transactions)

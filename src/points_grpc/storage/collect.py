@@ -11,10 +11,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from points_grpc.domain import events as ev
-from points_grpc.domain.model import Account, Customer, Hold, Message, MissedCall, OtpAction, Redemption
+from points_grpc.domain.chain import (
+    ABSENT_TIME,
+    NO_NOTES,
+    LotNumbers,
+    StreamHead,
+    encode,
+    next_hash,
+    notes_hash,
+)
+from points_grpc.domain.model import (
+    Account,
+    Customer,
+    Hold,
+    JournalEntry,
+    Lot,
+    Message,
+    MissedCall,
+    OtpAction,
+    Redemption,
+)
 from points_grpc.storage.codec import encode_policy
 from points_grpc.storage.driver import Value
-from points_grpc.storage.times import to_micros, to_micros_or_none
+from points_grpc.storage.times import NEVER, to_micros, to_micros_or_none
 
 Rows = list[tuple[Value, ...]]
 
@@ -30,12 +49,13 @@ class OutboxStep:
 
 
 class Collected:
-    """What a batch of events comes to. `position` is that of the last transaction in the journal stream."""
+    """What a batch of events comes to, after what the journal stream has."""
 
-    def __init__(self, org_id: int, *, stream: int, position: int) -> None:
+    def __init__(self, org_id: int, *, stream: int, head: StreamHead, salt: Callable[[], bytes]) -> None:
         self._org_id = org_id
+        self._salt = salt
         self.stream = stream
-        self.position = position
+        self._position, self._hash = head
         self.book_changed = False
         self.transactions: Rows = []
         self.postings: Rows = []
@@ -60,6 +80,11 @@ class Collected:
         self.paused: bool | None = None
         self.audits: Rows = []
 
+    @property
+    def head(self) -> StreamHead:
+        """Where the journal stream is, with what was collected."""
+        return StreamHead(self._position, self._hash)
+
     def collect(self, events: Iterable[ev.Event]) -> None:
         """Takes events in order."""
         for event in events:
@@ -68,18 +93,39 @@ class Collected:
                 method(self, event)
 
     def booked(self, event: ev.Booked) -> None:
-        """A transaction: the next position of the stream, and its postings."""
+        """A transaction: the next link of the stream, and its postings."""
         entry = event.entry
         org_id, transaction_id = self._org_id, entry.transaction_id
-        self.position += 1
+        self._position = position = self._position + 1
+        created_at, kind = to_micros(entry.created_at), entry.kind.value
+        hashed, salt = NO_NOTES, None
+        if entry.notes:
+            salt = self._salt()
+            hashed = notes_hash(salt, entry.notes)
+        numbers = (
+            org_id,
+            self.stream,
+            position,
+            transaction_id,
+            kind,
+            created_at,
+            entry.customer_id,
+            entry.counterparty_id or 0,
+            entry.program_id,
+            entry.points,
+            entry.policy_revision,
+        )
+        texts = (entry.request_id, entry.actor, entry.transaction_number)
+        chained = encode(numbers, hashed, texts, self._post(entry), [_chained(one) for one in entry.opened])
+        self._hash = next_hash(self._hash, chained)
         self.transactions.append(
             (
                 org_id,
                 transaction_id,
                 self.stream,
-                self.position,
-                entry.kind.value,
-                to_micros(entry.created_at),
+                position,
+                kind,
+                created_at,
                 entry.customer_id,
                 entry.counterparty_id,
                 entry.program_id,
@@ -89,32 +135,39 @@ class Collected:
                 entry.notes,
                 entry.policy_revision,
                 entry.transaction_number,
+                self._hash,
+                None if salt is None else hashed,
+                salt,
             )
         )
+
+    def _post(self, entry: JournalEntry) -> list[int]:
+        """The postings of a transaction; their numbers, one after the other, are what the chain has of them."""
+        org_id, transaction_id = self._org_id, entry.transaction_id
         postings = self.postings
+        chained: list[int] = []
         for seq, posting in enumerate(entry.postings, start=1):
             account = posting.account
             if account is Account.WALLET:
                 if posting.points > 0:
                     self.restated_lots.add(posting.lot_id)  # it may come back to life
-                postings.append(
-                    (
-                        org_id,
-                        transaction_id,
-                        seq,
-                        1,
-                        posting.customer_id,
-                        posting.program_id,
-                        posting.lot_id,
-                        posting.points,
-                        posting.wallet_version,
-                        posting.balance_after,
-                        posting.held,
-                    )
+                numbers = (
+                    1,
+                    posting.customer_id,
+                    posting.program_id,
+                    posting.lot_id,
+                    posting.points,
+                    posting.wallet_version,
+                    posting.balance_after,
+                    posting.held,
                 )
+                postings.append((org_id, transaction_id, seq, *numbers))
+                chained += numbers
             else:
                 row = (org_id, transaction_id, seq, account.value, None, posting.program_id, None, posting.points)
                 postings.append((*row, None, None, 0))
+                chained += (account.value, 0, posting.program_id, 0, posting.points, 0, 0, 0)
+        return chained
 
     def lots_matured(self, event: ev.LotsMatured) -> None:
         """Lots that are not promised any more."""
@@ -302,6 +355,25 @@ class Collected:
                 event.reason,
             )
         )
+
+
+def _chained(lot: Lot) -> LotNumbers:
+    """What the chain has of a lot that is opened."""
+    key, origin = lot.wallet, lot.bucket
+    return (
+        lot.lot_id,
+        key.customer_id,
+        key.program_id,
+        origin.earning_program_id,
+        origin.source,
+        lot.points,
+        to_micros(lot.awarded_at),
+        ABSENT_TIME if lot.available_from is None else to_micros(lot.available_from),
+        NEVER if lot.expires_at is None else to_micros(lot.expires_at),
+        lot.parent_lot_id or 0,
+        lot.root_lot_id,
+        origin.category,
+    )
 
 
 COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {

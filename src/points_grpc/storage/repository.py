@@ -6,6 +6,7 @@ one thread alone. `SqlSnapshots`, its reading side, lives wherever something is 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Self
 
 from sqlalchemy.pool import PoolProxiedConnection
 
+from points_grpc.domain.chain import SALT_BYTES, StreamHead
 from points_grpc.domain.model import OrgConfig, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
@@ -121,8 +123,10 @@ class SqlWriteSession(SqlReadSession):
         """Writes what the batch changed. Once per transaction."""
         if self._writer is not None:
             raise RuntimeError("a transaction takes one batch")
-        position = self._repository.stream_position(self._driver, self._org_id)
-        self._writer = Writer(self._driver, self._org_id, stream=self._repository.slot.number, position=position)
+        head = self._repository.stream_head(self._driver, self._org_id)
+        self._writer = Writer(
+            self._driver, self._org_id, stream=self._repository.slot.number, head=head, salt=self._repository.salt
+        )
         with self._driver.together():
             self._writer.write(changes, records, sealed)
 
@@ -131,7 +135,7 @@ class SqlWriteSession(SqlReadSession):
         self._driver.commit()
         self._done = True
         if self._writer is not None:
-            self._repository.stream_advanced(self._org_id, self._writer.position)
+            self._repository.stream_advanced(self._org_id, self._writer.head)
 
 
 class SqlSnapshots:
@@ -200,6 +204,9 @@ class SqlRepository(SqlSnapshots):
     slot: Slot
     durability: Durability
 
+    salt: Callable[[], bytes]
+    """Fresh random bytes, to hash with what can be asked to be forgotten. Tests put others in their place."""
+
     def __init__(
         self,
         database: Database,
@@ -213,9 +220,10 @@ class SqlRepository(SqlSnapshots):
         """Opens the store for writing. `durable=False` serves a database that may lose commits in a power loss."""
         super().__init__(database, now=now, window=window, probe=probe)
         self.writing = False
+        self.salt = lambda: secrets.token_bytes(SALT_BYTES)
         self._durable = durable
         self._lease_wait_s = lease_wait_s
-        self._positions: dict[int, int | None] = {}
+        self._heads: dict[int, StreamHead | None] = {}
         self._connection: PoolProxiedConnection | None = None
         self._driver: Driver | None = None
         self._lease: WriterLease | None = None
@@ -268,17 +276,17 @@ class SqlRepository(SqlSnapshots):
 
     # -- what the write session asks back ------------------------------------------------------------------------------
 
-    def stream_position(self, driver: Driver, org_id: int) -> int | None:
+    def stream_head(self, driver: Driver, org_id: int) -> StreamHead | None:
         """Where this process left its journal stream of the organisation; read once, then remembered."""
-        if org_id not in self._positions:
-            found = driver.query(sql.STREAM_POSITION, (org_id, self.slot.number))
-            self._positions[org_id] = found[0][0] if found else None
-        return self._positions[org_id]
+        if org_id not in self._heads:
+            found = driver.query(sql.STREAM_HEAD, (org_id, self.slot.number))
+            self._heads[org_id] = StreamHead(found[0][0], bytes(found[0][1])) if found else None
+        return self._heads[org_id]
 
-    def stream_advanced(self, org_id: int, position: int) -> None:
+    def stream_advanced(self, org_id: int, head: StreamHead) -> None:
         """The commit that moved the stream took place."""
-        if position:
-            self._positions[org_id] = position
+        if head.position:
+            self._heads[org_id] = head
 
     def roll_back(self, driver: Driver) -> None:
         """Rolls back; a connection that cannot is replaced before the next write."""
@@ -288,8 +296,8 @@ class SqlRepository(SqlSnapshots):
             self._close_writer()
 
     def drop_writer(self, org_id: int) -> None:
-        """After a fault of the connection: opens another next time, and trusts no position that was remembered."""
-        self._positions.pop(org_id, None)
+        """After a fault of the connection: opens another next time, and trusts no head that was remembered."""
+        self._heads.pop(org_id, None)
         self._close_writer()
 
     def _writer_driver(self) -> Driver:

@@ -63,6 +63,10 @@ def _text(name: str, *, nullable: bool = False) -> Column[str]:
     return Column(name, Text, nullable=nullable)
 
 
+def _octets(name: str, *, nullable: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=nullable)
+
+
 def _flag(name: str) -> Column[int]:
     return Column(name, SmallInteger, nullable=False)
 
@@ -293,12 +297,14 @@ journal_streams = Table(
     _id("org_id"),
     _number("stream"),
     _id("position"),
+    _octets("hash"),
     _key("org_id", "stream"),
     _refers(("org_id",), "orgs"),
     _check("position", "position >= 0"),
     sqlite_with_rowid=False,
 )
-"""How many transactions each writer slot wrote. A writer advances its stream only from where it left it."""
+"""How many transactions each writer slot wrote, and the hash of the last. A writer advances its stream only from where
+it left it."""
 
 transactions = Table(
     "transactions",
@@ -318,11 +324,18 @@ transactions = Table(
     _text("notes"),
     _number("policy_revision"),
     _text("transaction_number", nullable=True),
+    _octets("hash"),
+    _octets("notes_hash", nullable=True),
+    _octets("notes_salt", nullable=True),
     _key("org_id", "transaction_id"),
     _check("position", "position > 0"),
+    _check("notes", "notes = '' OR (notes_hash IS NOT NULL AND notes_salt IS NOT NULL)"),
     sqlite_with_rowid=False,
 )
-"""One row per movement; appended, never changed."""
+"""One row per movement; appended, never changed. `hash` chains it to the one before in its stream (`domain.chain`).
+
+The notes are in that chain as a salted hash. To erase them is to make the text empty and the salt null.
+"""
 Index("ux_transactions_position", transactions.c.org_id, transactions.c.stream, transactions.c.position, unique=True)
 Index(
     "ix_transactions_transfers",
@@ -611,7 +624,7 @@ outbox = Table(
     _id("otp_id"),
     _text("channel"),
     _text("target"),
-    Column("sealed", LargeBinary, nullable=True),
+    _octets("sealed", nullable=True),
     _text("key_id"),
     _text("state"),
     _number("attempts"),

@@ -498,8 +498,8 @@ RETURNS = compiled(
     "ids",
 )
 
-STREAM_POSITION = compiled(
-    select(journal_streams.c.position).where(
+STREAM_HEAD = compiled(
+    select(journal_streams.c.position, journal_streams.c.hash).where(
         _same_org(journal_streams), journal_streams.c.stream == bindparam("stream")
     ),
     "org_id",
@@ -536,7 +536,7 @@ RESTATE_LOT = _update(lots, ("remaining", "held", "live", "promised"), "org_id",
 """As `UPDATE_LOT`, for lots that were emptied, came back to life or matured."""
 
 INSERT_STREAM = _insert_unless_there(journal_streams)
-ADVANCE_STREAM = _update(journal_streams, ("position",), "org_id", "stream", "position")
+ADVANCE_STREAM = _update(journal_streams, ("position", "hash"), "org_id", "stream", "position")
 INSERT_TRANSACTION = _insert(transactions)
 INSERT_POSTING = _insert(postings)
 INSERT_REQUEST = _insert(requests)

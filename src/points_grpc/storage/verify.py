@@ -1,6 +1,7 @@
 """Recomputes every balance of a database from its journal and its lots, and says what does not agree.
 
-Independent on purpose: plain SQL and a little arithmetic, nothing of the domain and nothing of the code that writes.
+Independent on purpose: plain SQL and a little arithmetic, nothing of the code that writes, and of the domain only the
+encoding of the chain, which docs/journal.md specifies for anybody and a test spells out once more.
 It runs on a live database, in one read snapshot, and reads rows as they come. Every invariant has a name that stays; to
 add one, add a row to `INVARIANTS` and a corruption that it finds to tests/storage/test_verify.py.
 
@@ -25,6 +26,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, TextClause, bindparam, case, column, func, select, text, true
 
+from points_grpc.domain.chain import ABSENT_TIME, NO_NOTES, START, LotNumbers, encode, next_hash, notes_hash
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 from points_grpc.storage.wallet_texts import DAYS_KEPT
@@ -157,6 +159,71 @@ class InWallets:
             named = f"wallet {customer_id}/{program_id}, {self.subject} {', '.join(str(part) for part in key)}"
             found = Difference(self.names[0], org_id, named, _told(expected.get(key)), _told(actual.get(key)))
         return [(self.names[0], count, found)]
+
+
+class Chained:
+    """The chains of an organisation's journal streams: each transaction recomputed on the hash before it, as stored.
+
+    So what is changed in one transaction is found there, and not in all that follow.
+    """
+
+    names = ("journal_chain", "journal_heads", "notes_hashes")
+
+    def check(self, connection: Connection, org_id: int) -> Sequence[Found]:
+        """As `Together.check`."""
+        counts = dict.fromkeys(self.names, 0)
+        firsts: dict[str, Difference] = {}
+
+        def compare(name: str, subject: str, expected: bytes | None, actual: object) -> None:
+            counts[name] += 1
+            if expected != actual and name not in firsts:
+                firsts[name] = Difference(name, org_id, subject, _hex(expected), _hex(actual))
+
+        ends: dict[int, bytes] = {}
+        for group in _transactions(connection, org_id):
+            one = group[0]
+            named = f"stream {one.stream}, position {one.position}, transaction {one.transaction_id}"
+            expected = next_hash(ends.get(one.stream, START), _encoded(org_id, group))
+            compare("journal_chain", f"{named}: hash", expected, one.hash)
+            ends[one.stream] = one.hash if isinstance(one.hash, bytes) else b""
+            if one.notes_salt is not None or one.notes:
+                compare("notes_hashes", f"{named}: hash of its notes", _hash_of_notes(one), one.notes_hash)
+        heads = dict(map(tuple, _rows(connection, _HEADS, org_id)))
+        for stream in sorted(heads.keys() | ends.keys()):
+            compare("journal_heads", f"stream {stream}: head", ends.get(stream, START), heads.get(stream))
+        return [(name, counts[name], firsts.get(name)) for name in self.names]
+
+
+def _transactions(connection: Connection, org_id: int) -> Iterator[list[Any]]:
+    """The transactions in the order of their streams, each as its rows: one per posting, with the lot it opened."""
+    for _, group in groupby(_rows(connection, _CHAINED, org_id), lambda row: row.transaction_id):
+        yield list(group)
+
+
+def _encoded(org_id: int, group: Sequence[Any]) -> bytes:
+    """The bytes of a transaction, from its rows."""
+    one = group[0]
+    numbers = (org_id, *(number or 0 for number in one[:10]))
+    postings = [number or 0 for row in group if row.account is not None for number in row[_POSTED]]
+    lots = {row.opened_lot: _opened(row) for row in group if row.opened_lot is not None}
+    texts = (one.request_id, one.actor, one.transaction_number)
+    hashed = NO_NOTES if one.notes_hash is None else bytes(one.notes_hash)
+    return encode(numbers, hashed, texts, postings, list(lots.values()))
+
+
+def _opened(row: Any) -> LotNumbers:
+    """What the chain has of the lot that a posting opened."""
+    ids, (available_from, expires_at, parent, root, category) = row[_OPENED][:7], row[_OPENED][7:]
+    return (*ids, ABSENT_TIME if available_from is None else available_from, expires_at, parent or 0, root, category)
+
+
+def _hash_of_notes(one: Any) -> bytes | None:
+    """What the notes come to; None if they cannot be hashed, for want of a salt."""
+    return None if one.notes_salt is None else notes_hash(bytes(one.notes_salt), one.notes)
+
+
+def _hex(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else "none" if value is None else repr(value)
 
 
 def _told(totals: Sequence[int] | None) -> str:
@@ -296,7 +363,30 @@ _LOTS_BY_ORIGIN = text("""
     ORDER BY customer_id, program_id
 """)
 
-INVARIANTS: Sequence[Together | InWallets] = (
+_HEADS = text("SELECT stream, hash FROM journal_streams WHERE org_id = :org_id")
+_CHAINED = text("""
+    SELECT transactions.stream, transactions.position, transactions.transaction_id, transactions.kind,
+        transactions.created_at, transactions.customer_id, transactions.counterparty_id, transactions.program_id,
+        transactions.points, transactions.policy_revision,
+        transactions.request_id, transactions.actor, transactions.transaction_number,
+        transactions.notes, transactions.notes_hash, transactions.notes_salt, transactions.hash,
+        postings.account, postings.customer_id AS posted_to, postings.program_id AS posted_in, postings.lot_id,
+        postings.points AS posted, postings.wallet_version, postings.balance_after, postings.held,
+        lots.lot_id AS opened_lot, lots.customer_id AS owner, lots.program_id AS owned_in, lots.earning_program_id,
+        lots.source, lots.points AS opened_with, lots.awarded_at, lots.available_from, lots.expires_at,
+        lots.parent_lot_id, lots.root_lot_id, lots.category
+    FROM transactions
+    LEFT JOIN postings ON postings.org_id = transactions.org_id
+        AND postings.transaction_id = transactions.transaction_id
+    LEFT JOIN lots ON lots.org_id = postings.org_id AND lots.lot_id = postings.lot_id
+        AND lots.transaction_id = postings.transaction_id
+    WHERE transactions.org_id = :org_id
+    ORDER BY transactions.stream, transactions.position, transactions.transaction_id, postings.seq
+""")
+"""A lot is opened by a posting of its transaction (`lot_opening`); another may book that it had expired by then."""
+_POSTED, _OPENED = slice(17, 25), slice(25, 37)
+
+INVARIANTS: Sequence[Together | InWallets | Chained] = (
     Invariant(
         "transaction_sums",
         "transaction {transaction_id}, program {program_id}: sum of its postings",
@@ -588,6 +678,7 @@ INVARIANTS: Sequence[Together | InWallets] = (
             ) AS sides GROUP BY stream
         """,
     ),
+    Chained(),
     Invariant(
         "redemption_lots",
         "redemption {redemption_id}: points and reversed against its lots",

@@ -247,6 +247,7 @@ def _create_journal() -> None:
         sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("stream", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("position", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.CheckConstraint("position >= 0", name=op.f("ck_journal_streams_position")),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_journal_streams_orgs")),
         sa.PrimaryKeyConstraint("org_id", "stream", name=op.f("pk_journal_streams")),
@@ -269,6 +270,12 @@ def _create_journal() -> None:
         sa.Column("notes", sa.Text(), nullable=False),
         sa.Column("policy_revision", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("transaction_number", sa.Text(), nullable=True),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("notes_hash", sa.LargeBinary(), nullable=True),
+        sa.Column("notes_salt", sa.LargeBinary(), nullable=True),
+        sa.CheckConstraint(
+            "notes = '' OR (notes_hash IS NOT NULL AND notes_salt IS NOT NULL)", name=op.f("ck_transactions_notes")
+        ),
         sa.CheckConstraint("position > 0", name=op.f("ck_transactions_position")),
         sa.PrimaryKeyConstraint("org_id", "transaction_id", name=op.f("pk_transactions")),
         sqlite_with_rowid=False,
