@@ -1,4 +1,7 @@
-"""The commands of docs/debugging.md are run as printed, in order, and answer what stands beneath them."""
+"""The commands of docs/debugging.md, run as printed and in order, answer what stands beneath them; every RPC has one.
+
+`pytest tests/docs/test_debugging_page.py --record` (without `-n`) writes down what they answer now.
+"""
 
 from __future__ import annotations
 
@@ -8,52 +11,99 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2
 
 from docs.tools import grpcurl
+from docs.transcript import Example, Translation, examples_of, rewritten, settled
+from points_grpc.v1 import (
+    catalog_service_pb2,
+    customer_service_pb2,
+    issuance_service_pb2,
+    points_service_pb2,
+    program_service_pb2,
+    wallet_service_pb2,
+)
 from running import RunningServer
 
-PAGE = (Path(__file__).parents[2] / "docs" / "debugging.md").read_text()
-COMMAND = re.compile(r"<!-- command -->\n```\n(.*?)\n```\n\n```\n(.*?)\n```", re.DOTALL)
-COMMANDS = COMMAND.findall(PAGE)
+PATH = Path(__file__).parents[2] / "docs" / "debugging.md"
+EXAMPLES = examples_of(PATH.read_text(encoding="utf-8"))
+FILES = (
+    catalog_service_pb2,
+    program_service_pb2,
+    customer_service_pb2,
+    issuance_service_pb2,
+    points_service_pb2,
+    wallet_service_pb2,
+    health_pb2,
+)
+SENT_CODE = re.compile(r"one-time code for .*: (\d+)\n")
+SHOULD_BE_SENT_WITHIN_S = 30.0
 
 
-def test_the_commands_as_printed(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+@pytest.mark.ci
+def test_the_commands_as_printed(
+    tmp_path: Path, record_property: Callable[[str, object], None], pytestconfig: pytest.Config
+) -> None:
     """Each command answers what the page shows of it. A tool that cannot be had is named in the summary."""
-    programs = {
-        "grpcurl": [str(found)] if (found := grpcurl()) else None,
-        "buf": buf(),
-        "points-grpc": [sys.executable, "-m", "points_grpc"],
-    }
-    server = RunningServer(tmp_path, "--dev").start()
-    environment = {**os.environ, "POINTS_GRPC_TOKEN": server.token}
+    recording = bool(pytestconfig.getoption("--record"))
+    shell = Shell(tmp_path)
+    translation = Translation()
+    ran: list[Example] = []
     try:
-        for command, output in COMMANDS:
-            line = command.replace("127.0.0.1:50051", server.address).replace("$TOKEN", server.token)
-            name, *arguments = shlex.split(line.replace("\\\n", " "))
-            program = programs[name]
-            if program is None:
-                record_property(
-                    "summary", f"docs/debugging.md: {name} is not there, not run: {command.splitlines()[0]}"
-                )
-                continue
-            if name == "points-grpc":
-                arguments += ["--address", server.address]
-            done = subprocess.run(
-                [*program, *arguments], capture_output=True, text=True, check=False, timeout=60, env=environment
-            )
-
-            assert output in done.stdout + done.stderr, f"{command}\n{done.stdout}{done.stderr}"
+        for example in EXAMPLES:
+            command = translation.of_command(example.command, shell.code_for(example))
+            output = example.shown_of(shell.run(command))
+            if not recording and example.tool not in shell.missing:
+                assert settled(output) == settled(example.output), example.command
+            translation.learn(example.output, output)
+            ran.append(Example(command, output, example.lines_shown))
     finally:
-        server.close()
+        shell.close()
+    for tool in sorted(shell.missing):
+        record_property("summary", f"docs/debugging.md: {tool} is not there, its commands were sent in another way")
+    if recording:
+        assert not shell.missing
+        PATH.write_text(rewritten(PATH.read_text(encoding="utf-8"), ran), encoding="utf-8")
 
 
-def test_the_page_has_its_commands() -> None:
+def test_every_rpc_has_an_example() -> None:
+    """Each RPC of each service has a section of its own, in the section of its service, with a call by grpcurl."""
+    page = PATH.read_text(encoding="utf-8")
+    sections = {section.split("\n", 1)[0]: section for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]}
+    wanted = [(service, method.name) for service in services() for method in service.methods]
+    found = [
+        (service, name)
+        for service, name in wanted
+        if f"\n### {name}\n" in sections[service.name]
+        and any(
+            example.tool == "grpcurl" and example.command.split()[-1] == f"{service.full_name}/{name}"
+            for example in examples_of(sections[service.name])
+        )
+    ]
+
+    assert [] == [f"{service.full_name}/{name}" for service, name in wanted if (service, name) not in found]
+    assert len(wanted) > 40
+
+
+def test_every_section_stands_in_the_contents() -> None:
+    """The contents link to every section, and to nothing else."""
+    page = PATH.read_text(encoding="utf-8")
+    contents, _, rest = page.partition("\n## ")
+    linked = re.findall(r"\(#([\w-]+)\)", contents)
+    headings = re.findall(r"^#{2,3} (.+)$", "## " + rest, flags=re.MULTILINE)
+
+    assert linked == [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
+
+
+def test_the_page_shows_all_three_tools() -> None:
     """The pattern of this file still finds the commands, of all three tools."""
-    assert {"grpcurl", "buf", "points-grpc"} == {command.split()[0] for command, _ in COMMANDS}
+    assert {"grpcurl", "buf", "points-grpc"} == {example.tool for example in EXAMPLES}
 
 
 @pytest.mark.parametrize(
@@ -78,8 +128,74 @@ def test_misuse(arguments: list[str], says: str) -> None:
     assert says in " ".join(done.stderr.split())
 
 
-def buf() -> list[str] | None:
+def services() -> list[ServiceDescriptor]:
+    """Every service that the server has, but for reflection, by which grpcurl finds the others."""
+    return [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
+
+
+class Shell:
+    """A development server, and the tools that call it."""
+
+    def __init__(self, folder: Path) -> None:
+        found = {"grpcurl": grpcurl(), "buf": buf()}
+        self.missing = frozenset(tool for tool, program in found.items() if program is None)
+        self._server = RunningServer(folder, "--dev").start()
+        tools = folder / "tools"
+        tools.mkdir()
+        for tool, program in found.items():
+            if program is not None:
+                (tools / tool).symlink_to(program)
+        ours = tools / "points-grpc"
+        ours.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m points_grpc "$@"\n')
+        ours.chmod(0o755)
+        self._environment = {
+            **os.environ,
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "TOKEN": self._server.token,
+            "POINTS_GRPC_TOKEN": self._server.token,
+        }
+        self._codes_asked = 0
+
+    def run(self, command: str) -> str:
+        """What a command prints; a tool that is missing is stood in for by `points-grpc call`."""
+        if command.split(maxsplit=1)[0] in self.missing:
+            command = by_ourselves(command)
+        command = command.replace("127.0.0.1:50051", self._server.address)
+        if command.startswith("points-grpc call"):
+            command += f" --address {self._server.address}"
+        done = subprocess.run(
+            ["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60, env=self._environment
+        )
+        return done.stdout + done.stderr
+
+    def code_for(self, example: Example) -> str:
+        """The one-time code that the server sent last; one that a command before has asked for is waited for."""
+        sent = SENT_CODE.findall(self._server.output())
+        until = time.monotonic() + SHOULD_BE_SENT_WITHIN_S
+        while len(sent) < self._codes_asked and time.monotonic() < until:
+            time.sleep(0.05)
+            sent = SENT_CODE.findall(self._server.output())
+        self._codes_asked += example.command.split()[-1].endswith("Otp")
+        return sent[-1] if sent else ""
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._server.close()
+
+
+def by_ourselves(command: str) -> str:
+    """A call of grpcurl or buf as one of `points-grpc call`; nothing where it is no call."""
+    words = shlex.split(command.replace("\\\n", " "))
+    if "list" in words or "describe" in words or "Health/" in words[-1]:
+        return "true"
+    request = words[words.index("-d") + 1] if "-d" in words else "{}"
+    return shlex.join(["points-grpc", "call", words[-1].rpartition("/")[2], request, "--timeout", "3"])
+
+
+def buf() -> Path | None:
     """The buf of the virtual environment, or of the PATH."""
     beside = Path(sys.executable).parent / "buf"
-    found = str(beside) if beside.exists() else shutil.which("buf")
-    return [found] if found else None
+    if beside.exists():
+        return beside
+    found = shutil.which("buf")
+    return Path(found) if found else None

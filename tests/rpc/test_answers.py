@@ -127,7 +127,7 @@ class World:
     def __init__(self) -> None:
         self.reads = FakeReads(BOOK)
         self.reads.customers[IDENTIFIER] = (CUSTOMER, (973, 974))
-        self.answers = Answers(self.reads, Pages(b"k" * 16), lambda: NOW)
+        self.answers = Answers(self.reads, Pages(lambda: (b"k" * 16,)), lambda: NOW)
         self.description = SelfDescription(FakeFacts(), Limits(), lambda: NOW)
 
     def ask(self, name: str, message: Message, caller: Caller = CALLER) -> Any:

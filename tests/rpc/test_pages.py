@@ -12,7 +12,7 @@ from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.pages import Pages
 from points_grpc.v1 import wallet_service_pb2
 
-PAGES = Pages(b"k" * 32)
+PAGES = Pages(lambda: (b"k" * 32,))
 CALLER = Caller(org_id=1, client="till", key_id="k1", role=Role.READER, default_region="IN")
 REQUEST = wallet_service_pb2.ListLotsRequest(customer_identifier=MOBILE, program_id=973, page_size=10)
 POSITION = b"position"
@@ -30,13 +30,13 @@ def changed(**values: object) -> wallet_service_pb2.ListLotsRequest:
 def test_token_of_the_query(request_: Message) -> None:
     """A token holds its position for the same query, whatever the page's size; on every process with the key."""
     assert PAGES.position(CALLER, request_, TOKEN) == POSITION
-    assert Pages(b"k" * 32).position(CALLER, request_, TOKEN) == POSITION
+    assert Pages(lambda: (b"k" * 32,)).position(CALLER, request_, TOKEN) == POSITION
 
 
 @pytest.mark.parametrize(
     ("pages", "caller", "request_", "token"),
     [
-        (Pages(b"l" * 32), CALLER, REQUEST, TOKEN),
+        (Pages(lambda: (b"l" * 32,)), CALLER, REQUEST, TOKEN),
         (PAGES, dataclasses.replace(CALLER, org_id=2), REQUEST, TOKEN),
         (PAGES, dataclasses.replace(CALLER, client="other"), REQUEST, TOKEN),
         (PAGES, CALLER, changed(program_id=974), TOKEN),
@@ -72,4 +72,4 @@ def test_same_key_other_key_id() -> None:
 def test_short_keys() -> None:
     """A key that is too short to be a secret is refused."""
     with pytest.raises(ValueError, match="16 bytes"):
-        Pages(b"short")
+        Pages(lambda: (b"short",))

@@ -6,7 +6,7 @@ import pytest
 
 from points_grpc.rpc.positions import TOKEN_LENGTH_MAX, Positions
 
-POSITIONS = Positions(b"k" * 32)
+POSITIONS = Positions(lambda: (b"k" * 32,))
 PLACES = {0: 127, 3: 128, 1023: 2**63 - 1}
 TOKEN = POSITIONS.token(1, PLACES)
 
@@ -16,14 +16,14 @@ def test_token(places: dict[int, int]) -> None:
     """A token holds its places, on every process with the key, however many streams there are."""
     token = POSITIONS.token(1, places)
 
-    assert places == Positions(b"k" * 32).places(1, token)
+    assert places == Positions(lambda: (b"k" * 32,)).places(1, token)
     assert len(token) <= TOKEN_LENGTH_MAX
 
 
 @pytest.mark.parametrize(
     ("positions", "org_id", "token"),
     [
-        (Positions(b"l" * 32), 1, TOKEN),
+        (Positions(lambda: (b"l" * 32,)), 1, TOKEN),
         (POSITIONS, 2, TOKEN),
         (POSITIONS, 1, ""),
         (POSITIONS, 1, "x"),
@@ -42,4 +42,4 @@ def test_token_of_another(positions: Positions, org_id: int, token: str) -> None
 def test_short_keys() -> None:
     """A key that is too short to be a secret is refused."""
     with pytest.raises(ValueError, match="16 bytes"):
-        Positions(b"short")
+        Positions(lambda: (b"short",))

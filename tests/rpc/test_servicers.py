@@ -67,7 +67,7 @@ class Wire:
         self.submitter = FakeSubmitter()
         self.calls: list[Call] = []
         desk = Desk(self.submitter, self.submitter, lambda: NOW)
-        answers = Answers(FakeReads(), Pages(b"k" * 16), lambda: NOW)
+        answers = Answers(FakeReads(), Pages(lambda: (b"k" * 16,)), lambda: NOW)
         servicers = {
             "PointsService": PointsServicer(desk),
             "IssuanceService": IssuanceServicer(desk),

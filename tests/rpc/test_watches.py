@@ -27,7 +27,7 @@ from points_grpc.v1 import wallet_service_pb2 as pb
 
 READER = (("authorization", "Bearer reader"),)
 KEY = WalletKey(CUSTOMER.customer_id, 973)
-POSITIONS = Positions(b"k" * 16)
+POSITIONS = Positions(lambda: (b"k" * 16,))
 QUICK = Limits(watch_poll_ms=5, watch_bookmark_ms=60_000)
 BEGINNING = pb.WatchTransactionsRequest(from_beginning=True)
 NOW_ON = pb.WatchTransactionsRequest()
@@ -158,7 +158,7 @@ def test_resumed() -> None:
     [
         "x",
         POSITIONS.token(2, {0: 1}),
-        Positions(b"l" * 16).token(1, {0: 1}),
+        Positions(lambda: (b"l" * 16,)).token(1, {0: 1}),
         POSITIONS.token(1, {0: 4}),
         POSITIONS.token(1, {0: 3, 7: 1}),
         "A" * 100_000,

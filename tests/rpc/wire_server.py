@@ -44,7 +44,7 @@ class World:
                 identity=self.identity,
                 facts=FakeFacts(),
                 log=self.log,
-                page_key=b"k" * 16,
+                token_keys=lambda: (b"k" * 16,),
                 metrics=self.metrics,
                 limits=limits,
                 clock=lambda: NOW,

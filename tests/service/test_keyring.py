@@ -59,3 +59,23 @@ def test_signing_secrets_belong_to_one_key() -> None:
     assert OLD.signing_secret("k1", "a1b2") == ROTATED.signing_secret("k1", "a1b2")
     assert 3 == len({ROTATED.signing_secret(*one) for one in (("k1", "a1b2"), ("k1", "c3d4"), ("k2", "a1b2"))})
     assert ROTATED.signing_secret("gone", "a1b2") is None
+
+
+def test_a_keyring_is_rotated_in_use() -> None:
+    """Whoever holds a keyring makes new things with the new key at once, and still knows the old one."""
+    keyring = Keyring({"k1": b"1" * 32}, "k1")
+    sealed, [page_key] = keyring.seal("482913"), keyring.page_keys()
+
+    keyring.take(ROTATED)
+
+    assert "k2" == keyring.active
+    assert {"k1", "k2"} == keyring.key_ids
+    assert "482913" == keyring.open("k1", sealed)
+    assert page_key == keyring.page_keys()[1]
+    assert keyring.open("k2", keyring.seal("1")) == keyring.open("k1", keyring.seal("1", "k1"))
+
+
+def test_nothing_is_sealed_with_a_key_that_is_not_at_hand() -> None:
+    """To seal with a key that was retired is an error, and no text in the clear."""
+    with pytest.raises(UnknownKey):
+        OLD.seal("482913", "k2")

@@ -1,12 +1,13 @@
 """`points-grpc call`: one RPC from the shell, in JSON, for machines without grpcurl.
 
-It goes through the Python client, so that writes get a request id and are repeated by the server's advice. Answers go
-to standard output, refusals to standard error, both as JSON that programs read. Exit codes: 0 answered, 1 refused or
-not answered, 2 misused.
+It goes through the Python client, so that writes get a request id and are repeated by the server's advice; a watch is
+one attempt. Answers go to standard output, refusals to standard error, both as JSON that programs read. Exit codes: 0
+answered, or watched for as long as it was told to; 1 refused or not answered; 2 misused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -20,10 +21,12 @@ import click
 from points_grpc.cli.tls_options import credentials_of, tls_options
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
+    import grpc
+    from google.protobuf.descriptor import Descriptor, MethodDescriptor
     from google.protobuf.message import Message
 
     from points_grpc.client import PointsError
+    from points_grpc.client.calls import Credential
 
 
 @click.command()
@@ -49,43 +52,92 @@ def call(
     plaintext: bool | None,
 ) -> None:
     """Calls an RPC by its name, e.g. GetWallet, with a request in JSON; `-` reads it from standard input."""
-    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.client import PointsClient, PointsError  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.client.calls import Credential  # noqa: PLC0415
 
-    from points_grpc.client import PointsClient, PointsError  # noqa: PLC0415
-
-    method, request_class = _method(rpc)
-    request = _request(request_class, sys.stdin.read() if request_json == "-" else request_json)
+    method = _method(rpc)
+    request = _request(method.input_type, sys.stdin.read() if request_json == "-" else request_json)
     if token is None and client_certificate is None:
         raise click.UsageError("say who calls: --token (better in POINTS_GRPC_TOKEN), or --client-certificate")
     credentials = credentials_of(ca_file, client_certificate, client_key)
     if credentials is not None and plaintext:
         raise click.UsageError("--plaintext and certificates exclude each other")
-    with PointsClient(
-        address, token, signing_secret=signing_secret, credentials=credentials, plaintext=plaintext
-    ) as points:
-        send: Callable[..., Message] = getattr(points, method)
-        try:
-            answer = send(request, timeout_s=timeout_s)
-        except PointsError as error:
-            click.echo(json.dumps(_told(error), indent=2), err=True)
-            sys.exit(1)
+    try:
+        if method.server_streaming:
+            with _channel(address, credentials, plaintext=plaintext) as channel:
+                _watch(channel, method, request, Credential(token, signing_secret), timeout_s)
+            return
+        with PointsClient(
+            address, token, signing_secret=signing_secret, credentials=credentials, plaintext=plaintext
+        ) as points:
+            send: Callable[..., Message] = getattr(points, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
+            _print(send(request, timeout_s=timeout_s))
+    except PointsError as error:
+        click.echo(json.dumps(_told(error), indent=2), err=True)
+        sys.exit(1)
+
+
+def _channel(
+    address: str, credentials: grpc.ChannelCredentials | None, *, plaintext: bool | None
+) -> contextlib.closing[grpc.Channel]:
+    """A channel as the client makes it."""
+    import grpc  # noqa: PLC0415
+
+    from points_grpc.client.channel import OPTIONS, credentials_for  # noqa: PLC0415
+
+    chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
+    channel = grpc.secure_channel(address, chosen, OPTIONS) if chosen else grpc.insecure_channel(address, OPTIONS)
+    return contextlib.closing(channel)
+
+
+def _watch(
+    channel: grpc.Channel, method: MethodDescriptor, request: Message, credential: Credential, timeout_s: float
+) -> None:
+    """Prints what a watch tells, until the time is up; raises as the client does if it ends in another way."""
+    import grpc  # noqa: PLC0415
+    from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415
+
+    from points_grpc.client import Retries  # noqa: PLC0415
+    from points_grpc.client.calls import Attempts, Method  # noqa: PLC0415
+
+    answer_class = GetMessageClass(method.output_type)
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    attempts = Attempts(
+        Method(path, answer_class, writes=False),
+        request,
+        credential=credential,
+        retries=Retries(attempts_max=1),
+        timeout_s=timeout_s,
+    )
+    stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+    heard = False
+    try:
+        for raw in stream(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata()):
+            heard = True
+            _print(answer_class.FromString(raw))
+    except grpc.RpcError as error:
+        if not (heard and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED):
+            attempts.pause_s(error)  # which raises: there is no other attempt
+
+
+def _print(answer: Message) -> None:
+    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
+
     click.echo(MessageToJson(answer, preserving_proto_field_name=True))
 
 
-def _method(rpc: str) -> tuple[str, type[Message]]:
-    """The client's method for an RPC, named with or without its service, and the class of its request."""
-    from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415
-
-    found = {name: GetMessageClass(descriptor) for name, descriptor in _requests().items()}
+def _method(rpc: str) -> MethodDescriptor:
+    """The RPC that is named with or without its service."""
+    found = _methods()
     name = rpc.rpartition("/")[2]
     if name not in found:
         near = difflib.get_close_matches(name, found, n=3) or sorted(found)
         raise click.UsageError(f"there is no RPC {name}; there are {', '.join(near)}")
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), found[name]
+    return found[name]
 
 
-def _requests() -> Mapping[str, Descriptor]:
-    """The descriptor of the request of every RPC, by the name of the RPC."""
+def _methods() -> Mapping[str, MethodDescriptor]:
+    """Every RPC by its name."""
     from points_grpc.v1 import (  # noqa: PLC0415
         catalog_service_pb2,
         customer_service_pb2,
@@ -104,17 +156,18 @@ def _requests() -> Mapping[str, Descriptor]:
         catalog_service_pb2,
     )
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
-    return {method.name: method.input_type for service in services for method in service.methods}
+    return {method.name: method for service in services for method in service.methods}
 
 
-def _request(request_class: type[Message], text: str) -> Message:
+def _request(kind: Descriptor, text: str) -> Message:
     """A request from its JSON."""
     from google.protobuf.json_format import Parse, ParseError  # noqa: PLC0415
+    from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415
 
     try:
-        return Parse(text, request_class())
+        return Parse(text, GetMessageClass(kind)())
     except ParseError as error:
-        raise click.UsageError(f"{request_class.__name__}: {error}") from None
+        raise click.UsageError(f"{kind.name}: {error}") from None
 
 
 def _told(error: PointsError) -> dict[str, object]:

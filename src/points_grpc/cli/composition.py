@@ -21,7 +21,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import start_http_server
 
 from points_grpc import __version__
-from points_grpc.cli import dev_world, keys_file
+from points_grpc.cli import dev_world
 from points_grpc.cli.announcing import announce, served_by_this_process
 from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.directory import AccountsDirectory
@@ -31,6 +31,7 @@ from points_grpc.cli.scheduling import run_in_batches
 from points_grpc.cli.senders import senders_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.tracing import is_traced, traces_of
+from points_grpc.cli.watched_keys import WatchedKeys
 from points_grpc.cli.worker_link import Served, WorkerLink
 from points_grpc.cli.writer_process import ChildWriter
 from points_grpc.domain.commands import Submission
@@ -58,6 +59,7 @@ from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.backlog import read_backlog
 from points_grpc.storage.engine import Database
+from points_grpc.storage.key_uses import key_uses
 from points_grpc.storage.opening import open_claim, open_snapshots
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlSnapshots
@@ -90,7 +92,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     database = Database(settings.database, readers=settings.readers + 2)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
-    keyring = keys_file.load_or_create(settings.keys_path(database.path))
+    keys = WatchedKeys(settings.keys_path(database.path), log)
     senders = senders_of(settings)
     metrics = PrometheusMetrics()
     traces = traces_of(os.environ, version=__version__, database_url=settings.database)
@@ -104,10 +106,11 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = _callers(AccountsDirectory(accounts, pool, keyring), tokens, log)
+    identity = _callers(AccountsDirectory(accounts, pool, keys.keyring), tokens, log)
+    await pool.run(lambda: _tell_missing_keys(database, keys.keyring, log))
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
-    checks = Checks(snapshots, keyring=keyring, channels=frozenset(senders))
+    checks = Checks(snapshots, keyring=keys.keyring, channels=frozenset(senders))
     server = PointsServer(
         Wiring(
             submitter=committer,
@@ -117,7 +120,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
             identity=identity,
             facts=availability,
             log=log,
-            page_key=keyring.page_key,
+            token_keys=keys.keyring.page_keys,
             metrics=metrics,
             tracer=traces,
             limits=_limits(settings),
@@ -131,10 +134,11 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     duty = _duty(database, log)
     chores = _Chores(
         duty,
-        _dispatcher(snapshots, keyring, senders, settings, committer, loop, log, duty),
+        _dispatcher(snapshots, keys.keyring, senders, settings, committer, loop, log, duty),
         _sweep(snapshots, settings, committer, loop, log, duty) if settings.sweep_interval_s else None,
     )
     chores.start()
+    keys.start()
     metrics_server = (
         start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
         if settings.metrics_port
@@ -148,6 +152,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     log.info("draining")
     await server.drain(settings.drain_s)
     await loop.run_in_executor(None, chores.stop)
+    keys.stop()
     await keeper.stop(WRITER_STOP_S)
     await identity.stop()
     pool.close()
@@ -376,6 +381,13 @@ class _Availability:
     def failed(self, message: str) -> None:
         """Another one could not be started."""
         self._log.error("writer_not_started", error=message)
+
+
+def _tell_missing_keys(database: Database, keyring: Keyring, log: CallLog) -> None:
+    """Says at the start what was made with keys that are not at hand: perhaps the file is the wrong one."""
+    for key_id, used in sorted(key_uses(database, datetime.now(UTC), with_codes=False).items()):
+        if key_id not in keyring.key_ids:
+            log.error("key_missing", key=key_id, messages=used.messages, signing_keys=used.signing_keys)
 
 
 def _callers(directory: AccountsDirectory, tokens: Tokens | None, log: CallLog) -> Callers:

@@ -21,6 +21,7 @@ from points_grpc.cli.issued_tokens import tokens
 from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
+from points_grpc.cli.secret_keys import secrets
 from points_grpc.cli.tls_options import credentials_of, tls_options
 
 if TYPE_CHECKING:
@@ -234,6 +235,7 @@ main.add_command(config)
 main.add_command(migrate)
 main.add_command(outbox)
 main.add_command(report)
+main.add_command(secrets)
 main.add_command(tokens)
 show.params[:0] = [one for one in serve.params if one.name not in {"config_file", "dev"}]
 

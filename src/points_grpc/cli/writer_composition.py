@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 
 from points_grpc import __version__
-from points_grpc.cli import keys_file
 from points_grpc.cli.collector import calm_collector
+from points_grpc.cli.watched_keys import NoKeysLog, WatchedKeys
 from points_grpc.domain import model
 from points_grpc.service.channel import Channel, ServerGone
 from points_grpc.service.executor import Executor
@@ -70,7 +70,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
     database = Database(setup.database, readers=READERS)
     try:
         repository = open_repository(database, lease_wait_s=setup.lease_wait_s, probe=_probe(meter, setup))
-        keyring = keys_file.load_or_create(Path(setup.keys_file))
+        keys = WatchedKeys(Path(setup.keys_file), NoKeysLog())
     except CANNOT_START as error:
         channel.send(Unable(str(error)))
         return 1
@@ -80,7 +80,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
     executor = Executor(
         repository,
         next_id=IdSource(repository.slot.number, lambda: time.time_ns() // 1_000_000),
-        keyring=keyring,
+        keyring=keys.keyring,
         channels=frozenset(model.Channel(one) for one in setup.channels),
         monotonic=time.monotonic,
         meter=meter,
@@ -97,6 +97,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
         meter=meter,
     )
     calm_collector()
+    keys.start()
     with _closing(repository, database):
         channel.send(_hello(repository))
         try:

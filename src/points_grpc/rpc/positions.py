@@ -11,6 +11,8 @@ import binascii
 import hmac
 from collections.abc import Mapping
 
+from points_grpc.rpc.pages import TokenKeys
+
 TOKEN_LENGTH_MAX = 16_384
 """The most characters of a resume token: every writer slot with the longest position."""
 
@@ -21,16 +23,16 @@ _PURPOSE = b"points.v1 resume token"
 class Positions:
     """Makes resume tokens and reads them."""
 
-    def __init__(self, key: bytes) -> None:
-        """Takes the secret key, at least 16 bytes, the same on every process."""
-        if len(key) < 16:
+    def __init__(self, keys: TokenKeys) -> None:
+        """Takes what gives the secret keys of the moment, of at least 16 bytes, the same on every process."""
+        if any(len(key) < 16 for key in keys()):
             raise ValueError("a resume token key has at least 16 bytes")
-        self._key = key
+        self._keys = keys
 
     def token(self, org_id: int, places: Mapping[int, int]) -> str:
         """The token of a place in each stream; a stream without one is at its beginning."""
         packed = b"".join(_varint(stream) + _varint(position) for stream, position in sorted(places.items()))
-        return base64.urlsafe_b64encode(self._mac(org_id, packed) + packed).decode().rstrip("=")
+        return base64.urlsafe_b64encode(_mac(self._keys()[0], org_id, packed) + packed).decode().rstrip("=")
 
     def places(self, org_id: int, token: str) -> dict[int, int] | None:
         """The places that a token holds; None if it is not a token of this organisation."""
@@ -41,11 +43,13 @@ class Positions:
         except (binascii.Error, ValueError):
             return None
         mac, packed = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
-        return _unpacked(packed) if hmac.compare_digest(mac, self._mac(org_id, packed)) else None
+        is_ours = any(hmac.compare_digest(mac, _mac(key, org_id, packed)) for key in self._keys())
+        return _unpacked(packed) if is_ours else None
 
-    def _mac(self, org_id: int, packed: bytes) -> bytes:
-        """Binds places to the organisation, and to this use of the key."""
-        return hmac.digest(self._key, b"%b:%d:%b" % (_PURPOSE, org_id, packed), "sha256")[:_MAC_BYTES]
+
+def _mac(key: bytes, org_id: int, packed: bytes) -> bytes:
+    """Binds places to the organisation, and to this use of the key."""
+    return hmac.digest(key, b"%b:%d:%b" % (_PURPOSE, org_id, packed), "sha256")[:_MAC_BYTES]
 
 
 def _varint(number: int) -> bytes:

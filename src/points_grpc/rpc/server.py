@@ -27,7 +27,7 @@ from points_grpc.rpc.interceptor import EXEMPT, Gate, required_roles
 from points_grpc.rpc.issuance_service import IssuanceServicer
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.metrics import NoMetrics
-from points_grpc.rpc.pages import Pages
+from points_grpc.rpc.pages import Pages, TokenKeys
 from points_grpc.rpc.points_service import PointsServicer
 from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter, Tracer, Watching
 from points_grpc.rpc.positions import Positions
@@ -94,9 +94,9 @@ def _now() -> datetime:
 class Wiring:
     """What a server is made of.
 
-    `page_key` is the same on every process of a deployment. `exempt` are the beginnings of method names that need no
-    credential: health and reflection, unless the deployment wants one there too. `shares_port`: other processes of the
-    deployment bind the same port, and the system spreads connections over them.
+    `token_keys` gives the same on every process of a deployment. `exempt` are the beginnings of method names that need
+    no credential: health and reflection, unless the deployment wants one there too. `shares_port`: other processes of
+    the deployment bind the same port, and the system spreads connections over them.
     """
 
     submitter: Submitter
@@ -106,7 +106,7 @@ class Wiring:
     identity: Identity
     facts: Facts
     log: CallLog
-    page_key: bytes = field(repr=False)
+    token_keys: TokenKeys = field(repr=False)
     metrics: Metrics = field(default_factory=NoMetrics)
     tracer: Tracer | None = None
     limits: Limits = field(default_factory=Limits)
@@ -232,11 +232,11 @@ class _GenericOnly:
 def add_services(server: Any, wiring: Wiring) -> None:
     """Adds all services of ours to a server."""
     desk = Desk(wiring.submitter, wiring.checker, wiring.clock)
-    answers = Answers(wiring.reads, Pages(wiring.page_key), wiring.clock)
+    answers = Answers(wiring.reads, Pages(wiring.token_keys), wiring.clock)
     watches = Watches(
         wiring.watching,
         answers,
-        Positions(wiring.page_key),
+        Positions(wiring.token_keys),
         wiring.clock,
         bookmark_s=wiring.limits.watch_bookmark_ms / 1000,
     )

@@ -222,12 +222,13 @@ class Executor:
         )
 
     def _record(self, submission: Submission, outcome: Outcome, snapshot: Snapshot) -> RequestRecord:
-        fingerprint = self._keyring.fingerprint(submission.fingerprint)
-        assert fingerprint is not None, "the active key is at hand"
+        key_id = self._keyring.active
+        fingerprint = self._keyring.fingerprint(submission.fingerprint, key_id)
+        assert fingerprint is not None, "a key that was active a moment ago is at hand"
         return RequestRecord(
             request_id=submission.request_id,
             operation=operation_of(submission.command),
-            key_id=self._keyring.active,
+            key_id=key_id,
             fingerprint=fingerprint,
             outcome=outcome,
             created_at=snapshot.now,
@@ -268,6 +269,7 @@ class Executor:
         return [_with_names(one, names) for one in answers]
 
     def _sealed(self, org_id: int, changes: Changes) -> list[SealedMessage]:
+        key_id = self._keyring.active
         return [
             SealedMessage(
                 org_id=org_id,
@@ -276,8 +278,8 @@ class Executor:
                 action=event.message.action,
                 channel=event.message.channel,
                 target=event.message.target,
-                sealed=self._keyring.seal(event.message.secret),
-                key_id=self._keyring.active,
+                sealed=self._keyring.seal(event.message.secret, key_id),
+                key_id=key_id,
                 attempts=0,
                 created_at=event.message.created_at,
                 expires_at=event.message.expires_at,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -22,35 +23,62 @@ class UnknownKey(Exception):
     """Something was made with a key that is not at hand, or was tampered with."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of one moment, by purpose and id."""
+
+    active: str
+    codes: Mapping[str, bytes]
+    contents: Mapping[str, bytes]
+    seals: Mapping[str, Fernet]
+    signatures: Mapping[str, bytes]
+    pages: tuple[bytes, ...]
+
+
 class Keyring:
-    """Named secret keys and what they are for."""
+    """Named secret keys and what they are for. Threads share it; what it holds is replaced as a whole by `take`."""
 
     def __init__(self, keys: Mapping[str, bytes], active: str) -> None:
         """Takes 32-byte keys by id, and the id of the one that makes new things."""
         if active not in keys or any(len(key) != KEY_BYTES for key in keys.values()):
             raise ValueError("the keyring needs 32-byte keys and an active one among them")
-        self.active = active
-        self._code_keys = {key_id: _subkey(key, b"one-time code") for key_id, key in keys.items()}
-        self._content_keys = {key_id: _subkey(key, b"request content") for key_id, key in keys.items()}
-        self._seals = {
-            key_id: Fernet(base64.urlsafe_b64encode(_subkey(key, b"outbox"))) for key_id, key in keys.items()
-        }
-        self._signing_keys = {key_id: _subkey(key, b"request signing") for key_id, key in keys.items()}
-        self._page_key = _subkey(keys[active], b"page token")
+        ordered = (active, *(key_id for key_id in keys if key_id != active))
+        self._keys = _Keys(
+            active=active,
+            codes={key_id: _subkey(key, b"one-time code") for key_id, key in keys.items()},
+            contents={key_id: _subkey(key, b"request content") for key_id, key in keys.items()},
+            seals={key_id: Fernet(base64.urlsafe_b64encode(_subkey(key, b"outbox"))) for key_id, key in keys.items()},
+            signatures={key_id: _subkey(key, b"request signing") for key_id, key in keys.items()},
+            pages=tuple(_subkey(keys[key_id], b"page token") for key_id in ordered),
+        )
+
+    def take(self, other: Keyring) -> None:
+        """Holds from now on what another one holds: keys were added, activated or retired."""
+        self._keys = other._keys
 
     @property
-    def page_key(self) -> bytes:
-        """What page tokens are signed with."""
-        return self._page_key
+    def active(self) -> str:
+        """The id of the key that makes new things."""
+        return self._keys.active
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The keys at hand."""
+        return frozenset(self._keys.codes)
+
+    def page_keys(self) -> Sequence[bytes]:
+        """What page and resume tokens are signed with: the active key's first, then those that others may be of."""
+        return self._keys.pages
 
     def code_hash(self, key_id: str, content: bytes) -> str | None:
         """The keyed hash of a one-time code, in hex; None if the key is not at hand."""
-        key = self._code_keys.get(key_id)
+        key = self._keys.codes.get(key_id)
         return None if key is None else hmac.digest(key, content, "sha256").hex()
 
     def fingerprint(self, content: Mapping[str, bytes], key_id: str | None = None) -> dict[str, str] | None:
         """Keyed hashes of a request's fields, in hex; None if the key is not at hand."""
-        key = self._content_keys.get(key_id or self.active)
+        keys = self._keys
+        key = keys.contents.get(key_id or keys.active)
         if key is None:
             return None
         hashed = {}
@@ -62,16 +90,20 @@ class Keyring:
 
     def signing_secret(self, key_id: str, client_key_id: str) -> str | None:
         """What the owner of an API key signs requests with, in hex; None if the key is not at hand."""
-        key = self._signing_keys.get(key_id)
+        key = self._keys.signatures.get(key_id)
         return None if key is None else hmac.digest(key, client_key_id.encode(), "sha256").hex()
 
-    def seal(self, secret: str) -> bytes:
-        """Encrypts a text with the active key."""
-        return self._seals[self.active].encrypt(secret.encode())
+    def seal(self, secret: str, key_id: str | None = None) -> bytes:
+        """Encrypts a text with a key, the active one unless it is named; raises `UnknownKey` if it is not at hand."""
+        keys = self._keys
+        seal = keys.seals.get(key_id or keys.active)
+        if seal is None:
+            raise UnknownKey(key_id)
+        return seal.encrypt(secret.encode())
 
     def open(self, key_id: str, sealed: bytes) -> str:
         """Decrypts what was sealed with a key; raises `UnknownKey` if that cannot be done."""
-        seal = self._seals.get(key_id)
+        seal = self._keys.seals.get(key_id)
         if seal is None:
             raise UnknownKey(key_id)
         try:

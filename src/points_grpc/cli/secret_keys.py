@@ -1,0 +1,131 @@
+"""`points-grpc secrets`: the server's own keys, rotated beside a serving process. Shows ids of keys, never a key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from points_grpc.cli import keys_file
+from points_grpc.cli.databases import DATABASE, plain_errors
+from points_grpc.cli.printing import JSON, print_json, print_table
+from points_grpc.cli.report import opened_database
+
+KNOWN_BEFORE_S = 60
+"""How long a key is known before it is used, unless it is told otherwise: every process looks once a second."""
+
+KEYS_MAX = 16
+"""A token is tried against every key."""
+
+KEYS_FILE = click.option(
+    "--keys-file",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="POINTS_GRPC_KEYS_FILE",
+    help="File with the secret keys; beside a SQLite database if unset.",
+)
+
+
+@click.group()
+def secrets() -> None:
+    """The server's own secret keys; also beside a serving process."""
+
+
+@secrets.command("list")
+@DATABASE
+@KEYS_FILE
+@JSON
+def list_keys(database: str, file: Path | None, *, as_json: bool) -> None:
+    """Lists the keys, and what would be lost with each; `missing` ones are in use and not in the file."""
+    from points_grpc.storage.key_uses import KeyUses, key_uses  # noqa: PLC0415 - SQLAlchemy takes a while to import
+
+    now = datetime.now(UTC)
+    keys = keys_file.load(_path(database, file))
+    with opened_database(database) as opened:
+        uses = key_uses(opened, now)
+    missing = sorted(uses.keys() - keys.keys.keys())
+    states = {key_id: _state(keys, key_id, now) for key_id in keys.keys} | dict.fromkeys(missing, "missing")
+    found = {key_id: uses.get(key_id, KeyUses()) for key_id in states}
+    if as_json:
+        print_json({"keys": {key_id: {"state": states[key_id], "uses": used} for key_id, used in found.items()}})
+        return
+    print_table(
+        ("key", "state", "messages waiting", "codes in force", "API keys that sign"),
+        [(key_id, states[key_id], one.messages, one.codes, one.signing_keys) for key_id, one in found.items()],
+    )
+
+
+@secrets.command()
+@DATABASE
+@KEYS_FILE
+@click.option(
+    "--in",
+    "in_s",
+    type=click.IntRange(0, 30 * 86_400),
+    default=KNOWN_BEFORE_S,
+    show_default=True,
+    help="Seconds until the new key makes new things: as long as it takes until every process has the file.",
+)
+def rotate(database: str, file: Path | None, in_s: int) -> None:
+    """Adds a key that makes what is new from soon on; the others go on checking what they made."""
+    path, now = _path(database, file), datetime.now(UTC)
+    keys = keys_file.load(path)
+    if keys.following and keys.following.since > now:
+        following = keys.following
+        raise click.ClickException(f"{following.key_id} is to follow at {_time(following.since)}: wait, or retire it")
+    if len(keys.keys) >= KEYS_MAX:
+        raise click.ClickException(f"the file has {KEYS_MAX} keys: retire those that nothing depends on")
+    keys = keys.with_new_key(now + timedelta(seconds=in_s), now)
+    keys_file.save(path, keys)
+    assert keys.following is not None, "it was added"
+    click.echo(f"{keys.following.key_id} makes what is new from {_time(keys.following.since)} on")
+
+
+@secrets.command()
+@DATABASE
+@KEYS_FILE
+@click.option("--lose", is_flag=True, help="Although something depends on the key: what is told is lost.")
+@click.argument("key_id")
+def retire(database: str, file: Path | None, key_id: str, *, lose: bool) -> None:
+    """Removes a key that is not active; refuses while codes, messages or API keys depend on it."""
+    from points_grpc.storage.key_uses import key_uses, records_requests  # noqa: PLC0415 - as above
+
+    path, now = _path(database, file), datetime.now(UTC)
+    keys = keys_file.load(path)
+    if key_id not in keys.keys:
+        raise click.ClickException(f"there is no key {key_id} in {path}")
+    if key_id == keys.active_at(now):
+        raise click.ClickException(f"{key_id} is active: rotate first")
+    with opened_database(database) as opened:
+        used = key_uses(opened, now).get(key_id)
+        compares = records_requests(opened, key_id)
+    if used and not lose:
+        raise click.ClickException(
+            f"on {key_id} depend: messages waiting {used.messages}, codes in force {used.codes}, "
+            f"API keys that sign {used.signing_keys}; --lose removes it all the same"
+        )
+    keys_file.save(path, keys.without(key_id, now))
+    click.echo(f"retired {key_id}")
+    if compares:
+        click.echo("requests were recorded under it: their repeats are compared by which fields are set alone")
+
+
+def _path(database: str, file: Path | None) -> Path:
+    from points_grpc.settings import keys_path  # noqa: PLC0415 - pydantic takes a while to import
+    from points_grpc.storage.engine import Database  # noqa: PLC0415
+
+    with plain_errors():
+        return keys_path(file, Database(database).path)
+
+
+def _state(keys: keys_file.Keys, key_id: str, now: datetime) -> str:
+    if key_id == keys.active_at(now):
+        return "active"
+    if keys.following and keys.following.key_id == key_id:
+        return f"from {_time(keys.following.since)}"
+    return "checks"
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"

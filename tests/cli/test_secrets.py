@@ -1,0 +1,191 @@
+"""The keys file and `points-grpc secrets`: made, rotated, retired, followed by a process that serves."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from points_grpc.cli import keys_file
+from points_grpc.cli.main import main
+from points_grpc.cli.secret_keys import KEYS_MAX
+from points_grpc.cli.watched_keys import WatchedKeys
+from points_grpc.storage.migrate import upgrade
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+SOON = NOW + timedelta(minutes=1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A keys file with one key, beside an empty database."""
+    made = tmp_path / "points.db.keys.json"
+    keys_file.load_or_create(made)
+    return made
+
+
+class Told:
+    """Keeps what a log is told."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def info(self, event: str, **fields: object) -> None:
+        """Something usual."""
+        self.events.append(event)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something broken."""
+        self.events.append(event)
+
+
+class Clock:
+    """Says what time it is."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def secrets(path: Path, *arguments: str) -> Result:
+    """Runs a command beside the database of the file."""
+    database = f"sqlite:///{path.parent / 'points.db'}"
+    return CliRunner().invoke(main, ["secrets", *arguments, "--database", database], catch_exceptions=False)
+
+
+def test_no_two_files_use_the_same_id(tmp_path: Path) -> None:
+    """What a lost file made is not mistaken for what its successor did."""
+    first, second = (keys_file.load_or_create(tmp_path / name) for name in ("a.json", "b.json"))
+
+    assert first.active != second.active
+
+
+def test_a_new_key_is_known_before_it_is_active(path: Path) -> None:
+    """A key that is added is at hand at once, and makes new things from its time on."""
+    before = keys_file.load(path)
+    keys_file.save(path, before.with_new_key(SOON, NOW))
+
+    found = keys_file.load(path)
+    assert found.following is not None
+    assert found.keyring_at(NOW).key_ids == {before.active, found.following.key_id}
+    assert [before.active, found.following.key_id] == [found.active_at(NOW), found.active_at(SOON)]
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert [path.name] == [one.name for one in path.parent.iterdir()]
+
+
+def test_a_process_follows_its_file(path: Path) -> None:
+    """A keyring in use learns a new key when the file changes, and activates it when its time has come."""
+    told, clock = Told(), Clock()
+    keys = WatchedKeys(path, told, now=clock)
+    old = keys.keyring.active
+    keys_file.save(path, keys_file.load(path).with_new_key(SOON, NOW))
+    keys.look()
+    keys.look()
+
+    assert (old, 2) == (keys.keyring.active, len(keys.keyring.key_ids))
+
+    clock.now = SOON
+    keys.look()
+
+    assert old != keys.keyring.active
+    assert ["keys_renewed", "keys_renewed"] == told.events
+
+
+@pytest.mark.parametrize("damage", ["gone", "garbled", "readable"])
+def test_a_process_never_goes_without_its_keys(path: Path, damage: str) -> None:
+    """A file that is gone, garbled or readable by others is told once; what was read before stays in force."""
+    told = Told()
+    keys = WatchedKeys(path, told)
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "garbled":
+        path.write_text('{"active": "k1", "keys": {}}')
+    else:
+        path.write_bytes(whole + b" ")
+        path.chmod(0o644)
+    active = keys.keyring.active
+    keys.look()
+    keys.look()
+
+    assert active == keys.keyring.active
+    assert ["keys_not_renewed"] == told.events
+
+
+def test_rotate_and_list(path: Path) -> None:
+    """A rotation says from when on the new key is used; the list says so too, and shows no key."""
+    upgrade(f"sqlite:///{path.parent / 'points.db'}")
+    old = keys_file.load(path).active
+    said = secrets(path, "rotate", "--in", "3600")
+    new = said.output.split()[0]
+    listed = secrets(path, "list")
+    content = json.loads(path.read_text())
+
+    assert 0 == said.exit_code
+    assert f"{new} makes what is new from" in said.output
+    assert {old: "active", new: "from"} == {line.split()[0]: line.split()[1] for line in listed.output.splitlines()[1:]}
+    assert not [key for key in content["keys"].values() if key in listed.output + said.output]
+    assert {"active", "keys", "next"} == content.keys()
+
+
+def test_one_rotation_at_a_time(path: Path) -> None:
+    """While a key is still to follow, another one is refused; it may be retired, as nothing was made with it."""
+    upgrade(f"sqlite:///{path.parent / 'points.db'}")
+    new = secrets(path, "rotate").output.split()[0]
+    again = secrets(path, "rotate")
+    retired = secrets(path, "retire", new)
+
+    assert (1, f"Error: {new} is to follow at") == (
+        again.exit_code,
+        again.output[: len(f"Error: {new} is to follow at")],
+    )
+    assert (0, f"retired {new}\n") == (retired.exit_code, retired.output)
+    assert keys_file.load(path).following is None
+
+
+def test_what_is_not_retired(path: Path) -> None:
+    """Neither the active key nor one that is not there."""
+    active = keys_file.load(path).active
+
+    assert f"Error: {active} is active: rotate first\n" == secrets(path, "retire", active).output
+    assert f"Error: there is no key k9 in {path}\n" == secrets(path, "retire", "k9").output
+
+
+def test_an_old_key_is_retired(path: Path) -> None:
+    """After a rotation the old key can go, if nothing depends on it; the new one stays active."""
+    upgrade(f"sqlite:///{path.parent / 'points.db'}")
+    old = keys_file.load(path).active
+    new = secrets(path, "rotate", "--in", "0").output.split()[0]
+    retired = secrets(path, "retire", old)
+
+    assert (0, f"retired {old}\n") == (retired.exit_code, retired.output)
+    assert {new} == keys_file.load_or_create(path).key_ids
+
+
+def test_keys_are_bounded(path: Path) -> None:
+    """A file holds so many keys and no more."""
+    for _ in range(KEYS_MAX - 1):
+        assert 0 == secrets(path, "rotate", "--in", "0").exit_code
+    refused = secrets(path, "rotate", "--in", "0")
+
+    assert (1, True) == (refused.exit_code, refused.output.startswith(f"Error: the file has {KEYS_MAX} keys"))
+
+
+@pytest.mark.parametrize(
+    "following",
+    [{"key": "k9", "from": NOW.isoformat()}, {"key": "k1", "from": "2026-11-22T12:00:00"}, {"key": "k1"}, "k1"],
+    ids=["not there", "no zone", "no time", "text"],
+)
+def test_a_next_key_that_is_none(path: Path, following: object) -> None:
+    """A file whose next key is not there, or has no time in UTC, is no keys file."""
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "keys": {"k1": "A" * 43 + "="}, "active": "k1", "next": following}))
+
+    with pytest.raises(click.ClickException, match="is no keys file"):
+        keys_file.load(path)
