@@ -12,12 +12,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from points_grpc.cli.tls_options import credentials_of, tls_options
+from points_grpc.cli.calling import Server, server_options
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
@@ -29,40 +28,22 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("rpc")
 @click.argument("request_json", metavar="[JSON]", default="{}")
-@click.option("--address", default="127.0.0.1:50051", show_default=True, help="Where the server listens.")
-@click.option("--token", envvar="POINTS_GRPC_TOKEN", help="The API key; better in POINTS_GRPC_TOKEN.")
-@click.option("--signing-secret", envvar="POINTS_GRPC_SIGNING_SECRET", help="Of a key that must sign.")
-@tls_options
-@click.option("--plaintext", is_flag=True, default=None, help="Without TLS, also to an address that is not loopback.")
+@server_options
 @click.option("--timeout", "timeout_s", default=10.0, show_default=True, type=click.FloatRange(0.001), help="Seconds.")
 def call(
     rpc: str,
     request_json: str,
-    address: str,
-    token: str | None,
-    signing_secret: str | None,
-    ca_file: Path | None,
-    client_certificate: Path | None,
-    client_key: Path | None,
+    server: Server,
     timeout_s: float,
-    *,
-    plaintext: bool | None,
 ) -> None:
     """Calls an RPC by its name, e.g. GetWallet, with a request in JSON; `-` reads it from standard input."""
     from google.protobuf.json_format import MessageToJson  # noqa: PLC0415 - gRPC takes a while to import
 
-    from points_grpc.client import PointsClient, PointsError  # noqa: PLC0415
+    from points_grpc.client import PointsError  # noqa: PLC0415
 
     method, request_class = _method(rpc)
     request = _request(request_class, sys.stdin.read() if request_json == "-" else request_json)
-    if token is None and client_certificate is None:
-        raise click.UsageError("say who calls: --token (better in POINTS_GRPC_TOKEN), or --client-certificate")
-    credentials = credentials_of(ca_file, client_certificate, client_key)
-    if credentials is not None and plaintext:
-        raise click.UsageError("--plaintext and certificates exclude each other")
-    with PointsClient(
-        address, token, signing_secret=signing_secret, credentials=credentials, plaintext=plaintext
-    ) as points:
+    with server.client() as points:
         send: Callable[..., Message] = getattr(points, method)
         try:
             answer = send(request, timeout_s=timeout_s)
