@@ -87,6 +87,15 @@ FAILING = {
     "healthcheck": ("--timeout", "0.2"),
     "call": ("GetServerInfo", "--token", "pk_a_b", "--timeout", "0.2"),
     "codes": ("1",),
+    "import customers": ("customers.csv", "--token", "pk_a_b", "--wait", "0"),
+    "import points": ("points.csv", "--token", "pk_a_b", "--wait", "0"),
+    "import balances": ("balances.csv", "--token", "pk_a_b", "--wait", "0"),
+}
+CALLING = {"healthcheck", "call"} | {name for name in FAILING if name.startswith("import ")}
+FILES = {
+    "customers.csv": "customer_id\n1\n",
+    "points.csv": "customer_id,points,source\n1,1,GOODWILL\n",
+    "balances.csv": "customer_id,balance,expires\n1,1,never\n",
 }
 
 
@@ -95,7 +104,9 @@ def test_failure_is_1_with_a_sentence(command: str, tmp_path: Path) -> None:
     """What can be mended is told without a stack trace."""
     (tmp_path / "no-folder").write_text("a file stands where the folder should be")
     upgrade(f"sqlite:///{tmp_path}/points.db")
-    address = ("--address", f"127.0.0.1:{free_port()}") if command in {"healthcheck", "call"} else ()
+    address = ("--address", f"127.0.0.1:{free_port()}") if command in CALLING else ()
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
     done = run(*command.split(), *FAILING[command], *address, folder=tmp_path)
 
     assert 1 == done.returncode, done.stderr
@@ -127,6 +138,16 @@ def test_the_completion_as_printed() -> None:
 
     assert "complete -o nosort -F _points_grpc_completion points-grpc" in script
     assert "plain,show" == answered.strip()
+
+
+def test_the_completion_of_imports() -> None:
+    """Commands and options of `import` are completed, too."""
+    asked = {"_POINTS_GRPC_COMPLETE": "bash_complete"}
+    kinds = run(**asked, COMP_WORDS="points-grpc import ", COMP_CWORD="2").stdout
+    options = run(**asked, COMP_WORDS="points-grpc import points --dry", COMP_CWORD="3").stdout
+
+    assert ["plain,balances", "plain,customers", "plain,points"] == sorted(kinds.split())
+    assert ["plain,--dry-run"] == options.split()
 
 
 def test_what_the_page_names_is_there() -> None:

@@ -7,69 +7,45 @@ answered, or watched for as long as it was told to; 1 refused or not answered; 2
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 import re
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from points_grpc.cli.tls_options import credentials_of, tls_options
+from points_grpc.cli.calling import Server, server_options
 
 if TYPE_CHECKING:
-    import grpc
     from google.protobuf.descriptor import Descriptor, MethodDescriptor
     from google.protobuf.message import Message
 
     from points_grpc.client import PointsError
-    from points_grpc.client.calls import Credential
 
 
 @click.command()
 @click.argument("rpc")
 @click.argument("request_json", metavar="[JSON]", default="{}")
-@click.option("--address", default="127.0.0.1:50051", show_default=True, help="Where the server listens.")
-@click.option("--token", envvar="POINTS_GRPC_TOKEN", help="The API key; better in POINTS_GRPC_TOKEN.")
-@click.option("--signing-secret", envvar="POINTS_GRPC_SIGNING_SECRET", help="Of a key that must sign.")
-@tls_options
-@click.option("--plaintext", is_flag=True, default=None, help="Without TLS, also to an address that is not loopback.")
+@server_options
 @click.option("--timeout", "timeout_s", default=10.0, show_default=True, type=click.FloatRange(0.001), help="Seconds.")
 def call(
     rpc: str,
     request_json: str,
-    address: str,
-    token: str | None,
-    signing_secret: str | None,
-    ca_file: Path | None,
-    client_certificate: Path | None,
-    client_key: Path | None,
+    server: Server,
     timeout_s: float,
-    *,
-    plaintext: bool | None,
 ) -> None:
     """Calls an RPC by its name, e.g. GetWallet, with a request in JSON; `-` reads it from standard input."""
-    from points_grpc.client import PointsClient, PointsError  # noqa: PLC0415 - gRPC takes a while to import
-    from points_grpc.client.calls import Credential  # noqa: PLC0415
+    from points_grpc.client import PointsError  # noqa: PLC0415 - gRPC takes a while to import
 
     method = _method(rpc)
     request = _request(method.input_type, sys.stdin.read() if request_json == "-" else request_json)
-    if token is None and client_certificate is None:
-        raise click.UsageError("say who calls: --token (better in POINTS_GRPC_TOKEN), or --client-certificate")
-    credentials = credentials_of(ca_file, client_certificate, client_key)
-    if credentials is not None and plaintext:
-        raise click.UsageError("--plaintext and certificates exclude each other")
     try:
         if method.server_streaming:
-            with _channel(address, credentials, plaintext=plaintext) as channel:
-                _watch(channel, method, request, Credential(token, signing_secret), timeout_s)
+            _watch(server, method, request, timeout_s)
             return
-        with PointsClient(
-            address, token, signing_secret=signing_secret, credentials=credentials, plaintext=plaintext
-        ) as points:
+        with server.client() as points:
             send: Callable[..., Message] = getattr(points, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
             _print(send(request, timeout_s=timeout_s))
     except PointsError as error:
@@ -77,47 +53,33 @@ def call(
         sys.exit(1)
 
 
-def _channel(
-    address: str, credentials: grpc.ChannelCredentials | None, *, plaintext: bool | None
-) -> contextlib.closing[grpc.Channel]:
-    """A channel as the client makes it."""
-    import grpc  # noqa: PLC0415
-
-    from points_grpc.client.channel import OPTIONS, credentials_for  # noqa: PLC0415
-
-    chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
-    channel = grpc.secure_channel(address, chosen, OPTIONS) if chosen else grpc.insecure_channel(address, OPTIONS)
-    return contextlib.closing(channel)
-
-
-def _watch(
-    channel: grpc.Channel, method: MethodDescriptor, request: Message, credential: Credential, timeout_s: float
-) -> None:
+def _watch(server: Server, method: MethodDescriptor, request: Message, timeout_s: float) -> None:
     """Prints what a watch tells, until the time is up; raises as the client does if it ends in another way."""
     import grpc  # noqa: PLC0415
     from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415
 
     from points_grpc.client import Retries  # noqa: PLC0415
-    from points_grpc.client.calls import Attempts, Method  # noqa: PLC0415
+    from points_grpc.client.calls import Attempts, Credential, Method  # noqa: PLC0415
 
     answer_class = GetMessageClass(method.output_type)
     path = f"/{method.containing_service.full_name}/{method.name}"
     attempts = Attempts(
         Method(path, answer_class, writes=False),
         request,
-        credential=credential,
+        credential=Credential(server.token, server.signing_secret),
         retries=Retries(attempts_max=1),
         timeout_s=timeout_s,
     )
-    stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
     heard = False
-    try:
-        for raw in stream(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata()):
-            heard = True
-            _print(answer_class.FromString(raw))
-    except grpc.RpcError as error:
-        if not (heard and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED):
-            attempts.pause_s(error)  # which raises: there is no other attempt
+    with server.channel() as channel:
+        stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+        try:
+            for raw in stream(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata()):
+                heard = True
+                _print(answer_class.FromString(raw))
+        except grpc.RpcError as error:
+            if not (heard and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED):
+                attempts.pause_s(error)  # which raises: there is no other attempt
 
 
 def _print(answer: Message) -> None:

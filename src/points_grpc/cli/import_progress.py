@@ -1,0 +1,141 @@
+"""How far an import came, in a file beside the CSV; and the report of refused rows, which belongs to it.
+
+The file of the progress saves time and decides nothing: it is believed only if it is of the same import of the same
+bytes, if the report is there, and if the server has the rows that it names as witnesses. Else the import starts from
+its first row, and what was done before is replayed under its request ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from points_grpc.cli.import_file import Place
+from points_grpc.cli.import_rows import REPORT_COLUMNS
+from points_grpc.cli.spreadsheets import neutral
+
+_FORM = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the rows so far. `replayed` are those of `accepted` that were there from an earlier run."""
+
+    accepted: int = 0
+    replayed: int = 0
+    refused: int = 0
+    empty: int = 0
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.accepted + self.refused + self.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Every row up to `place` has its outcome. `witnesses` are accepted rows, the last ones before it."""
+
+    import_id: str
+    digest: str
+    place: Place
+    counts: Counts = Counts()
+    report_bytes: int = 0
+    witnesses: tuple[int, ...] = ()
+    finished: bool = False
+
+
+def load(path: Path) -> Progress | None:
+    """What the file says; None if there is none that can be read whole."""
+    try:
+        wrapped = json.loads(path.read_bytes())
+        said = wrapped["progress"]
+        if wrapped["form"] != _FORM or wrapped["sha256"] != _digest(said):
+            return None
+        place, counts, witnesses = Place(**said["place"]), Counts(**said["counts"]), tuple(said["witnesses"])
+        return Progress(**{**said, "place": place, "counts": counts, "witnesses": witnesses})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def save(path: Path, progress: Progress) -> None:
+    """Replaces the file, whole: a kill leaves the old one or the new one."""
+    said = asdict(progress)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with beside.open("w") as file:
+        json.dump({"form": _FORM, "progress": said, "sha256": _digest(said)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _digest(said: object) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+class InUse(Exception):
+    """Another process writes this report."""
+
+
+class Report:
+    """The report of refused rows, in the order of the file. Locked while it is open: an import runs once at a time."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """Opens it and leaves what it holds. Raises `InUse`."""
+        self.path = path
+        self._columns = [name not in REPORT_COLUMNS for name in columns]
+        self._names = [name for name, kept in zip(columns, self._columns, strict=True) if kept]
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._file: BinaryIO = os.fdopen(descriptor, "r+b")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise InUse(f"another import writes {path}") from None
+        self.bytes = self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Closes and unlocks it."""
+        self._file.close()
+
+    def start(self) -> None:
+        """Forgets what it holds."""
+        self.go_on(0)
+        self._write([(*REPORT_COLUMNS, *self._names)])
+
+    def go_on(self, size: int) -> None:
+        """Forgets what lies beyond a size: rows that will be sent again."""
+        self._file.truncate(size)
+        self.bytes = self._file.seek(size)
+
+    def add(self, row: int, code: tuple[int, str, str], fields: Sequence[str]) -> None:
+        """Notes a refused row, with its fields as far as they have a column: they can be corrected and imported."""
+        number, reason, message = code
+        kept = [text for text, kept in zip(fields, self._columns, strict=False) if kept]
+        self._write([(str(row), str(number), reason, neutral(message), *map(neutral, kept))])
+
+    def flush(self) -> None:
+        """Has it on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _write(self, rows: Iterable[Sequence[str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        raw = text.getvalue().encode("utf-8", "replace")
+        self._file.write(raw)
+        self.bytes += len(raw)
+
+
+def after(progress: Progress, place: Place, counts: Counts, *, report_bytes: int, witness: int, kept: int) -> Progress:
+    """The progress once some more rows have their outcome; `witness` 0 if none of them was accepted."""
+    witnesses = (*progress.witnesses, witness)[-kept:] if witness else progress.witnesses
+    return replace(progress, place=place, counts=counts, report_bytes=report_bytes, witnesses=witnesses)

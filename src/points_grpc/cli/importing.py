@@ -1,0 +1,276 @@
+"""`points-grpc import`: customers, points and opening balances from CSV files, each row exactly once.
+
+What people see of it stands here: options, the bar, the summary. Exit codes: 0 every row is in, 1 not finished (run
+it again), 2 misused, 3 finished and rows were refused (they are in the report).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from points_grpc.cli.calling import Server, server_options
+from points_grpc.cli.printing import JSON, print_json
+
+if TYPE_CHECKING:
+    from points_grpc.cli.import_file import Survey
+    from points_grpc.cli.import_progress import Counts
+    from points_grpc.cli.import_run import Done, Plan, Tell
+
+CALL_TIMEOUT_S = 30.0
+LINE_EVERY_S = 5.0
+"""How often progress is told where there is no terminal."""
+
+REFUSED = 3
+"""The exit code of an import that was finished and had rows refused."""
+
+_SOURCES = click.Choice(["LOYALTY_PLUS", "ENGAGE_PLUS", "GOODWILL", "DATA_IMPORT", "REGISTRATION"])
+
+
+@click.group("import")
+def import_() -> None:
+    """Customers, points and opening balances from CSV files: each row exactly once, however often it is run.
+
+    The first line names the columns; docs/import.md has them all. Killed at any time, the same command goes on where it
+    was. Refused rows are in a report beside the file.
+    """
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of all kinds of import."""
+    for option in (
+        JSON,
+        click.option("--delimiter", default=",", help="Between the fields, e.g. ';'."),
+        click.option(
+            "--wait",
+            "patience_s",
+            type=click.FloatRange(0),
+            default=300.0,
+            help="Seconds to wait for a server that is away, before the import stops.",
+        ),
+        click.option(
+            "--refused-max",
+            type=click.IntRange(0),
+            default=1000,
+            help="Stops when more rows than this were refused in a run.",
+        ),
+        click.option(
+            "--report",
+            "report_path",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Where refused rows go.  [default: FILE.refused.csv, with --dry-run FILE.check.csv]",
+        ),
+        click.option(
+            "--resume-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Where the progress is kept; saves time only.  [default: FILE.progress.json]",
+        ),
+        click.option("--dry-run", is_flag=True, help="Judges every row and writes nothing."),
+        click.option(
+            "--name", help="Names the import: its rows are done once under this name.  [default: the file's digest]"
+        ),
+        click.option("--program", "program_id", type=click.IntRange(1), help="The program of rows that name none."),
+        server_options,
+        click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
+    ):
+        command = option(command)
+    return command
+
+
+@import_.command()
+@_options
+def customers(server: Server, file: Path, program_id: int | None, **options: object) -> None:
+    """New customers.
+
+    Columns: customer_id, external_id, mobile, email (each optional), first_name, last_name, programs (ids to enrol in,
+    with spaces between), campaign_contact (yes or no), locale.
+    """
+    _import("customers", server, file, program_id, "", **options)  # type: ignore[arg-type]  # click has checked them
+
+
+@import_.command()
+@_options
+@click.option("--source", type=_SOURCES, help="Where the points of rows come from that do not say.")
+def points(server: Server, file: Path, program_id: int | None, source: str | None, **options: object) -> None:
+    """Points to issue.
+
+    Columns: one of customer_id, external_id, mobile, email; points; source; program_id; earning_program_id; category;
+    expires; available_from; transaction_number; notes. `expires` is a day (2030-12-31), an instant
+    (2030-12-31T23:59:59Z), "90 days", "12 months" or "never".
+    """
+    _import("points", server, file, program_id, source or "", **options)  # type: ignore[arg-type]  # click has checked
+
+
+@import_.command()
+@_options
+@click.option("--source", type=_SOURCES, default="DATA_IMPORT", help="Of rows that do not say.")
+def balances(server: Server, file: Path, program_id: int | None, source: str, **options: object) -> None:
+    """Opening balances from an earlier system; one row for each customer and expiry.
+
+    Columns: one of customer_id, external_id, mobile, email; balance; expires (required; "never" if it does not);
+    program_id; earning_program_id; category; source; notes. A balance of 0 writes nothing.
+    """
+    _import("balances", server, file, program_id, source, **options)  # type: ignore[arg-type]  # click has checked them
+
+
+def _import(
+    kind: str,
+    server: Server,
+    path: Path,
+    program_id: int | None,
+    source: str,
+    *,
+    name: str | None,
+    dry_run: bool,
+    resume_file: Path | None,
+    report_path: Path | None,
+    refused_max: int,
+    patience_s: float,
+    delimiter: str,
+    as_json: bool,
+) -> None:
+    """Reads the file once, then runs."""
+    from points_grpc.cli.import_file import CsvFile, FileWrong  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.cli.import_rows import Defaults, Kind  # noqa: PLC0415
+    from points_grpc.cli.import_run import Plan  # noqa: PLC0415
+
+    if len(delimiter) != 1:
+        raise click.UsageError("--delimiter: one character")
+    progress_path = resume_file or path.with_name(f"{path.name}.progress.json")
+    report_path = report_path or path.with_name(f"{path.name}.{'check' if dry_run else 'refused'}.csv")
+    file = CsvFile(path, delimiter)
+    click.get_current_context().call_on_close(file.close)
+    try:
+        survey = file.survey(Kind(kind))
+    except FileWrong as error:
+        raise click.UsageError(str(error)) from None
+    if name is None and not dry_run:
+        _require_the_same_file(path, progress_path, survey)
+    plan = Plan(
+        kind=Kind(kind),
+        name=name or survey.digest,
+        defaults=Defaults(program_id or 0, source),
+        progress_path=progress_path,
+        refused_max=refused_max,
+        patience_s=patience_s,
+        dry_run=dry_run,
+    )
+    done = _run(plan, server, file, survey, report_path)
+    _summarise(plan, done, report_path, as_json=as_json)
+    if done.counts.refused:
+        sys.exit(REFUSED)
+
+
+def _require_the_same_file(path: Path, progress_path: Path, survey: Survey) -> None:
+    """A file that was edited after an import is another import by its digest: all its rows would be done again."""
+    from points_grpc.cli.import_progress import load  # noqa: PLC0415
+
+    earlier = load(progress_path)
+    if earlier is not None and earlier.digest != survey.digest:
+        raise click.UsageError(
+            f"{path} has changed since it was imported, and every row would be done again. Import a corrected report, "
+            f"or a file of the new rows alone; or, if all of it is new, say --name"
+        )
+
+
+def _run(plan: Plan, server: Server, file: object, survey: Survey, report_path: Path) -> Done:
+    """Runs the import with a bar, or with lines where there is no terminal."""
+    from points_grpc.cli.import_file import CsvFile  # noqa: PLC0415
+    from points_grpc.cli.import_progress import InUse, Report  # noqa: PLC0415
+    from points_grpc.cli.import_run import Run  # noqa: PLC0415
+    from points_grpc.cli.import_sending import Stopped  # noqa: PLC0415
+
+    assert isinstance(file, CsvFile)
+
+    async def run(report: Report, tell: Tell) -> Done:
+        async with server.asynchronous(CALL_TIMEOUT_S) as client:
+            return await Run(plan, file, survey, report, client)(tell)
+
+    try:
+        report = Report(report_path, survey.columns)
+    except InUse as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        with _told(survey.rows) as tell:
+            return asyncio.run(run(report, tell))
+    except Stopped as stopped:
+        raise click.ClickException(f"{stopped}. Every row up to here has its outcome; run it again to go on") from None
+    finally:
+        report.close()
+
+
+@contextmanager
+def _told(rows: int) -> Iterator[Tell]:
+    """Tells the progress on standard error."""
+    started = time.monotonic()
+    if sys.stderr.isatty():
+        with click.progressbar(
+            length=rows, file=sys.stderr, label="import", show_eta=True, item_show_func=lambda text: text
+        ) as bar:
+            yield lambda counts, skipped: bar.update(counts.rows - bar.pos, _rate(counts, skipped, started))
+        return
+    told_at = started
+
+    def line(counts: Counts, skipped: int) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at >= LINE_EVERY_S or counts.rows >= rows:
+            told_at = now
+            sent = counts.rows - skipped
+            left_s = round((rows - counts.rows) * (now - started) / sent) if sent else 0
+            left = f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
+            share = 100 * counts.rows // max(rows, 1)
+            click.echo(
+                f"import: {counts.rows} of {rows} rows, {share} %, {_rate(counts, skipped, started)}, {left}", err=True
+            )
+
+    yield line
+
+
+def _rate(counts: Counts, skipped: int, started: float) -> str:
+    """How fast, and how many were refused."""
+    per_s = (counts.rows - skipped) / max(time.monotonic() - started, 0.001)
+    return f"{per_s:.0f} rows/s, {counts.refused} refused"
+
+
+def _summarise(plan: Plan, done: Done, report_path: Path, *, as_json: bool) -> None:
+    """Says what became of the rows."""
+    counts = done.counts
+    per_s = (counts.rows - done.skipped) / max(done.seconds, 0.001)
+    if as_json:
+        print_json(
+            {
+                "kind": plan.kind.value,
+                "name": plan.name,
+                "dry_run": plan.dry_run,
+                "rows": counts.rows,
+                "accepted": counts.accepted,
+                "replayed": counts.replayed,
+                "refused": counts.refused,
+                "empty": counts.empty,
+                "skipped": done.skipped,
+                "seconds": round(done.seconds, 3),
+                "rows_per_s": round(per_s),
+                "report": str(report_path),
+            }
+        )
+        return
+    verb = "would be accepted" if plan.dry_run else "accepted"
+    parts = [f"{counts.rows} rows: {counts.accepted} {verb}"]
+    if counts.replayed:
+        parts.append(f"{counts.replayed} of them earlier")
+    if counts.empty:
+        parts.append(f"{counts.empty} with a balance of 0")
+    parts.append(f"{counts.refused} refused")
+    click.echo(", ".join(parts))
+    if done.skipped:
+        click.echo(f"{done.skipped} rows had their outcome before this run")
+    if counts.refused:
+        click.echo(f"the refused rows are in {report_path}")
