@@ -255,6 +255,16 @@ def test_hopeless_message_is_given_up_at_once(world: World, mishap: Callable[[Wo
     assert [(expected, True)] == world.reports.lines
 
 
+def test_a_message_is_sent_after_its_key_was_rotated(world: World) -> None:
+    """What the old key sealed opens while the dispatcher's keyring changes beneath it, and is delivered."""
+    dispatcher = world.dispatcher()
+    world.issue_code()
+    world.keyring.take(Keyring({"k1": b"1" * 32, "k2": b"2" * 32}, "k2"))
+    dispatcher.dispatch_due()
+
+    assert [("DELIVERED", False)] == world.rows()
+
+
 def test_newer_code_cancels_the_older_message(world: World) -> None:
     """A code that was replaced before it was sent is never sent."""
     world.issue_code()
