@@ -9,10 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from points_grpc.domain.checkpoint import Checkpoint, CheckpointHead, signed_bytes
 
 KEY_BYTES = 32
 _FIELD_HASH_BYTES = 12
@@ -37,6 +41,7 @@ class Keyring:
         }
         self._signing_keys = {key_id: _subkey(key, b"request signing") for key_id, key in keys.items()}
         self._page_key = _subkey(keys[active], b"page token")
+        self._checkpoint_seed = _subkey(keys[active], b"journal checkpoint")
 
     @property
     def page_key(self) -> bytes:
@@ -65,6 +70,12 @@ class Keyring:
         key = self._signing_keys.get(key_id)
         return None if key is None else hmac.digest(key, client_key_id.encode(), "sha256").hex()
 
+    def checkpoint(self, made_at: int, heads: Sequence[CheckpointHead]) -> tuple[Checkpoint, bytes]:
+        """A checkpoint, and its Ed25519 signature with the active key, whose public half stands in it."""
+        key = Ed25519PrivateKey.from_private_bytes(self._checkpoint_seed)
+        made = Checkpoint(made_at, self.active, key.public_key().public_bytes_raw(), tuple(heads))
+        return made, key.sign(signed_bytes(made))
+
     def seal(self, secret: str) -> bytes:
         """Encrypts a text with the active key."""
         return self._seals[self.active].encrypt(secret.encode())
@@ -78,6 +89,15 @@ class Keyring:
             return seal.decrypt(sealed).decode()
         except InvalidToken:
             raise UnknownKey(key_id) from None
+
+
+def is_signed(checkpoint: Checkpoint, signature: bytes) -> bool:
+    """Whether a checkpoint was signed with the key that it names. Whose key that is, its reader must know."""
+    try:
+        Ed25519PublicKey.from_public_bytes(checkpoint.public_key).verify(signature, signed_bytes(checkpoint))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=1024)
