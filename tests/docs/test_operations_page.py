@@ -82,6 +82,8 @@ FAILING = {
     "outbox list": NOWHERE,
     "outbox show": (*NOWHERE, "--org", "1", "1"),
     "verify": NOWHERE,
+    "journal checkpoint": (*NOWHERE, "checkpoint.json"),
+    "journal export": (*NOWHERE, "--org", "1", "journal.pgx"),
     "report liability": NOWHERE,
     "report daily": NOWHERE,
     "healthcheck": ("--timeout", "0.2"),

@@ -19,6 +19,7 @@ from points_grpc.cli.config import CONFIG, config, show
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
 from points_grpc.cli.importing import import_
 from points_grpc.cli.issued_tokens import tokens
+from points_grpc.cli.journal import journal, prove
 from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 DEV_DEFAULTS = {"database": "sqlite:///points-dev.db", "otp_sender": "console"}
 """What `serve --dev` uses where nothing else was said."""
+
+_READ = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -191,8 +194,16 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
 
 @main.command()
 @DATABASE
-def verify(database: str) -> None:
+@click.option("--export", "export_file", type=_READ, help="Proves an exported journal instead; opens no database.")
+@click.option("--checkpoint", "checkpoint_file", type=_READ, help="The signed checkpoint to prove it with.")
+@click.option("--public-key", help="The key that must have signed it, in hex, as `journal checkpoint` printed it.")
+def verify(database: str, export_file: Path | None, checkpoint_file: Path | None, public_key: str | None) -> None:
     """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
+    if (export_file is None) != (checkpoint_file is None):
+        raise click.UsageError("--export and --checkpoint go together")
+    if export_file is not None and checkpoint_file is not None:
+        prove(export_file, checkpoint_file, public_key)
+        return
     from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
     from points_grpc.storage.verify import verify as run  # noqa: PLC0415
 
@@ -234,6 +245,7 @@ main.add_command(certificates)
 main.add_command(codes)
 main.add_command(config)
 main.add_command(import_)
+main.add_command(journal)
 main.add_command(migrate)
 main.add_command(outbox)
 main.add_command(report)

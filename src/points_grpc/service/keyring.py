@@ -13,7 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from points_grpc.domain.checkpoint import Checkpoint, CheckpointHead, signed_bytes
 
 KEY_BYTES = 32
 _FIELD_HASH_BYTES = 12
@@ -33,6 +37,7 @@ class _Keys:
     seals: Mapping[str, Fernet]
     signatures: Mapping[str, bytes]
     pages: tuple[bytes, ...]
+    checkpoint: bytes
 
 
 class Keyring:
@@ -50,6 +55,7 @@ class Keyring:
             seals={key_id: Fernet(base64.urlsafe_b64encode(_subkey(key, b"outbox"))) for key_id, key in keys.items()},
             signatures={key_id: _subkey(key, b"request signing") for key_id, key in keys.items()},
             pages=tuple(_subkey(keys[key_id], b"page token") for key_id in ordered),
+            checkpoint=_subkey(keys[active], b"journal checkpoint"),
         )
 
     def take(self, other: Keyring) -> None:
@@ -93,6 +99,13 @@ class Keyring:
         key = self._keys.signatures.get(key_id)
         return None if key is None else hmac.digest(key, client_key_id.encode(), "sha256").hex()
 
+    def checkpoint(self, made_at: int, heads: Sequence[CheckpointHead]) -> tuple[Checkpoint, bytes]:
+        """A checkpoint, and its Ed25519 signature with the active key, whose public half stands in it."""
+        keys = self._keys
+        key = Ed25519PrivateKey.from_private_bytes(keys.checkpoint)
+        made = Checkpoint(made_at, keys.active, key.public_key().public_bytes_raw(), tuple(heads))
+        return made, key.sign(signed_bytes(made))
+
     def seal(self, secret: str, key_id: str | None = None) -> bytes:
         """Encrypts a text with a key, the active one unless it is named; raises `UnknownKey` if it is not at hand."""
         keys = self._keys
@@ -110,6 +123,15 @@ class Keyring:
             return seal.decrypt(sealed).decode()
         except InvalidToken:
             raise UnknownKey(key_id) from None
+
+
+def is_signed(checkpoint: Checkpoint, signature: bytes) -> bool:
+    """Whether a checkpoint was signed with the key that it names. Whose key that is, its reader must know."""
+    try:
+        Ed25519PublicKey.from_public_bytes(checkpoint.public_key).verify(signature, signed_bytes(checkpoint))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=1024)
