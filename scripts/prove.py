@@ -191,7 +191,7 @@ def run(proof: Proof, folder: Path, *, quick: bool, until: float) -> Outcome:
     marks = proof.quick_marks if quick else proof.long_marks
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks]
     command += ["-o", "junit_family=xunit1", "-o", f"timeout={TEST_S}", f"--junitxml={results}", *tests]
-    environment = {**os.environ, **(proof.quick_environment if quick else {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **(proof.quick_environment if quick else {})}
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)

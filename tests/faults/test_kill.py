@@ -99,8 +99,11 @@ def kill_and_judge(folder: Path, record: Record, *, kills: int) -> None:
 def record_figures(record: Record, log: list[Line], journal: dict[str, list[int]], killed_at: list[int]) -> None:
     """The figures of a run, whatever they are: the judgement comes after."""
     promised = {line.request_id: line.fields["transfer_id"] for line in log if line.event == "acknowledged"}
-    answered = [line.at for line in log if line.event == "acknowledged"]
-    back_s = [(min((at for at in answered if at > killed), default=killed) - killed) / 1e9 for killed in killed_at]
+    sent = {line.request_id: line.at for line in log if line.event == "sent"}
+    answered = [(sent[line.request_id], line.at) for line in log if line.event == "acknowledged"]
+    back_s = [
+        (min((at for begun, at in answered if begun > killed), default=killed) - killed) / 1e9 for killed in killed_at
+    ]
     record("figure.kills", len(killed_at))
     record("figure.acknowledged", len(promised))
     record("figure.acknowledged lost", sum(journal.get(one) != [done] for one, done in promised.items()))

@@ -74,7 +74,10 @@ def run_and_judge(server: RunningServer, count: int, victims: list[str], record:
         tills = Tills(server.address, token, wallets, callers=CALLERS, seed=seed)
         start, killed_at = asyncio.run(load(server, tills, count, victims))
         found = check(tills.operations, start)
-        back_s = [next(at for at in tills.written if at > killed) / 1e9 - killed / 1e9 for killed in killed_at]
+        back_s = [
+            (min((at for sent, at in tills.written if sent > killed), default=killed) - killed) / 1e9
+            for killed in killed_at
+        ]
         record("figure.operations", len(tills.operations))
         record("figure.kills", len(killed_at))
         record("figure.cycles and other violations", len(found))
@@ -111,7 +114,6 @@ async def load(
         await asyncio.to_thread(kill, server, victim)
     await calling
     await tills.look()
-    tills.written.sort()
 
     assert all(earlier < later for earlier, later in pairwise(killed_at))
     return start, killed_at

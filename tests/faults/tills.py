@@ -68,8 +68,8 @@ class Tills:
         self._callers = callers
         self._left = 0
         self.operations: list[Operation] = []
-        self.written: list[int] = []
-        """When writes were acknowledged, on the monotonic clock."""
+        self.written: list[tuple[int, int]] = []
+        """When writes that were acknowledged were sent and answered, on the monotonic clock."""
         self.counts: Counter[str] = Counter()
 
     async def run(self, count: int) -> None:
@@ -151,7 +151,7 @@ class Tills:
             self.operations.append(Operation(name, sent, answered, refused=refused))
             return
         if changes:
-            self.written.append(answered)
+            self.written.append((sent, answered))
         self.operations.append(Operation(name, sent, answered, tuple(_seen(answer, changes, planned))))
 
     async def _settled(self, method: Any, request: Any) -> tuple[int, Any]:

@@ -38,7 +38,7 @@ from points_grpc.domain.outcome import Accepted, Refused, Settled
 from points_grpc.domain.policy import Direction, Policy, TransferPolicy, VelocityLimit, Window
 from points_grpc.service.executor import WINDOW_FIRST, Deferred
 from points_grpc.service.meter import Meter
-from points_grpc.service.ports import NotWritable, StorageUnavailable
+from points_grpc.service.ports import NotWritable, OutcomeUnknown, StorageUnavailable
 from points_grpc.storage.load import WINDOW
 from points_grpc.storage.verify import verify
 
@@ -669,6 +669,37 @@ def test_fault_at_any_statement_leaves_nothing(world: ATestsDatabase, error: typ
 
     assert count > 20
     assert all(isinstance(one.outcome, Accepted) and not one.replayed for one in answers)
+
+
+def test_commit_that_took_place_unheard_is_settled_by_its_request_ids(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit took place and its answer was lost: the outcome is unknown; the same ids tell it, and do no more."""
+    batch = [
+        submission(transfer(), "a"),
+        submission(redeem(10, external_reference="ref"), "b"),
+        submission(IssueTransferOtp(transfer(5, ANN, CID)), "c"),
+        submission(SetTransferLock(by_id(BEN), None, "test"), "d"),
+        submission(transfer(1_000_000), "e"),
+    ]
+    driver = type(bench.repository._writer_driver())
+    commit = driver.commit
+
+    def deaf(this: Any) -> None:
+        commit(this)
+        raise OutcomeUnknown("the connection was lost behind the commit")
+
+    monkeypatch.setattr(driver, "commit", deaf)
+    with pytest.raises(OutcomeUnknown):
+        bench.run(batch)
+    monkeypatch.undo()
+    written = bench.tables()
+    answers = bench.settle(*batch)
+
+    assert [True] * 5 == [one.replayed for one in answers]
+    assert [True] * 4 + [False] == [isinstance(one.outcome, Accepted) for one in answers]
+    assert written == bench.tables()
+    assert isinstance(bench.do(redeem(1), "f").outcome, Accepted)
 
 
 FAULT = {
