@@ -36,7 +36,8 @@ from points_grpc.v1 import (
     wallet_service_pb2_grpc,
 )
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
+"""Generous: a server that cannot start ends, and is noticed at once."""
 
 
 def free_port() -> int:

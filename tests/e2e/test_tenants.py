@@ -215,9 +215,11 @@ def goes_on(row: Row) -> str:
 
 @matrix(*(row for row in ROWS if goes_on(row)))
 def test_token_of_others(world: World, row: Row) -> None:
-    """A page token, or a resume token, of another organisation is the same as one that was made up."""
+    """A page token, or a resume token, of another organisation is the same as one that was made up, for the very same
+    query too: our names are a twin's."""
     server = world.server
-    theirs, ours = taken(row, world.theirs), Names(server, server.ours)
+    owner = Names(server, server.theirs).everything()
+    theirs, ours = taken(row, owner), Names(server, server.ours, owner.number)
     field = PAGES[goes_on(row)]
     asked = {name: value for name, value in ours.fields(row).items() if name != "fromBeginning"}
     copied = {name: value for name, value in ours.fields(row, theirs).items() if name != "fromBeginning"}
@@ -230,14 +232,18 @@ def test_token_of_others(world: World, row: Row) -> None:
     before = server.content(server.theirs)
 
     assert used.accepted, used
-    for with_theirs, with_none in ((asked, asked), (copied, {name: made_up[name] for name in copied})):
+    others = ours.fields(row, taken(row, world.theirs))  # which are not ours: no twin was made of them
+    for with_theirs, with_none in (
+        (asked, asked),
+        tuple({name: one[name] for name in asked} for one in (others, made_up)),
+    ):
         answers = [
             server.call(row, {**fields, **size, field: given}, server.ours.keys[row.role])
             for fields, given in ((with_theirs, token), (with_none, like(token)))
         ]
         assert grpc.StatusCode.OK != answers[0].code
         assert answers[1] == answers[0]
-        assert set() == seen(answers[0], nothing_of(world.theirs))
+        assert set() == seen(answers[0], nothing_of(owner, *ours.made.values()))
     assert before == server.content(server.theirs)
 
 
