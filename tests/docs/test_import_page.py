@@ -14,7 +14,7 @@ from running import RunningServer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
 BLOCK = re.compile(
-    r"<!-- (file: [\w.]+|command|terminal) -->\n```\w*\n(.*?)\n```(?:\n\n```\w*\n(.*?)\n```)?", re.DOTALL
+    r"<!-- (file: [\w.]+|command|quietly|terminal) -->\n```\w*\n(.*?)\n```(?:\n\n```\w*\n(.*?)\n```)?", re.DOTALL
 )
 VARIABLE = (
     (re.compile(r"\d+ rows/s"), "N rows/s"),
@@ -38,7 +38,7 @@ def test_the_page_as_printed(tmp_path: Path) -> None:
     found = {}
     try:
         for kind, text, output in BLOCK.findall(PAGE):
-            if kind == "command":
+            if kind in {"command", "quietly"}:
                 last = text.replace("$LOT", found.get("lot", ""))
                 done = subprocess.run(
                     [sys.executable, "-m", *shlex.split(last.replace("points-grpc", "points_grpc"))],
@@ -53,7 +53,10 @@ def test_the_page_as_printed(tmp_path: Path) -> None:
                 if lots := re.findall(r"^ *(\d{15,19})  ", done.stdout, re.MULTILINE):
                     found["lot"] = lots[0]
 
-                assert settled(output) == settled(done.stdout), last
+                if kind == "quietly":
+                    assert 0 == done.returncode, done.stdout
+                else:
+                    assert settled(output) == settled(done.stdout), last
             elif kind == "terminal":
                 screen = on_a_terminal(shlex.split(last.replace("points-grpc", "points_grpc")), tmp_path, environment)
 

@@ -92,8 +92,10 @@ FAILING = {
     "import customers": ("customers.csv", "--token", "pk_a_b", "--wait", "0"),
     "import points": ("points.csv", "--token", "pk_a_b", "--wait", "0"),
     "import balances": ("balances.csv", "--token", "pk_a_b", "--wait", "0"),
+    "wallet show": ("1", "--token", "pk_a_b"),
+    "trace": ("1", "--token", "pk_a_b"),
 }
-CALLING = {"healthcheck", "call"} | {name for name in FAILING if name.startswith("import ")}
+CALLING = {"healthcheck", "call", "wallet show", "trace"} | {name for name in FAILING if name.startswith("import ")}
 FILES = {
     "customers.csv": "customer_id\n1\n",
     "points.csv": "customer_id,points,source\n1,1,GOODWILL\n",

@@ -20,6 +20,8 @@ import pytest
 import test_kill
 
 from points_grpc.cli.import_progress import load
+from points_grpc.client import PointsClient
+from points_grpc.v1 import program_service_pb2
 from running import RunningServer
 
 CUSTOMERS = 500
@@ -44,15 +46,20 @@ def kill_and_judge(folder: Path, *, rows: int, kills: int) -> str:
     seed = int(os.environ.get("POINTS_SEED", random.randrange(10**9)))
     print(f"seed {seed}")
     chance = random.Random(seed)
-    server = RunningServer(folder, "--dev")
+    server = RunningServer(folder)
     server.port = test_kill.steady_port(chance)
     server.address = f"127.0.0.1:{server.port}"
+    token = server.key(server.organisation())
     server.start()
-    token = server.token
     try:
+        with PointsClient(server.address, token) as points:
+            points.create_program(program_service_pb2.CreateProgramRequest(program_id=973, name="Shop"))
         write_files(folder, rows)
-        assert 0 == start(server, token, "customers", "c.csv").wait(timeout=300)
-        kill_at = sorted(chance.sample(range(rows // 20, rows * 9 // 10), kills + 1))
+        customers = start(server, token, "customers", "c.csv")
+        customers.communicate(timeout=300)
+
+        assert 0 == customers.returncode
+        kill_at = sorted(chance.sample(range(rows // 20, rows * 9 // 10), kills))
         for number, row in enumerate(kill_at):
             process = start(server, token, "points", "p.csv")
             wait_until_beyond(folder, process, row)
@@ -61,7 +68,7 @@ def kill_and_judge(folder: Path, *, rows: int, kills: int) -> str:
                 server.start()
                 wait_until_beyond(folder, process, row + 1)
             process.kill()
-            process.wait(timeout=60)
+            process.communicate(timeout=60)
         last = start(server, token, "points", "p.csv")
         output, _ = last.communicate(timeout=3600)
         done = json.loads(output)

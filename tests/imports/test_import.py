@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import Result
 
 from points_grpc.cli.import_progress import load, save
-from points_grpc.client import PointsClient
+from points_grpc.cli.import_sending import Patience, Stopped
+from points_grpc.client import NotAnswered, PointsClient
+from points_grpc.client.errors import Silence
+from points_grpc.codes import GrpcCode
 from points_grpc.v1 import common_pb2, wallet_service_pb2
 from running import RunningServer
 
@@ -164,6 +170,24 @@ def test_a_dry_run_writes_nothing(command: Command, server: RunningServer, tmp_p
     assert {"rows": 1, "accepted": 1, "replayed": 1, "refused": 0, "empty": 0, "skipped": 0} == summary(again.output)
     assert 0 == current(server, 151)
     assert not (tmp_path / "p.csv.progress.json").exists()
+
+
+def test_waiting_is_told() -> None:
+    """A server that does not answer is waited for with a word, once for each silence, and then the import stops."""
+    words: list[str] = []
+    patience = Patience(60, words.append)
+    silence = NotAnswered(Silence(GrpcCode.UNAVAILABLE, "away", "", wrote=True))
+    for since_s in (0, 6, 7):
+        patience.answered_at = time.monotonic() - since_s
+        asyncio.run(patience.wait(silence))
+    patience.answered()
+    patience.answered_at -= 8
+    asyncio.run(patience.wait(silence))
+    patience.answered_at -= 60
+    with pytest.raises(Stopped):
+        asyncio.run(patience.wait(silence))
+
+    assert ["waiting for the server, 60 seconds at most: UNAVAILABLE away"] * 2 == words
 
 
 def test_what_stops_an_import(command: Command, tmp_path: Path) -> None:

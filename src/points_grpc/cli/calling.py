@@ -55,8 +55,8 @@ class Server:
         return grpc.secure_channel(self.address, chosen, OPTIONS)
 
     def asynchronous(self, timeout_s: float) -> AsyncPointsClient:
-        """A client for the event loop; `timeout_s` bounds each of its calls."""
-        from points_grpc.client import AsyncPointsClient  # noqa: PLC0415 - gRPC takes a while to import
+        """A client for the event loop that sends each call once, and waits `timeout_s` for its answer."""
+        from points_grpc.client import AsyncPointsClient, Retries  # noqa: PLC0415 - gRPC takes a while to import
 
         return AsyncPointsClient(
             self.address,
@@ -65,6 +65,7 @@ class Server:
             credentials=self.credentials,
             plaintext=self.plaintext,
             timeout_s=timeout_s,
+            retries=Retries(attempts_max=1),
         )
 
 

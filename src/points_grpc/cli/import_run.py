@@ -73,14 +73,22 @@ def request_id(import_id: str, row: int) -> str:
 class Run:
     """Imports one file. Mutable: it is where the progress is kept."""
 
-    def __init__(self, plan: Plan, file: CsvFile, survey: Survey, report: Report, client: AsyncPointsClient) -> None:
-        """Nothing is sent yet."""
+    def __init__(
+        self,
+        plan: Plan,
+        file: CsvFile,
+        survey: Survey,
+        report: Report,
+        client: AsyncPointsClient,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Nothing is sent yet. `warn` is told when the server does not answer."""
         self._plan = plan
         self._file = file
         self._survey = survey
         self._report = report
         self._client = client
-        self._patience = Patience(plan.patience_s)
+        self._patience = Patience(plan.patience_s, warn)
         self._columns = tuple(name for name in survey.columns if name not in REPORT_COLUMNS)
         self._kept = [name not in REPORT_COLUMNS for name in survey.columns]
         self._id = import_id(plan.kind, plan.name)

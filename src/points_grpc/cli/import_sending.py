@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from points_grpc.cli.import_rows import CreateCustomer, IssuePoints, Request, RowWrong
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsError, Refused, refused_by
+from points_grpc.client.retries import told_s
 from points_grpc.codes import Code, GrpcCode
 from points_grpc.domain import outcome
 from points_grpc.domain.outcome import FieldError
@@ -24,7 +25,10 @@ from points_grpc.v1 import issuance_service_pb2
 Answer = TypeVar("Answer")
 
 PAUSE_S = 0.5
-"""Between attempts, beside the pauses that the client makes by the server's advice."""
+"""Between attempts, unless the server asks for a longer pause."""
+
+WARN_AFTER_S = 5.0
+"""So long without an answer is worth a word."""
 
 BUG_ATTEMPTS_MAX = 3
 """So often a row that fails with INTERNAL is sent, before that is its outcome: it must not hold up all others."""
@@ -73,17 +77,24 @@ class Patience:
     """Waits for a server that is away, but not for ever. Mutable: it remembers when an answer came last."""
 
     seconds: float
+    warn: Callable[[str], None]
     answered_at: float = field(default_factory=time.monotonic)
+    warned: bool = False
 
     def answered(self) -> None:
         """Something got its outcome."""
         self.answered_at = time.monotonic()
+        self.warned = False
 
     async def wait(self, error: PointsError) -> None:
         """Pauses, or stops the import."""
-        if time.monotonic() - self.answered_at > self.seconds:
+        silent_s = time.monotonic() - self.answered_at
+        if silent_s > self.seconds:
             raise Stopped(f"nothing got an answer for {self.seconds:.0f} seconds; the last word was: {told(error)}")
-        await asyncio.sleep(PAUSE_S)
+        if silent_s > WARN_AFTER_S and not self.warned:
+            self.warned = True
+            self.warn(f"waiting for the server, {self.seconds:.0f} seconds at most: {told(error)}")
+        await asyncio.sleep(_pause_s(error))
 
 
 class Sender(Protocol):
@@ -99,6 +110,11 @@ def told(error: PointsError) -> str:
     if isinstance(error, NotAnswered):
         return f"{error.grpc_code.name} {error.detail}".strip()
     return str(error)
+
+
+def _pause_s(error: PointsError) -> float:
+    """How long to wait before another attempt: as long as the server asks for, and not less than our own pause."""
+    return max(PAUSE_S, told_s(error) or 0.0)
 
 
 def outcome_of(error: Refused) -> Outcome:

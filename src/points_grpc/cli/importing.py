@@ -191,7 +191,7 @@ def _run(plan: Plan, server: Server, file: object, survey: Survey, report_path: 
 
     async def run(report: Report, tell: Tell) -> Done:
         async with server.asynchronous(CALL_TIMEOUT_S) as client:
-            return await Run(plan, file, survey, report, client)(tell)
+            return await Run(plan, file, survey, report, client, _warn)(tell)
 
     try:
         report = Report(report_path, survey.columns)
@@ -204,6 +204,11 @@ def _run(plan: Plan, server: Server, file: object, survey: Survey, report_path: 
         raise click.ClickException(f"{stopped}. Every row up to here has its outcome; run it again to go on") from None
     finally:
         report.close()
+
+
+def _warn(text: str) -> None:
+    """A word on standard error, on a line of its own."""
+    click.echo(f"\nimport: {text}" if sys.stderr.isatty() else f"import: {text}", err=True)
 
 
 @contextmanager

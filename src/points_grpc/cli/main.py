@@ -24,6 +24,7 @@ from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
 from points_grpc.cli.secret_keys import secrets
+from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
 
 if TYPE_CHECKING:
@@ -251,6 +252,8 @@ main.add_command(outbox)
 main.add_command(report)
 main.add_command(secrets)
 main.add_command(tokens)
+main.add_command(trace)
+main.add_command(wallet)
 show.params[:0] = [one for one in serve.params if one.name not in {"config_file", "dev"}]
 
 
