@@ -120,8 +120,8 @@ def _require_columns(kind: Kind, columns: tuple[str, ...]) -> None:
     for name in columns:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            raise FileWrong(f"there is no column {name!r} in {kind}{meant} There are {', '.join(COLUMNS[kind])}")
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise FileWrong(f"there is no column {name!r} in {kind}; {meant}there are {', '.join(COLUMNS[kind])}")
     if len(set(columns)) < len(columns):
         raise FileWrong("a column is named twice")
     missing = [name for name in REQUIRED[kind] if name not in columns]

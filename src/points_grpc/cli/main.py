@@ -145,7 +145,10 @@ def create_key(
     signed: bool,
     keys_file: Path | None,
 ) -> None:
-    """Creates a key and prints its token, and with --signed its signing secret; neither is ever shown again."""
+    """Creates a key and prints its token, and with --signed its signing secret; neither is ever shown again.
+
+    A server that runs knows it within 5 seconds.
+    """
     from points_grpc.cli.tokens import new_key  # noqa: PLC0415
 
     accounts = accounts_of(database)
