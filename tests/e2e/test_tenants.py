@@ -35,7 +35,7 @@ from tenant_world import (
     new_request_id,
 )
 
-from databases import NewDatabase
+from databases import on_postgres, on_sqlite
 from points_grpc.storage.engine import Database
 from points_grpc.storage.verify import verify
 from points_grpc.v1 import options_pb2
@@ -55,9 +55,11 @@ class World:
     theirs: Names
 
 
-@pytest.fixture(scope="module")
-def world(new_database_in_ci: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    server = Server(tmp_path_factory.mktemp("tenants"), new_database_in_ci)
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The statements that read are the same on both backends: on the second one the matrix is run at length."""
+    new_database = on_sqlite if request.param == "sqlite" else on_postgres(request.getfixturevalue("postgres"))
+    server = Server(tmp_path_factory.mktemp("tenants"), new_database)
     try:
         for organisation in (server.theirs, server.theirs, server.ours, server.ours):
             Names(server, organisation).value("key")  # two each: lists have two pages

@@ -36,7 +36,7 @@ VICTIMS = ("both", "writer", "server")
 """Who is killed, in turn: the service as a whole, or one of its two processes."""
 
 
-@pytest.mark.ci
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_ten_kills(tmp_path: Path, record_property: Record) -> None:
     """Ten kills at random moments: nothing that was acknowledged is lost, nothing is done twice."""

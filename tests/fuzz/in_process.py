@@ -149,7 +149,7 @@ class InProcess:
             identity=self.identity,
             facts=FakeFacts(),
             log=self.log,
-            page_key=b"k" * 16,
+            token_keys=lambda: (b"k" * 16,),
             metrics=FakeMetrics(),
             limits=limits,
         )

@@ -295,7 +295,7 @@ def test_command_sent_again_through_both_has_one_effect(writers: Writers) -> Non
     sent_again(writers, 300)
 
 
-@pytest.mark.ci
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_ten_thousand_commands_sent_again_have_one_effect_each(writers: Writers) -> None:
     """In batches of 32, as often as they come."""
