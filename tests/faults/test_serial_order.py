@@ -35,7 +35,7 @@ def test_answers_fit_one_order(tmp_path: Path, record_property: Record) -> None:
     run_and_judge(RunningServer(tmp_path), 2_000, ["writer"], record_property)
 
 
-@pytest.mark.ci
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_answers_of_two_workers_fit_one_order(tmp_path: Path, postgres: Cluster, record_property: Record) -> None:
     """2,000 operations on PostgreSQL through two workers, with the death of a writer in the middle."""
