@@ -53,8 +53,8 @@ class WatchedKeys:
         self._path = path
         self._log = log
         self._now = now
+        self._seen = self._stamp()  # before it is read: what replaces it meanwhile is seen as new
         self._keys = keys_file.load(path, create=True)
-        self._seen = self._stamp()
         self.keyring: Keyring = self._keys.keyring_at(now())
         self._stop = Event()
         self._thread = Thread(target=self._run, name="keys", daemon=True)
