@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -38,13 +39,16 @@ from points_grpc.v1 import (
 
 START_TIMEOUT_S = 180.0
 """Generous: a server that cannot start ends, and is noticed at once."""
+_OWN_PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago on every address; not one of those that the system gives to outgoing calls."""
+    for port in random.SystemRandom().sample(_OWN_PORTS, k=100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise OSError("of a hundred ports none is free")
 
 
 def children(pid: int) -> list[int]:

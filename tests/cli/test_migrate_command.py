@@ -62,6 +62,7 @@ def test_the_sql_can_be_run_by_hand(empty: ATestsDatabase) -> None:
     assert (0, "1") == run("orgs", "create", "Acme", "--region", "IN", "--database", empty.url)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("revision", ["none", "9999"])
 def test_a_server_refuses_a_schema_that_it_does_not_know(empty: ATestsDatabase, tmp_path: Path, revision: str) -> None:
     """It does not become ready, and names the revision found and the one needed; so do the tools."""
@@ -80,6 +81,7 @@ def test_a_server_refuses_a_schema_that_it_does_not_know(empty: ATestsDatabase, 
     assert not ready.exists()
 
 
+@pytest.mark.ci
 def test_a_server_that_cannot_be_reached_is_said_so(postgresql_nowhere: str) -> None:
     """In a sentence, without the password."""
     for command in (["status"], ["up"]):

@@ -56,6 +56,7 @@ def test_the_caller_may_settle_it_later(shop: ClientShop) -> None:
     assert (wallet_service_pb2.GetTransactionResponse.ACCEPTED, 1000) == (found.state, found.transaction.points)
 
 
+@pytest.mark.ci
 def test_the_server_is_killed_and_comes_back(tmp_path: Path) -> None:
     """The server dies between its commit and its answer, and another one takes its place: still one effect."""
     server = RunningServer(tmp_path)

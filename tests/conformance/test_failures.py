@@ -136,6 +136,7 @@ def test_writing_fails(tmp_path: Path) -> None:
         books_are_right(server)
 
 
+@pytest.mark.ci
 def test_another_process_holds_the_lock(tmp_path: Path) -> None:
     """A lock that outlasts the wait is a conflict, answered within the deadline, and nothing is written."""
     with scene(tmp_path, LOCKED) as (server, plays):
@@ -169,6 +170,7 @@ def at_once(*calls: Callable[[], object]) -> None:
 # -- the disk
 
 
+@pytest.mark.ci
 def test_the_disk(tmp_path: Path) -> None:
     """A commit that fails is open, a store out of reach is not, an unreadable configuration is 413; all mend."""
     folder = tmp_path / "disk"
@@ -257,6 +259,7 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
 # -- the queue and the process
 
 
+@pytest.mark.ci
 def test_held_up_and_stopped(tmp_path: Path) -> None:
     """While the writer is held up, what it holds is open and what waits is not; a full queue and a drain say so."""
     settings = {"POINTS_GRPC_WAITING_MAX": "4", "POINTS_GRPC_DEADLINE_DEFAULT_S": "1"}
@@ -296,6 +299,7 @@ def test_held_up_and_stopped(tmp_path: Path) -> None:
         books_are_right(server)
 
 
+@pytest.mark.ci
 def test_the_queue_is_too_old(tmp_path: Path) -> None:
     """While what is taken from the queue has waited for too long, callers are shed although there is room."""
     settings = {"POINTS_GRPC_QUEUE_AGE_MAX_S": "0.3"}
@@ -418,6 +422,7 @@ def test_no_sender(tmp_path: Path) -> None:
             refused(row, plays[row.name])
 
 
+@pytest.mark.ci
 def test_failing_sender(tmp_path: Path) -> None:
     """While the oldest message of a party fails, every write on it is done and warns."""
 

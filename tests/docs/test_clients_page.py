@@ -31,6 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     running.close()
 
 
+@pytest.mark.ci
 def test_the_examples_as_printed(server: RunningServer) -> None:
     """Each Python example, run after those before it, prints what the page says."""
     names: dict[str, Any] = {"address": server.address, "token": server.token}

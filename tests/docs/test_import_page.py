@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from running import RunningServer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
@@ -30,6 +32,7 @@ def settled(text: str) -> str:
     return "\n".join(re.sub(r"(?<=\S) +", " ", line).rstrip() for line in text.strip().splitlines())
 
 
+@pytest.mark.ci
 def test_the_page_as_printed(tmp_path: Path) -> None:
     """Each command, run after those before it, prints what stands beneath; a report that is shown was written."""
     server = RunningServer(tmp_path, "--dev").start()

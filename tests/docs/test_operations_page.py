@@ -103,6 +103,7 @@ FILES = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("command", FAILING)
 def test_failure_is_1_with_a_sentence(command: str, tmp_path: Path) -> None:
     """What can be mended is told without a stack trace."""

@@ -170,6 +170,7 @@ def shop(new_database_in_ci: NewDatabase, tmp_path: Path) -> Iterator[Shop]:
         yield made
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(240)
 def test_server_killed_while_it_sends_codes(shop: Shop) -> None:
     """Killed with mails on their way and started again: each code arrives, in order, and is then nowhere but there."""
@@ -198,6 +199,7 @@ def test_server_killed_while_it_sends_codes(shop: Shop) -> None:
     assert [] == shop.readable()
 
 
+@pytest.mark.ci
 def test_writer_killed_while_codes_are_sent(shop: Shop) -> None:
     """What cannot be booked for a while is not sent again and again."""
     shop.relay.pause_s = 0.1

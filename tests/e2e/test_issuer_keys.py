@@ -156,6 +156,7 @@ def test_a_server_with_published_keys(tmp_path: Path, published: Published) -> N
     assert ["/keys"] == published.asked
 
 
+@pytest.mark.ci
 def test_a_server_without_usable_keys(tmp_path: Path, published: Published) -> None:
     """A server that is told of an issuer whose keys are none ends with a sentence."""
     published.content = b"<html>"
@@ -208,6 +209,7 @@ def test_commands(tmp_path: Path) -> None:
     assert [(1, "app")] == cutoffs
 
 
+@pytest.mark.ci
 def test_the_last_use_is_listed(tmp_path: Path) -> None:
     """`keys list` says which keys were used, once the server has noted it: each minute, and when it ends."""
     server = RunningServer(tmp_path)

@@ -90,6 +90,7 @@ def points_grpc(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.ci
 def test_refusal_of_the_command(tmp_path: Path) -> None:
     """`serve` ends with a sentence and exit code 1 before anything is opened."""
     database = tmp_path / "points.db"
@@ -102,6 +103,7 @@ def test_refusal_of_the_command(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.ci
 def test_commands_over_mutual_tls(tmp_path: Path, authority: Authority, pair: Pair) -> None:
     """`call` and `healthcheck` speak TLS with the CA and the certificate that they are given, and not without."""
     till = authority.issue("till")
@@ -127,6 +129,7 @@ def test_commands_over_mutual_tls(tmp_path: Path, authority: Authority, pair: Pa
     assert " -plaintext" not in server.output()
 
 
+@pytest.mark.ci
 def test_renewal_of_a_serving_process(tmp_path: Path) -> None:
     """A server goes over to a certificate of another CA when its files are replaced, without a restart."""
     old, new = Authority(tmp_path, "old CA"), Authority(tmp_path, "new CA")

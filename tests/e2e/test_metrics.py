@@ -213,6 +213,7 @@ def test_no_label_holds_what_a_caller_chose(metered: Metered) -> None:
     assert not [mark for mark in marks if mark in text]
 
 
+@pytest.mark.ci
 def test_health_says_why_not(tmp_path: Path) -> None:
     """With the writer stopped for good, probe and metric name the cause; afterwards both say that it serves."""
     metered = Metered(tmp_path)

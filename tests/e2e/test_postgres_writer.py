@@ -67,6 +67,7 @@ def left(caller: Caller) -> int:
     return int(answer.wallet.current)
 
 
+@pytest.mark.ci
 def test_two_servers_and_a_lost_slot(servers: list[RunningServer]) -> None:
     """Two servers write one database under slots of their own; one whose slot was taken starts another writer."""
     callers = [Caller(one.address, servers[0].token) for one in servers]

@@ -52,6 +52,7 @@ def test_from_the_caller_to_the_commit(new_database_in_ci: NewDatabase, tmp_path
     assert [TRACE_ID] == [one["trace_id"] for one in lines if one.get("method", "").endswith("/TransferPoints")]
 
 
+@pytest.mark.ci
 def test_what_is_asked_for_and_not_there_stops_the_start(tmp_path: Path) -> None:
     """A server that silently traces nothing would be found out when the trace is needed."""
     server = RunningServer(tmp_path, environment={"OTEL_TRACES_EXPORTER": "zipkin"})

@@ -218,6 +218,7 @@ class Watchers:
         return bool(self.failures) or self.last in self.journal.ids
 
 
+@pytest.mark.ci
 def test_cut_at_random(server: RunningServer) -> None:
     """Watchers that are cut again and again, while others write and the server is restarted, rebuild every lot."""
     print(f"seed {SEED}")

@@ -116,6 +116,7 @@ def points_grpc(*arguments: str) -> tuple[int, str]:
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
+@pytest.mark.ci
 def test_sqlite_is_backed_up_while_it_is_served(tmp_path: Path) -> None:
     """The copy holds all that was acknowledged before it began; what is lost can be sent again."""
     bank = Bank(tmp_path, SqliteFile(tmp_path / "points.db"))
@@ -132,6 +133,7 @@ def test_sqlite_is_backed_up_while_it_is_served(tmp_path: Path) -> None:
     assert said.endswith("bytes")
 
 
+@pytest.mark.ci
 def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
     """And is not made of a database that is not there, or of one that brings its own tools."""
     there = tmp_path / "there.db"

@@ -167,6 +167,7 @@ def test_exactly_what_fits_is_accepted(shop: Shop, chance: random.Random, points
 # -- two wallets -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_opposed_transfers(shop: Shop, chance: random.Random) -> None:
     """Transfers from A to B and from B to A at once: no deadlock, no loss, gapless versions on both sides."""
     one, other = shop.add_customers(2, lots=[100, 100])

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 from google.protobuf.json_format import ParseDict
 from shop import Judge, Shop, transfer_fields, verify
 
@@ -85,6 +86,7 @@ def settle(server: RunningServer, tills: list[Till]) -> list[bool]:
     return [till.transfer(till.last).replayed for till in tills]
 
 
+@pytest.mark.ci
 def test_every_call_in_flight_is_told(tmp_path: Path) -> None:
     """Each of 64 callers at work gets OK until it is told that the server stops, and nothing of that was written."""
     with open_tills(tmp_path) as (server, tills):
@@ -107,6 +109,7 @@ def test_every_call_in_flight_is_told(tmp_path: Path) -> None:
         assert "verify: OK" == verify(server)
 
 
+@pytest.mark.ci
 def test_what_outlasts_the_grace_is_open(tmp_path: Path) -> None:
     """While the writer stands still, callers are told within seconds that only the request id settles it."""
     with open_tills(tmp_path, POINTS_GRPC_DRAIN_S=str(GRACE_S)) as (server, tills):

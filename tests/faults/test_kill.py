@@ -50,6 +50,7 @@ def test_a_hundred_kills(tmp_path: Path, record_property: Record) -> None:
     kill_and_judge(tmp_path, record_property, kills=100)
 
 
+@pytest.mark.ci
 def test_three_kills(tmp_path: Path, record_property: Record) -> None:
     """The same, short: each kind once."""
     kill_and_judge(tmp_path, record_property, kills=3)

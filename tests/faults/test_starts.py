@@ -116,6 +116,7 @@ BROKEN: dict[str, tuple[Prepare, str]] = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_start_that_fails_says_why(tmp_path: Path, migrated: bytes, broken: str) -> None:
     """One sentence; no writer is left that holds the database, and no ready file."""
@@ -141,6 +142,7 @@ def test_a_port_in_use(tmp_path: Path, migrated: bytes, taken: int, option: str)
     assert not database.with_name("served.db.lock").exists()
 
 
+@pytest.mark.ci
 def test_tools_say_it_in_a_sentence_too(tmp_path: Path) -> None:
     """What looks at a database that is none, or has no schema, is told so."""
     garbage = f"sqlite:///{written(tmp_path / 'garbage.db', b'no database' * 1000)}"

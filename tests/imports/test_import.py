@@ -87,6 +87,7 @@ def test_a_corrected_report_is_a_file_to_import(command: Command, server: Runnin
     assert 11 == current(server, 111)
 
 
+@pytest.mark.ci
 def test_a_file_that_changed(command: Command, server: RunningServer, tmp_path: Path) -> None:
     """Without a name it is refused; under the name of before, new rows are done and changed ones are refused."""
     make_customers(command, tmp_path, 121)

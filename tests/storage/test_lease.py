@@ -65,6 +65,7 @@ def test_a_server_that_fails_to_start_keeps_no_lease(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.ci
 def test_a_killed_server_is_no_obstacle(empty_database: Path, tmp_path: Path) -> None:
     """The operating system takes the lease back; the slot's epoch goes up."""
     store = Store.copied(empty_database, tmp_path / "store.db", synchronous="FULL")

@@ -430,6 +430,7 @@ def test_migrated_schema_is_that_of_the_code(postgres: Cluster, on: PostgresData
     created.drop()
 
 
+@pytest.mark.ci
 def test_upgrade_says_where_it_got(postgres: Cluster) -> None:
     """An empty database has no revision, then the newest; upgrading again changes nothing."""
     on = PostgresDatabase(postgres, postgres.create())

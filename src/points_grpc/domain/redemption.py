@@ -31,7 +31,6 @@ from points_grpc.domain.first_guards import (
     configuration_parses,
     customer_is_known,
     customer_is_not_merged_away,
-    operations_run,
     policy_is_sound,
     program_is_known,
 )
@@ -256,7 +255,6 @@ def judge(case: Case) -> Refused | None:
     """The first rule that refuses the redemption, in the documented order; the proof comes after all of them."""
     return (
         operations_run(case)
-        or pool_runs(case)
         or program_is_known(case)
         or policy_is_sound(case)
         or worth_is_representable(case)
@@ -280,9 +278,11 @@ def judge(case: Case) -> Refused | None:
     )
 
 
-def pool_runs(case: Case) -> Refused | None:
-    """898: pooled, and an operator paused a program of the group."""
+def operations_run(case: Case) -> Refused | None:
+    """898: an operator paused the organisation or the program; pooled: any program of the group."""
     book = case.snapshot.book
+    if book.paused:
+        return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"})
     if case.program is not None and book.is_paused(book.pool(case.program, pooled=case.command.pooled)):
         return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
     return None
