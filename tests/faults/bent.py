@@ -1,8 +1,8 @@
 """A host that misbehaves, for programs that a test starts: a disk that is full, a calendar clock that jumps.
 
 `Bent` is a library that stands between a program and the C library, and a file by which the test steers it while the
-program runs: neither is to be had without privileges otherwise. `SmallDisk` is a real disk, for who may mount one. Steady
-clocks are left alone, as a jump of the calendar leaves them alone.
+program runs: neither is to be had without privileges otherwise. `SmallDisk` is a real disk, for who may mount one.
+Steady clocks are left alone, as a jump of the calendar leaves them alone.
 """
 
 from __future__ import annotations
