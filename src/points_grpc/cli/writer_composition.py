@@ -70,6 +70,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
     database = Database(setup.database, readers=READERS)
     try:
         repository = open_repository(database, lease_wait_s=setup.lease_wait_s, probe=_probe(meter, setup))
+        last_id = repository.last_id()
         keys = WatchedKeys(Path(setup.keys_file), NoKeysLog())
     except CANNOT_START as error:
         channel.send(Unable(str(error)))
@@ -79,7 +80,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
         return 1
     executor = Executor(
         repository,
-        next_id=IdSource(repository.slot.number, lambda: time.time_ns() // 1_000_000),
+        next_id=IdSource(repository.slot.number, lambda: time.time_ns() // 1_000_000, after=last_id),
         keyring=keys.keyring,
         channels=frozenset(model.Channel(one) for one in setup.channels),
         monotonic=time.monotonic,
