@@ -83,7 +83,9 @@ def test_there_is_a_disk_that_can_be_filled() -> None:
     assert DISKS
 
 
-@pytest.mark.parametrize("kills", [False, True], ids=["alone", "and the writer dies"])
+@pytest.mark.parametrize(
+    "kills", [pytest.param(False, marks=pytest.mark.long, id="alone"), pytest.param(True, id="and the writer dies")]
+)
 def test_sqlite(disk: Disk, tmp_path: Path, record_property: Record, kills: bool) -> None:
     """Callers are told that storage is full; reads go on, and so do writes once there is room, whoever died by then."""
     server, shop = started(tmp_path, SqliteFile(disk.folder / "points.db"), disk.environment)
