@@ -68,6 +68,11 @@ class Part:
         took = sorted(one.ended_at - one.due_at for one in self.calls if one.status == "OK")
         return 1_000 * took[min(len(took) - 1, len(took) * percent // 100)] if took else 0.0
 
+    def late_ms(self) -> float:
+        """By how much calls were sent later than they were due: where it is much, the generator was measured."""
+        late = sorted(one.sent_at - one.due_at for one in self.calls)
+        return 1_000 * late[len(late) // 2]
+
     def normal_after_s(self) -> float:
         """How long after its beginning the calls succeed again; as long as it lasted where they do not."""
         began = min(one.due_at for one in self.calls)
@@ -86,7 +91,8 @@ class Part:
         )
         return (
             f"{self.name}: offered {self.offered_per_s:.0f} a second, done {self.done_per_s:.0f},"
-            f" p50 {self.latency_ms(50):.0f} ms, p99 {self.latency_ms(99):.0f} ms; {statuses}"
+            f" p50 {self.latency_ms(50):.0f} ms, p99 {self.latency_ms(99):.0f} ms, sent late by"
+            f" {self.late_ms():.0f} ms in the median; {statuses}"
         )
 
 
