@@ -20,7 +20,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -102,8 +102,13 @@ class Cluster:
 class OwnCluster(Cluster):
     """A cluster in a fresh folder, which ends with the tests."""
 
-    def __init__(self, restored_from: Path | None = None, **settings: str) -> None:
-        """`restored_from`: a folder with a base backup, which is moved; `settings` are added to those of all tests."""
+    def __init__(
+        self, restored_from: Path | None = None, environment: Mapping[str, str] | None = None, **settings: str
+    ) -> None:
+        """`restored_from`: a folder with a base backup, which is moved; `settings` are added to those of all tests,
+        `environment` to what the server is started with.
+        """
+        self._more = environment or {}
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         _clear_away()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_fast_folder()))
@@ -214,7 +219,7 @@ class OwnCluster(Cluster):
         return [sys.executable, "-I", "-S", "-c", LAUNCH, str(user), str(group), str(int(signal.SIGQUIT)), *command]
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder)}
+        return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder), **self._more}
 
 
 @cache

@@ -457,6 +457,17 @@ class TestTrying:
 
         assert isinstance(world.decide(with_code(code)), Accepted)
 
+    def test_clock_that_went_back(self) -> None:
+        """A clock that went back does not prolong the life of a code by more than that life again."""
+        world = rich()
+        code = issued(world)
+        world.pass_time(seconds=-LIFETIME_S, microseconds=-1)
+        too_early = refusal(world, with_code(code))
+        world.pass_time(microseconds=1)
+
+        assert INVALID == too_early
+        assert isinstance(world.decide(with_code(code)), Accepted)
+
     def test_never_issued(self) -> None:
         """A code where none was ever issued is told as such, and counts nothing."""
         world = rich()

@@ -57,6 +57,8 @@ class Plan:
     tasks: int = 64
     channels: int = 4
     earlier: str = ""
+    refusals: Sequence[str] = ()
+    """Further statuses that this load has to expect: the service says that nothing was written."""
 
     def write(self, path: Path) -> Path:
         """Writes the plan to a file."""
@@ -77,8 +79,9 @@ class Transfer:
 class Log:
     """Appends lines; a line that was written has left the process."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, refusals: Sequence[str]) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._refusals = refusals
 
     def sent(self, one: Transfer) -> None:
         """A request is about to be sent."""
@@ -91,8 +94,8 @@ class Log:
         )
 
     def failed(self, request_id: str, error: grpc.aio.AioRpcError) -> None:
-        """Another answer came, or none: `open` if the server died, else `surprise`."""
-        event = "open" if error.code() in OPEN else "surprise"
+        """Another answer came, or none: `open` if the server died or said no for now, else `surprise`."""
+        event = "open" if error.code() in OPEN or error.code().name in self._refusals else "surprise"
         self._write({"event": event, "request_id": request_id, "code": error.code().name, "text": error.details()})
 
     def _write(self, fields: dict[str, Any]) -> None:
@@ -104,7 +107,7 @@ class Callers:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._log = Log(plan.log)
+        self._log = Log(plan.log, plan.refusals)
         self._metadata = (("authorization", f"Bearer {plan.token}"),)
         self._stopped = False
         self._requests = self._again() if plan.earlier else self._new()

@@ -268,6 +268,52 @@ PLANTED = (
         "isinstance\\(Accepted",
     ),
     Planted(
+        "code that lives on when the clock goes back",
+        "After a jump of the clock a code can be used for as long as it went back.",
+        (
+            Edit(
+                "domain/otp.py",
+                "    return not otp.issued_at - (otp.expires_at - otp.issued_at) <= now <= otp.expires_at",
+                "    return now > otp.expires_at",
+            ),
+        ),
+        "tests/domain/test_otp.py::TestTrying::test_clock_that_went_back",
+        "assert|accepted",
+    ),
+    Planted(
+        "ids begin anew",
+        "A writer that starts while the clock is behind makes ids below those of its slot, and some again.",
+        (Edit("cli/writer_composition.py", ", after=last_id)", ")"),),
+        "tests/faults/test_clock_jumps.py::test_server_that_starts_with_its_clock_behind_makes_higher_ids",
+        "assert \\[\\] == ",
+    ),
+    Planted(
+        "full disk taken for a bug",
+        "A writer that starts while the disk is full ends with a report of a bug, and no operator learns why.",
+        (
+            Edit(
+                "cli/writer_composition.py",
+                "StorageConflict, StorageFull, StorageUnavailable, Val",
+                "StorageConflict, StorageUnavailable, Val",
+            ),
+        ),
+        "tests/faults/test_disk_full.py::test_sqlite",
+        "assert",
+    ),
+    Planted(
+        "readers shut out by the kind of session",
+        "Where a URL asks for a session that can write, no connection for reading is made.",
+        (
+            Edit(
+                "storage/postgres.py",
+                'more={"default_transaction_isolation": "repeatable read"},',
+                'more={"default_transaction_isolation": "repeatable read", "default_transaction_read_only": "on"},',
+            ),
+        ),
+        "tests/storage/test_postgres.py::test_readers_connect_to_whatever_session_is_asked_for",
+        "session is read-only",
+    ),
+    Planted(
         "held points spent",
         "Points that an open authorisation holds are drawn by something else.",
         (

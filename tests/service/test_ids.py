@@ -26,3 +26,14 @@ def test_ids_fit_into_64_bits_until_2094() -> None:
     end_of_2094_ms = 3_930_000_000_000
 
     assert IdSource(1023, lambda: end_of_2094_ms)() < 2**63
+
+
+def test_ids_go_on_from_those_of_the_process_before() -> None:
+    """A process whose clock is behind, on a slot whose last holder's was not, makes no id again, and none below."""
+    before = IdSource(3, lambda: EPOCH_MS + 3_600_000)
+    transaction_id = before()
+    others = [before() for _ in range(100_000)]
+    next_id = IdSource(3, lambda: EPOCH_MS, after=transaction_id)
+
+    assert max(others) < next_id() < next_id()
+    assert IdSource(3, lambda: EPOCH_MS, after=0)() < transaction_id

@@ -31,7 +31,7 @@ from points_grpc.service.frames import (
     decode_from_writer,
     encode_to_writer,
 )
-from points_grpc.service.ports import StorageConflict, StorageUnavailable, WriterFenced
+from points_grpc.service.ports import StorageConflict, StorageFull, StorageUnavailable, WriterFenced
 from points_grpc.service.writer import GATHER_FROM, GATHER_S_MAX, Writer
 
 COMMAND = IssuePoints(Identifier(IdentifierType.ID, "1"), 1, 1, Source.GOODWILL)
@@ -129,13 +129,14 @@ def server() -> Iterator[Server]:
 
 
 def test_lease_is_renewed_in_silence(server: Server) -> None:
-    """While nothing comes, the writer wakes up to renew its lease; a database that is away is asked again."""
+    """While nothing comes, the writer wakes up to renew its lease; a database that is away or full is asked again."""
     asked: list[int] = []
+    troubles = [StorageUnavailable("away"), StorageFull("no room")]
 
     def keep() -> bool:
         asked.append(len(asked))
-        if len(asked) == 1:
-            raise StorageUnavailable("away")
+        if troubles:
+            raise troubles.pop()
         if len(asked) == 3:
             server.send(Drain())
         return True

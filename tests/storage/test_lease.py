@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from stores import Store
 
+from points_grpc.service.ports import StorageFull
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.lease import FileLease, LeaseHeld
@@ -63,6 +65,24 @@ def test_a_server_that_fails_to_start_keeps_no_lease(tmp_path: Path) -> None:
             SqlRepository(database)
 
     database.close()
+
+
+def test_a_full_disk_is_told_and_keeps_no_lease(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no room for the name of the holder: a sentence for the operator, and the next try succeeds."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = Store.copied(empty_database, tmp_path / "store.db", synchronous="FULL")
+    store.repository.close()
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StorageFull, match="disk of the database is full"):
+        store.open()
+    monkeypatch.undo()
+    store.open()
+    store.close()
 
 
 @pytest.mark.ci

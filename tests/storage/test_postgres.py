@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 from stores import ANN, BEN, CID, NO_KEYS, ORG, Store, customer, fill, next_id, record
 
 from databases import PostgresDatabase, on_postgres
@@ -381,6 +382,20 @@ def test_commit_that_a_standby_may_not_have_is_unknown(own_cluster: OwnCluster) 
         other.execute("ALTER SYSTEM RESET synchronous_standby_names")
         other.execute("SELECT pg_reload_conf()")
     store.close()
+
+
+@pytest.mark.parametrize("wanted", ["any", "read-write", "primary"])
+def test_readers_connect_to_whatever_session_is_asked_for(on: PostgresDatabase, wanted: str) -> None:
+    """A URL of several hosts says which of them is meant; those that read are let in too, and cannot write."""
+    url = on.cluster.url.set(database=on.name).update_query_dict({"target_session_attrs": wanted})
+    database = Database(url.render_as_string(hide_password=False))
+    with database.reader.connect() as connection:
+        customers = connection.exec_driver_sql("SELECT COUNT(*) FROM customers").scalar()
+        with pytest.raises(DBAPIError, match="read-only transaction"):
+            connection.exec_driver_sql("DELETE FROM customers")
+    database.close()
+
+    assert 0 == customers
 
 
 def test_server_that_was_killed_comes_back(own_cluster: OwnCluster) -> None:

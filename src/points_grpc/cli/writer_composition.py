@@ -25,7 +25,7 @@ from points_grpc.service.executor import Executor
 from points_grpc.service.frames import Garbled, Hello, Setup, Unable
 from points_grpc.service.ids import IdSource
 from points_grpc.service.meter import Meter
-from points_grpc.service.ports import StorageConflict, StorageUnavailable, WriterFenced
+from points_grpc.service.ports import StorageConflict, StorageFull, StorageUnavailable, WriterFenced
 from points_grpc.service.writer import Writer, bug_report
 from points_grpc.storage.driver import Probe
 from points_grpc.storage.engine import Database, NotDurable, SchemaMismatch
@@ -40,7 +40,7 @@ READERS = 2
 CONFLICT_PAUSE_S = 0.005
 """The first pause before a batch is run again after a conflict; it doubles, with jitter."""
 
-CANNOT_START = (LeaseHeld, NotDurable, SchemaMismatch, StorageConflict, StorageUnavailable, ValueError)
+CANNOT_START = (LeaseHeld, NotDurable, SchemaMismatch, StorageConflict, StorageFull, StorageUnavailable, ValueError)
 """What an operator can mend, and is told in a sentence."""
 
 
@@ -70,6 +70,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
     database = Database(setup.database, readers=READERS)
     try:
         repository = open_repository(database, lease_wait_s=setup.lease_wait_s, probe=_probe(meter, setup))
+        last_id = repository.last_id()
         keys = WatchedKeys(Path(setup.keys_file), NoKeysLog())
     except CANNOT_START as error:
         channel.send(Unable(str(error)))
@@ -79,7 +80,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
         return 1
     executor = Executor(
         repository,
-        next_id=IdSource(repository.slot.number, lambda: time.time_ns() // 1_000_000),
+        next_id=IdSource(repository.slot.number, lambda: time.time_ns() // 1_000_000, after=last_id),
         keyring=keys.keyring,
         channels=frozenset(model.Channel(one) for one in setup.channels),
         monotonic=time.monotonic,

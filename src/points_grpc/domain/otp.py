@@ -99,12 +99,17 @@ def try_code(snapshot: Snapshot, context: Context, binding: Binding, code: str, 
         return Proof(_invalid("INVALID", None))
     if not _binds(live, binding):
         return Proof(_invalid("MISMATCH", live))
-    if live.expires_at < snapshot.now or live.attempts_left <= 0:
+    if _is_over(live, snapshot.now) or live.attempts_left <= 0:
         return Proof(_invalid("INVALID", None))
     expected = context.code_hash(live.key_id, code_content(live.otp_id, context.submission.org_id, code))
     if expected is None or not hmac.compare_digest(expected, live.code_hash):
         return _wrong(snapshot, binding, live)
     return Proof(events=(OtpSaved(replace(live, state=OtpState.USED, due_until=None)),))
+
+
+def _is_over(otp: Otp, now: datetime) -> bool:
+    """Whether its life is over. A clock that goes back prolongs no life: as long before its issue a code is over, too."""
+    return not otp.issued_at - (otp.expires_at - otp.issued_at) <= now <= otp.expires_at
 
 
 def code_content(otp_id: int, org_id: int, code: str) -> bytes:

@@ -166,14 +166,16 @@ class Writer:
         self._channel.send(Answered(answers, size=0, seconds=0.0, oldest_wait_s=0.0, queue_age_s=0.0))
 
     def _renew(self) -> None:
-        """Renews the lease when it is time. A database that is away is asked again next time: a lease outlasts that."""
+        """Renews the lease when it is time. A database that is away or full is asked again next time: a lease outlasts
+        that.
+        """
         now = self._monotonic()
         if now < self._renew_at:
             return
         self._renew_at = now + self._renewed_s
         try:
             kept = self._keep_lease()
-        except (StorageConflict, StorageUnavailable):
+        except (StorageConflict, StorageFull, StorageUnavailable):
             return
         if not kept:
             raise WriterFenced("the lease of the writer slot was lost")

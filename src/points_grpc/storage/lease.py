@@ -6,16 +6,20 @@ numbers (accounts, migrations) do not take it; SQLite's own lock keeps their tra
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import time
 from pathlib import Path
 
-from points_grpc.service.ports import StorageUnavailable
+from points_grpc.service.ports import StorageFull, StorageUnavailable
 
 RETRY_S = 0.02
 """How often a lease that another holds is tried again."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the operating system says when there is no room."""
 
 
 class LeaseHeld(RuntimeError):
@@ -45,8 +49,14 @@ class FileLease:
             os.close(self._descriptor)
             raise
         self.holder = f"pid {os.getpid()} on {socket.gethostname()}"
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{self.holder}\n".encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{self.holder}\n".encode(), 0)
+        except OSError as error:
+            self.close()
+            if error.errno in FULL:
+                raise StorageFull("the disk of the database is full") from error
+            raise
 
     def _lock(self, until: float) -> None:
         while True:

@@ -109,8 +109,9 @@ class Postgres:
             pool_timeout=READER_WAIT_S,
             pool_pre_ping=True,
             timeout_ms=STATEMENT_TIMEOUT_MS,
-            more={"default_transaction_isolation": "repeatable read", "default_transaction_read_only": "on"},
+            more={"default_transaction_isolation": "repeatable read"},
         )
+        event.listen(engine, "connect", _set_reading)
         return _managed(engine)
 
     def migrator(self) -> Engine:
@@ -174,6 +175,13 @@ class Postgres:
 def _managed(engine: Engine) -> Engine:
     event.listen(engine, "connect", _set_up)
     return engine
+
+
+def _set_reading(connection: psycopg.Connection[Row], _entry: ConnectionPoolEntry) -> None:
+    """Makes every transaction of a connection read-only. Not by an option of the session: where a URL names several
+    hosts and asks for `target_session_attrs=read-write`, no session of that kind would be one.
+    """
+    connection.read_only = True
 
 
 def _set_up(connection: psycopg.Connection[Row], _entry: ConnectionPoolEntry) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, cast, func, l
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from points_grpc.service.ports import StorageUnavailable, WriterFenced
+from points_grpc.service.ports import StorageFull, StorageUnavailable, WriterFenced
 from points_grpc.storage.driver import Driver
 from points_grpc.storage.engine import Database, require_schema
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
@@ -81,13 +81,13 @@ class SlotLease:
             raise translate(error) from error
 
     def close(self) -> None:
-        """Gives the slot back, unless the database cannot be reached: then the lease ends by itself."""
+        """Gives the slot back, unless the database cannot be reached or is full: then the lease ends by itself."""
         try:
             with self._database.writer.begin() as connection:
                 bound = {"of_slot": self.slot.number, "of_epoch": self.slot.epoch}
                 connection.execute(update(writer_slots).where(_held).values(expires_at=0), bound)
         except DRIVER_ERRORS as error:
-            if not isinstance(translate(error), StorageUnavailable):
+            if not isinstance(translate(error), StorageUnavailable | StorageFull):
                 raise
 
     def _take(self) -> Slot:

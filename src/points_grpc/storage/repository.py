@@ -255,6 +255,12 @@ class SqlRepository(SqlSnapshots):
         """Renews the lease, where it is one that ends by itself; False if it was lost. Called by the writer alone."""
         return True
 
+    def last_id(self) -> int:
+        """The highest id of a journal transaction of our slot, whoever held it before us; 0 if there is none."""
+        with reading(self._database, self._probe) as driver:
+            [(found,)] = driver.query(sql.LAST_OF_STREAM, (self.slot.number,))
+        return int(found or 0)
+
     def connection(self) -> PoolProxiedConnection:
         """The writer's own connection, for the writer and for what looks over its shoulder in tests."""
         self._writer_driver()

@@ -506,6 +506,17 @@ STREAM_HEAD = compiled(
     "stream",
 )
 
+LAST_OF_STREAM = compiled(
+    select(func.max(transactions.c.transaction_id)).where(
+        journal_streams.c.stream == bindparam("stream"),
+        transactions.c.org_id == journal_streams.c.org_id,
+        transactions.c.stream == journal_streams.c.stream,
+        transactions.c.position == journal_streams.c.position,
+    ),
+    "stream",
+)
+"""The highest id of a slot's newest transactions, of all organisations: asked once, when a writer starts."""
+
 # -- what a batch leaves behind --------------------------------------------------------------------------------------
 
 INSERT_WALLET = _insert(wallets)
