@@ -16,14 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
-from google.protobuf.json_format import ParseDict
 from http2_abuser import FLOODS, HOLDS
-from shop import FIRST_CUSTOMER, PROGRAM, Shop
+from neighbour import Neighbour
+from shop import FIRST_CUSTOMER, Shop
 
-from points_grpc.v1 import issuance_service_pb2
-from running import Caller, RunningServer, children
+from running import RunningServer, children
 
 ABUSER = Path(__file__).with_name("http2_abuser.py")
 WAYS = (*FLOODS, *HOLDS)
@@ -31,56 +29,9 @@ GROWTH_BYTES_MAX = 256 * 2**20
 """How much the server's processes may grow under any of it, at their largest: heads that never end take most, some 50
 MiB for each connection, however long they go on."""
 
-CALL_S = 20.0
-"""A call of somebody else is answered by then, however many cores the machine has."""
-
 LONG_S = 10.0
 WITH_CREDENTIAL = frozenset({"gzip_bomb", "oversized_metadata"})
 """What is sent by who has a credential: without one, nothing is read of a request."""
-
-
-class Till(threading.Thread):
-    """Somebody else: issues one point after another over a channel of its own, and compares each answer."""
-
-    def __init__(self, server: RunningServer, token: str, customer: int) -> None:
-        super().__init__(daemon=True)
-        self._caller = Caller(server.address, token)
-        self._customer = customer
-        self._stopped = threading.Event()
-        self.count = 0
-        self.wrong: list[str] = []
-        self.times_s: list[float] = []
-
-    def run(self) -> None:
-        while not self._stopped.wait(0.002):
-            self.issue()
-
-    def issue(self) -> None:
-        """Issues a point."""
-        fields = {"customerIdentifier": {"type": "ID", "value": str(self._customer)}, "programId": str(PROGRAM)}
-        fields |= {"points": "1", "source": "LOYALTY_PLUS"}
-        request = ParseDict(fields, issuance_service_pb2.IssuePointsRequest())
-        started = time.monotonic()
-        try:
-            answer = self._caller.issuance.IssuePoints(request, metadata=self._caller.metadata, timeout=CALL_S)
-        except grpc.RpcError as error:
-            self.wrong.append(f"{error.code().name} {error.details()}")
-        else:
-            self.times_s.append(time.monotonic() - started)
-            self.count += 1
-            if answer.wallets[0].current != self.count:
-                self.wrong.append(f"{answer.wallets[0].current} points after {self.count} issues")
-
-    def p99_ms(self) -> float:
-        """What 99 of 100 calls took at most since this was asked before."""
-        times, self.times_s = sorted(self.times_s), []
-        return times[int(len(times) * 0.99)] * 1000
-
-    def stop(self) -> None:
-        """Ends it."""
-        self._stopped.set()
-        self.join()
-        self._caller.close()
 
 
 class Memory(threading.Thread):
@@ -137,17 +88,17 @@ def abused(server: RunningServer, way: str, seconds: float) -> dict[str, int]:
 @pytest.mark.parametrize("way", WAYS)
 def test_somebody_else_is_served(server: RunningServer, way: str, record_property: Callable[..., None]) -> None:
     """While one is abusing the server, another one's calls are answered, rightly, and memory is bounded."""
-    till, memory = Till(server, server.token, FIRST_CUSTOMER + WAYS.index(way)), Memory(server)
-    till.issue()
+    neighbour, memory = Neighbour(server, server.token, FIRST_CUSTOMER + WAYS.index(way)), Memory(server)
+    neighbour.issue()
     memory.start()
-    till.start()
+    neighbour.start()
     told = abused(server, way, 1.0)
-    issued = till.count
-    till.stop()
+    issued = neighbour.count
+    neighbour.stop()
     grown = memory.stop()
     record_property("summary", f"{way}: {told}, {issued} calls beside it, grown by {grown >> 20} MiB")
 
-    assert [] == till.wrong
+    assert [] == neighbour.wrong
     assert issued > 0 < told["connections"]
     assert is_alive(server)
     assert grown < GROWTH_BYTES_MAX
@@ -157,23 +108,23 @@ def test_somebody_else_is_served(server: RunningServer, way: str, record_propert
 @pytest.mark.timeout(900)
 def test_how_long_somebody_else_waits(server: RunningServer, record_property: Callable[..., None]) -> None:
     """The same for longer; the 99th percentile of the other's calls under each way is told beside the quiet one."""
-    till, memory = Till(server, server.token, FIRST_CUSTOMER + len(WAYS)), Memory(server)
+    neighbour, memory = Neighbour(server, server.token, FIRST_CUSTOMER + len(WAYS)), Memory(server)
     memory.start()
-    till.start()
+    neighbour.start()
     for way in WAYS:
-        till.p99_ms()
+        neighbour.p99_ms()
         time.sleep(LONG_S)
-        quiet_ms = till.p99_ms()
+        quiet_ms = neighbour.p99_ms()
         abused(server, way, LONG_S)
-        abused_ms = till.p99_ms()
+        abused_ms = neighbour.p99_ms()
         ratio = abused_ms / quiet_ms
         record_property("summary", f"{way}: p99 {quiet_ms:.1f} ms quiet, {abused_ms:.1f} ms abused, {ratio:.1f} times")
         record_property(f"figure.p99 under {way}, times", round(ratio, 1))
-    till.stop()
+    neighbour.stop()
     grown = memory.stop()
     record_property("summary", f"grown by {grown >> 20} MiB at most")
 
-    assert [] == till.wrong
+    assert [] == neighbour.wrong
     assert is_alive(server)
     assert grown < GROWTH_BYTES_MAX
 
