@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +13,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from aiosmtpd.controller import Controller
@@ -169,9 +171,32 @@ class Gateway:
 @contextmanager
 def silent() -> Iterator[int]:
     """A port that takes connections and never says anything."""
-    import socket
-
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield listening.getsockname()[1]
+
+
+@contextmanager
+def dripping(drops: bytes, *, answers: Sequence[bytes] = (), every_s: float = 0.01) -> Iterator[int]:
+    """A port that says what it is told, an answer for each line that it gets, and then a byte now and then for ever."""
+    ended = Event()
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            said = connection.makefile("rb")
+            for answer in answers:
+                connection.sendall(answer)
+                said.readline()
+            while not ended.wait(every_s):
+                connection.sendall(drops)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join()

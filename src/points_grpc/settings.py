@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         "none", pattern="^(none|console)$", description="How one-time codes leave where nothing below is set."
     )
     otp_parallel: int = Field(8, ge=1, le=64, description="One-time codes that are sent at once.")
-    otp_timeout_s: float = Field(10.0, gt=0, le=60, description="How long a relay or gateway may keep us waiting.")
+    otp_timeout_s: float = Field(10.0, gt=0, le=60, description="How long a relay or gateway may take for a message.")
     smtp_host: str = Field("", description="Relay that e-mails are handed to; none if empty.")
     smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
     smtp_security: str = Field(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -116,6 +118,57 @@ def test_a_process_never_goes_without_its_keys(path: Path, damage: str) -> None:
 
     assert active == keys.keyring.active
     assert ["keys_not_renewed"] == told.events
+
+
+def test_a_look_that_fails_ends_nothing(path: Path) -> None:
+    """Whatever a look fails of, it is told and counted, and a key that is added later is taken over all the same."""
+    told, clock, broken = Told(), Clock(), True
+
+    def now() -> datetime:
+        if broken:
+            raise OverflowError
+        return clock()
+
+    broken = False
+    keys = WatchedKeys(path, told, now=now, every_s=0.001)
+    broken = True
+    keys.start()
+    until(lambda: keys.failures >= 2)
+    broken = False
+    keys_file.save(path, keys_file.load(path).with_new_key(SOON, NOW))
+    until(lambda: len(keys.keyring.key_ids) == 2)
+    keys.stop()
+
+    assert ["keys_look_failed"] * keys.failures + ["keys_renewed"] == told.events
+
+
+def test_a_log_that_fails_ends_nothing(path: Path) -> None:
+    """Nor does a log that cannot be written."""
+
+    class Full(Told):
+        def error(self, event: str, **fields: object) -> None:
+            raise OSError
+
+        info = error
+
+    clock = Clock()
+    keys = WatchedKeys(path, Full(), now=clock, every_s=0.001)
+    keys_file.save(path, keys_file.load(path).with_new_key(NOW, NOW))
+    keys.start()
+    until(lambda: keys.failures >= 1)
+    keys_file.save(path, keys_file.load(path).with_new_key(NOW, NOW))
+    until(lambda: len(keys.keyring.key_ids) == 3)
+    keys.stop()
+
+    assert {*keys_file.load(path).keys} == keys.keyring.key_ids
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that a thread does."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.001)
 
 
 def test_rotate_and_list(path: Path) -> None:

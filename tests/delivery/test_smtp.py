@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from msgspec.structs import replace
@@ -14,7 +18,8 @@ from points_grpc.delivery import smtp
 from points_grpc.delivery.smtp import Security, SmtpSender
 from points_grpc.domain.letters import Letter, Undelivered
 from points_grpc.domain.model import Channel, OtpAction
-from relays import HOST, Relay, authority, serving, silent
+from points_grpc.service.alarms import alarm
+from relays import HOST, Relay, authority, dripping, serving, silent
 from running import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -56,7 +61,7 @@ def sender(port: int, trusts: Path | None = None, **given: object) -> SmtpSender
         "timeout_s": 5.0,
     }
     context = ssl.create_default_context(cafile=None if trusts is None else str(trusts))
-    return SmtpSender(smtp.Relay(**(values | given)), tls=context, now=lambda: NOW)  # type: ignore[arg-type]
+    return SmtpSender(smtp.Relay(**(values | given)), tls=context, now=lambda: NOW, alarm=alarm)  # type: ignore[arg-type]
 
 
 def failure(sending: SmtpSender, letter: Letter = LETTER) -> tuple[str, bool, bool]:
@@ -151,6 +156,39 @@ def test_relay_that_is_away_or_silent_is_called_so(trusted: Path) -> None:
     with silent() as port:
         assert ("TIMEOUT", False, False) == failure(sender(port, trusted, timeout_s=0.2))
     assert ("CONNECTION", False, False) == failure(sender(free_port(), trusted))
+
+
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.TLS])
+def test_relay_that_drips_is_cut_off(security: Security) -> None:
+    """A byte now and then does not hold a thread beyond the time limit: neither lines nor a handshake without end."""
+    drops = b"220-\r\n" if security is Security.STARTTLS else b"\x16\x03\x01\x3f\xff" + b"\x00"
+    with dripping(drops, every_s=0.05) as port:
+        assert ("TIMEOUT", False, False) == failure(sender(port, security=security, timeout_s=0.3))
+
+
+def test_relay_that_drips_after_it_took_a_letter_has_taken_it() -> None:
+    """What became of the letter is known by then; the farewell is cut short."""
+    taken = [b"220 hello\r\n", b"250 hello\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go on\r\n"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                said = connection.makefile("rb")
+                for answer in taken:
+                    connection.sendall(answer)
+                    said.readline()
+                while said.readline() != b".\r\n":
+                    pass
+                connection.sendall(b"250 OK\r\n")
+                while True:
+                    connection.sendall(b"221-\r\n")
+                    time.sleep(0.01)
+
+        thread = Thread(target=serve)
+        thread.start()
+        sender(listening.getsockname()[1], security=Security.NONE, user="", timeout_s=0.5).send(LETTER)
+        thread.join()
 
 
 @pytest.mark.parametrize("fields", [{"subject": "a\r\nBcc: all@example.org"}, {"target": "ann@example.org\r\nX: y"}])

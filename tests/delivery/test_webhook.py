@@ -16,7 +16,8 @@ import pytest
 from points_grpc.delivery.webhook import WebhookSender, body_of, signature
 from points_grpc.domain.letters import Letter, Undelivered
 from points_grpc.domain.model import Channel, OtpAction
-from relays import Gateway, authority, serving, silent
+from points_grpc.service.alarms import alarm
+from relays import Gateway, authority, dripping, serving, silent
 from running import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -27,7 +28,7 @@ LETTER = Letter(7, 2**60, OtpAction.REDEMPTION, Channel.MOBILE, "+15550000011", 
 def sender(url: str, *secrets: bytes, trusts: Path | None = None, timeout_s: float = 5.0) -> WebhookSender:
     """A sender to a gateway."""
     context = ssl.create_default_context(cafile=None if trusts is None else str(trusts))
-    return WebhookSender(url, secrets or (SECRET,), tls=context, timeout_s=timeout_s, now=lambda: NOW)
+    return WebhookSender(url, secrets or (SECRET,), tls=context, timeout_s=timeout_s, now=lambda: NOW, alarm=alarm)
 
 
 def failure(sending: WebhookSender) -> tuple[str, bool, bool]:
@@ -141,6 +142,18 @@ def test_gateway_that_is_away_or_silent_is_called_so() -> None:
     with silent() as port:
         assert ("TIMEOUT", False, False) == failure(sender(f"http://127.0.0.1:{port}/", timeout_s=0.2))
     assert ("CONNECTION", False, False) == failure(sender(f"http://127.0.0.1:{free_port()}/"))
+
+
+def test_gateway_that_drips_is_cut_off() -> None:
+    """A byte now and then does not hold a thread beyond the time limit."""
+    with dripping(b"2", every_s=0.05) as port:
+        assert ("TIMEOUT", False, False) == failure(sender(f"http://127.0.0.1:{port}/", timeout_s=0.3))
+
+
+def test_gateway_that_drips_behind_its_status_has_said_what_counts() -> None:
+    """It is cut off in the middle of its headers, and the letter is delivered."""
+    with dripping(b"X-Drop: 1\r\n", answers=[b"HTTP/1.1 200 OK\r\n"], every_s=0.05) as port:
+        sender(f"http://127.0.0.1:{port}/", timeout_s=0.3).send(LETTER)
 
 
 @pytest.mark.parametrize("said", [b"123456 +15550000011\r\n\r\n", b""])

@@ -46,7 +46,8 @@ class Aborted(Exception):
 class Context:
     """What the servicers see of a call."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
         self._code = grpc.StatusCode.OK
         self._details = ""
         self._trailing: tuple[tuple[str, Any], ...] = ()
@@ -56,6 +57,9 @@ class Context:
 
     def time_remaining(self) -> float:
         return CALL_S
+
+    async def read(self) -> bytes:
+        return self._raw
 
     def set_code(self, code: grpc.StatusCode) -> None:
         self._code = code
@@ -180,10 +184,10 @@ class InProcess:
         """Code, text, status details and answer of a call."""
         handler = await self._gate.intercept_service(self._handler, _Details(path))
         assert handler is not None, path
-        context = Context()
+        context = Context(raw)
         answer = b""
         try:
-            message = await handler.unary_unary(raw, context)
+            message = await handler.stream_unary(None, context)
             answer = message if isinstance(message, bytes) else message.SerializeToString()
         except Aborted:
             assert context.code() is not grpc.StatusCode.OK

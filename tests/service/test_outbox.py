@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 
@@ -30,7 +30,8 @@ from points_grpc.domain.policy import Policy
 from points_grpc.service.executor import Executor
 from points_grpc.service.ids import IdSource
 from points_grpc.service.keyring import Keyring
-from points_grpc.service.outbox import ATTEMPTS_MAX, BACKOFF_MAX_S, PARALLEL, Dispatcher, Sender
+from points_grpc.service.outbox import ATTEMPTS_MAX, BACKOFF_MAX_S, LAST_BOOKINGS_MAX, PARALLEL, Dispatcher, Sender
+from points_grpc.service.ports import StorageUnavailable
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
 from points_grpc.storage.migrate import upgrade
@@ -305,6 +306,44 @@ def test_message_whose_booking_failed_is_booked_and_not_sent_again(world: World)
 
     assert 1 == len(world.sender.sent)
     assert [("DELIVERED", False)] == world.rows()
+
+
+def test_booking_that_a_drain_dropped_is_made_up_for(world: World) -> None:
+    """A code that was sent while the server was told to stop is booked before it ends: no other sends it again."""
+    world.issue_code()
+    dropped = Event()
+
+    def submit(submission: Submission) -> None:
+        if not dropped.is_set():
+            dropped.set()
+            raise StorageUnavailable("SHUTTING_DOWN")
+        world.executor.run(submission.org_id, [submission])
+
+    dispatcher = world.dispatcher(submit=submit)
+    dispatcher.start()
+    assert dropped.wait(30)
+    dispatcher.stop(30)
+
+    assert 1 == len(world.sender.sent)
+    assert [("DELIVERED", False)] == world.rows()
+
+
+def test_stop_does_not_wait_for_a_writer_that_is_gone(world: World) -> None:
+    """What cannot be booked is told, and is sent again by the next server: at least once."""
+    world.issue_code()
+    tried = Event()
+
+    def submit(submission: Submission) -> None:
+        tried.set()
+        raise StorageUnavailable("STORAGE_UNAVAILABLE")
+
+    dispatcher = world.dispatcher(submit=submit)
+    dispatcher.start()
+    assert tried.wait(30)
+    dispatcher.stop(30)
+
+    assert [("QUEUED", True)] == world.rows()
+    assert [("StorageUnavailable", False)] * (1 + LAST_BOOKINGS_MAX) == world.reports.lines[: 1 + LAST_BOOKINGS_MAX]
 
 
 def test_letter_has_the_organisations_words(world: World) -> None:

@@ -75,7 +75,9 @@ WRITER_STOP_S = 15.0
 """How long a writer may take to answer what waits at the end. A transaction of another process can hold it up for 5."""
 
 DEV_SETUP_S = 10.0
-OUTBOX_STOP_S = 5.0
+OUTBOX_BOOKING_S = 5.0
+"""How long a booking of the outbox may take; at the end, the last message may take its time before it."""
+
 SWEEP_STOP_S = 5.0
 DUTY_STOP_S = 5.0
 SWEEP_COMMAND_S = 30.0
@@ -136,6 +138,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
         duty,
         _dispatcher(snapshots, keys.keyring, senders, settings, committer, loop, log, duty),
         _sweep(snapshots, settings, committer, loop, log, duty) if settings.sweep_interval_s else None,
+        outbox_stop_s=settings.otp_timeout_s + OUTBOX_BOOKING_S,
     )
     chores.start()
     keys.start()
@@ -190,7 +193,10 @@ async def _until_stopped(settings: Settings, served: Served, worker: WorkerLink 
 class _Chores:
     """What goes on beside the calls: sending messages and sweeping, while this server is on duty."""
 
-    def __init__(self, duty: Duty | AlwaysOnDuty, dispatcher: Dispatcher, sweep: Sweep | None) -> None:
+    def __init__(
+        self, duty: Duty | AlwaysOnDuty, dispatcher: Dispatcher, sweep: Sweep | None, *, outbox_stop_s: float
+    ) -> None:
+        self._outbox_stop_s = outbox_stop_s
         self._duty = duty
         self._dispatcher = dispatcher
         self._sweep = sweep
@@ -204,7 +210,7 @@ class _Chores:
 
     def stop(self) -> None:
         """Waits for what is in hand, and gives duty back last."""
-        self._dispatcher.stop(OUTBOX_STOP_S)
+        self._dispatcher.stop(self._outbox_stop_s)
         if self._sweep is not None:
             self._sweep.stop(SWEEP_STOP_S)
         self._duty.stop(DUTY_STOP_S)
@@ -438,7 +444,7 @@ def _dispatcher(
     duty: Duty | AlwaysOnDuty,
 ) -> Dispatcher:
     def submit(submission: Submission) -> None:
-        waiting = committer.submit(submission, time.monotonic() + OUTBOX_STOP_S)
+        waiting = committer.submit(submission, time.monotonic() + OUTBOX_BOOKING_S)
         outcome = asyncio.run_coroutine_threadsafe(waiting, loop).result().outcome
         if isinstance(outcome, Refused):
             raise StorageUnavailable(outcome.code.reason)

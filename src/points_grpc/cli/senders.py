@@ -18,6 +18,7 @@ from points_grpc.delivery.console import ConsoleSender
 from points_grpc.delivery.smtp import Relay, Security, SmtpSender
 from points_grpc.delivery.webhook import WebhookSender
 from points_grpc.domain.model import Channel
+from points_grpc.service.alarms import alarm
 from points_grpc.service.breaker import CircuitBreaker
 from points_grpc.service.outbox import Sender
 from points_grpc.settings import Settings
@@ -56,7 +57,7 @@ def _smtp(settings: Settings) -> SmtpSender:
         password=password,
         timeout_s=settings.otp_timeout_s,
     )
-    return SmtpSender(relay, tls=_trust("smtp_ca_file", settings.smtp_ca_file), now=_now)
+    return SmtpSender(relay, tls=_trust("smtp_ca_file", settings.smtp_ca_file), now=_now, alarm=alarm)
 
 
 def _webhook(settings: Settings) -> WebhookSender:
@@ -82,6 +83,7 @@ def _webhook(settings: Settings) -> WebhookSender:
         tls=_trust("otp_webhook_ca_file", settings.otp_webhook_ca_file),
         timeout_s=settings.otp_timeout_s,
         now=_now,
+        alarm=alarm,
     )
 
 

@@ -1,12 +1,14 @@
 """The keyring of a process, kept as new as the keys file: keys are rotated while it serves.
 
 The file is looked at every second, in a thread. One that cannot be used is told once, and what was read before stays in
-force: a process never goes without its keys.
+force: a process never goes without its keys. A look that fails for a cause that nobody foresaw is told, counted and
+repeated: without the thread a process would not learn of a rotation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -48,11 +50,20 @@ class NoKeysLog:
 class WatchedKeys:
     """A keyring, and the file that it follows."""
 
-    def __init__(self, path: Path, log: KeysLog, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        log: KeysLog,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        every_s: float = LOOKED_AT_EVERY_S,
+    ) -> None:
         """Reads the file, and makes it where there is none; raises `click.ClickException` if it cannot be used."""
+        self.failures = 0
         self._path = path
         self._log = log
         self._now = now
+        self._every_s = every_s
         self._seen = self._stamp()  # before it is read: what replaces it meanwhile is seen as new
         self._keys = keys_file.load(path, create=True)
         self.keyring: Keyring = self._keys.keyring_at(now())
@@ -83,8 +94,18 @@ class WatchedKeys:
             self._log.info("keys_renewed", active=current.active, keys=sorted(current.key_ids))
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOKED_AT_EVERY_S):
-            self.look()
+        while not self._stop.wait(self._every_s):
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - without this thread no key is ever renewed
+                self._failed(type(error).__name__)
+
+    def _failed(self, error: str) -> None:
+        """Counts a look that failed and tells of it; the next one reads the file again, whatever was seen of it."""
+        self.failures += 1
+        self._seen = None
+        with suppress(Exception):  # it may be the log that fails; what was counted stays to be told
+            self._log.error("keys_look_failed", error=error, failures=self.failures)
 
     def _stamp(self) -> _Stamp | None:
         """Tells one file from the next; none if it is missing."""

@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from points_grpc.delivery.connection import told_in_words
+from points_grpc.delivery.connection import Alarm, Line, conversation
 from points_grpc.domain.letters import Letter, Undelivered
 
 CLOSING = 421
@@ -52,25 +52,26 @@ class Relay(Struct, frozen=True):
 class SmtpSender:
     """Sends letters through a relay."""
 
-    def __init__(self, relay: Relay, *, tls: ssl.SSLContext, now: Callable[[], datetime]) -> None:
-        """`tls` decides whose certificates are trusted."""
+    def __init__(self, relay: Relay, *, tls: ssl.SSLContext, now: Callable[[], datetime], alarm: Alarm) -> None:
+        """`tls` decides whose certificates are trusted, `alarm` ends a conversation that takes too long."""
         self._relay = relay
         self._tls = tls
         self._now = now
+        self._alarm = alarm
         self._from = parseaddr(relay.sender)[1]
         self._domain = self._from.rpartition("@")[2]
 
     def send(self, letter: Letter) -> None:
         """Returns once the relay took the letter; raises `Undelivered`."""
         mail = self._mail(letter)
-        with told_in_words():
+        with conversation(self._relay.timeout_s, self._alarm) as line:
             try:
-                self._hand_over(mail, letter.target)
+                self._hand_over(line, mail, letter.target)
             except smtplib.SMTPException as error:
                 raise _refusal(error) from None
 
-    def _hand_over(self, mail: EmailMessage, target: str) -> None:
-        session = self._session()
+    def _hand_over(self, line: Line, mail: EmailMessage, target: str) -> None:
+        session = self._session(line)
         try:
             session.send_message(mail, self._from, [target])
         except smtplib.SMTPNotSupportedError:
@@ -80,14 +81,11 @@ class SmtpSender:
                 session.quit()
             session.close()
 
-    def _session(self) -> smtplib.SMTP:
+    def _session(self, line: Line) -> smtplib.SMTP:
         """A connection to the relay, protected and logged in."""
         relay = self._relay
-        session: smtplib.SMTP
-        if relay.security is Security.TLS:
-            session = smtplib.SMTP_SSL(relay.host, relay.port, self._domain, timeout=relay.timeout_s, context=self._tls)
-        else:
-            session = smtplib.SMTP(relay.host, relay.port, self._domain, timeout=relay.timeout_s)
+        tls = self._tls if relay.security is Security.TLS else None
+        session = _Session(line, tls, relay.host, relay.port, self._domain, timeout=relay.timeout_s)
         try:
             if relay.security is Security.STARTTLS:
                 session.starttls(context=self._tls)  # Raises if the relay does not offer it.
@@ -112,6 +110,29 @@ class SmtpSender:
         except (ValueError, MessageError):
             raise Undelivered("UNADDRESSABLE", final=True) from None
         return mail
+
+
+class _Session(smtplib.SMTP):
+    """A session over a line of ours, with TLS from the first byte where it is given. It connects when it is made."""
+
+    def __init__(
+        self, line: Line, tls: ssl.SSLContext | None, host: str, port: int, domain: str, *, timeout: float
+    ) -> None:
+        self._line = line
+        self._tls = tls
+        super().__init__(host, port, domain, timeout)
+
+    def connect(
+        self,
+        host: str = "",
+        port: int = 0,
+        source_address: object = None,  # noqa: ARG002 - as inherited; nobody gives one
+    ) -> tuple[int, bytes]:
+        """Connects and reads the greeting, as the inherited one does."""
+        connected = self._line.connect(host, port)
+        self.sock = self._tls.wrap_socket(connected, server_hostname=host) if self._tls else connected
+        self.file = None
+        return self.getreply()
 
 
 def _refusal(error: smtplib.SMTPException) -> Undelivered:

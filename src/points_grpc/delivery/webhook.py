@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from points_grpc.delivery.connection import told_in_words
+from points_grpc.delivery.connection import Alarm, Line, conversation
 from points_grpc.domain.letters import Letter, Undelivered
 
 FINAL = frozenset({400, 410, 413, 422})
@@ -28,7 +28,14 @@ class WebhookSender:
     """Posts letters to one address."""
 
     def __init__(
-        self, url: str, secrets: Sequence[bytes], *, tls: ssl.SSLContext, timeout_s: float, now: Callable[[], datetime]
+        self,
+        url: str,
+        secrets: Sequence[bytes],
+        *,
+        tls: ssl.SSLContext,
+        timeout_s: float,
+        now: Callable[[], datetime],
+        alarm: Alarm,
     ) -> None:
         """Signs with each of the secrets, so that the gateway can be given a new one while it knows the old."""
         parts = urlsplit(url)
@@ -40,6 +47,7 @@ class WebhookSender:
         self._tls = tls
         self._timeout_s = timeout_s
         self._now = now
+        self._alarm = alarm
 
     def send(self, letter: Letter) -> None:
         """Returns once the gateway took the letter, which it says by a status 2xx; raises `Undelivered`."""
@@ -52,17 +60,13 @@ class WebhookSender:
             "X-Points-Timestamp": timestamp,
             "X-Points-Signature": ", ".join(signature(secret, timestamp, body) for secret in self._secrets),
         }
-        with told_in_words():
-            status = self._post(body, headers)
+        with conversation(self._timeout_s, self._alarm) as line:
+            status = self._post(line, body, headers)
         if not 200 <= status < 300:
             raise Undelivered(f"HTTP_{status}", final=status in FINAL, answered=status in ANSWERED)
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> int:
-        connection: http.client.HTTPConnection
-        if self._https:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+    def _post(self, line: Line, body: bytes, headers: dict[str, str]) -> int:
+        connection = _Connection(line, self._tls if self._https else None, self._host, self._port)
         try:
             connection.request("POST", self._path, body, headers)
             return connection.getresponse().status
@@ -70,6 +74,22 @@ class WebhookSender:
             raise Undelivered("HTTP_GARBLED") from None
         finally:
             connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a line of ours, with TLS where it is given."""
+
+    def __init__(self, line: Line, tls: ssl.SSLContext | None, host: str, port: int | None) -> None:
+        super().__init__(host, port or (http.client.HTTP_PORT if tls is None else http.client.HTTPS_PORT))
+        self._line = line
+        self._tls = tls
+        if tls is not None:
+            self.default_port = http.client.HTTPS_PORT  # so that the host is named without it
+
+    def connect(self) -> None:
+        """Connects, as the inherited ones do."""
+        connected = self._line.connect(self.host, self.port)
+        self.sock = self._tls.wrap_socket(connected, server_hostname=self.host) if self._tls else connected
 
 
 def body_of(letter: Letter) -> bytes:

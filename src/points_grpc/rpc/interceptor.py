@@ -3,13 +3,13 @@
 The order is API: identity (10001), role (10002), quotas (10003), size of the metadata, draining (896, 898 on
 transfers), signature (825), deadline (10011), then the servicer; an exception that nobody foresaw becomes 889 or 804
 and never a stack trace on the wire. At the end each call is counted and leaves one line in the log. Requests are taken
-as bytes, so that nothing of them is looked at before the caller is known.
+as bytes, so that nothing of them is looked at before the caller is known; and they are waited for only then, within the
+deadline: who is nobody holds no place by a request that never comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import re
 import secrets
@@ -30,6 +30,7 @@ from points_grpc.domain.outcome import Refused
 from points_grpc.rpc import failures
 from points_grpc.rpc.call import CURRENT, Call, Caller, Role
 from points_grpc.rpc.deadlines import Deadlines
+from points_grpc.rpc.guests import Guests
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import CallLog, Connection, Identity, Metadata, Metrics, Tracer
 from points_grpc.rpc.quotas import Quotas
@@ -91,6 +92,10 @@ class CallContext(Context, Connection, Protocol):
         """The trailers that were set."""
         ...
 
+    async def read(self) -> bytes | object:
+        """The request as it travels; EOF if there is none."""
+        ...
+
     async def write(self, message: Message, /) -> None:
         """Sends one answer of a stream, once there is room for it."""
         ...
@@ -144,6 +149,8 @@ class Gate(grpc.aio.ServerInterceptor):
         self._exempt = exempt
         self._tracer = tracer
         self._deadlines = Deadlines()
+        self._arriving = Deadlines()
+        self._guests = Guests(limits.guest_calls_max, identity)
         self._streams = Streams()
         self._handlers: dict[str, Handler] = {}
 
@@ -158,8 +165,9 @@ class Gate(grpc.aio.ServerInterceptor):
         self._streams.drain()
 
     def cut_off(self) -> None:
-        """Ends the calls that are still being served, each with a status that says what is known of it."""
+        """Ends the calls that are still going on, each with a status that says what is known of it."""
         self._deadlines.cut_off()
+        self._arriving.cut_off()
 
     async def intercept_service(
         self,
@@ -181,7 +189,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _wrapped(self, method: str, handler: Handler) -> Handler:
         """A handler behind the gate."""
         if method.startswith(EXEMPT):
-            return handler if method.startswith(self._exempt) else self._identified(handler)
+            return self._guests.wrapped(handler, is_open=method.startswith(self._exempt))
         if handler.request_streaming or handler.request_deserializer is None:
             raise TypeError(f"{method} takes a stream of requests: the gate would not guard it")
         required = self._roles[method]
@@ -192,7 +200,7 @@ class Gate(grpc.aio.ServerInterceptor):
         operation = name.rpartition("/")[2]
         serve_admitted = self._streamed if streams else self._served
 
-        async def serve(raw: bytes, context: CallContext) -> Message | bytes:
+        async def serve(_: object, context: CallContext) -> Message | bytes:
             started = time.perf_counter()
             call = Call(name, operation)
             if self._tracer is not None:
@@ -202,11 +210,10 @@ class Gate(grpc.aio.ServerInterceptor):
             answer: Message | bytes = b""
             try:
                 metadata = context.invocation_metadata() or ()
-                refused = self._admit(call, context, metadata, raw, required) or self._signatures.judge(
-                    call, metadata, raw
-                )
+                raw = self._known(call, context, metadata, required) or await self._request(call, context)
+                refused = raw if isinstance(raw, Refused) else self._admit(call, metadata, raw)
                 if refused is None:
-                    answer = await serve_admitted(call, raw, context, decode, inner)
+                    answer = await serve_admitted(call, cast("bytes", raw), context, decode, inner)
                 else:
                     refuse(context, call, refused)
                 if call.grpc is not GrpcCode.OK:
@@ -221,21 +228,44 @@ class Gate(grpc.aio.ServerInterceptor):
                 self._record(call, time.perf_counter() - started)
             return answer
 
-        make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        # Both take a stream of requests, of which one is read: of a unary one nothing is told before it is there.
+        make = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
         return make(
             cast("Any", serve),  # the stubs know handlers of the synchronous server only
             request_deserializer=None,
             response_serializer=cast("Any", handler.response_serializer),
         )
 
-    def _admit(
-        self, call: Call, connection: Connection, metadata: Metadata, raw: bytes, required: Role
-    ) -> Refused | None:
-        """What stops a call before its request is looked at."""
+    def _known(self, call: Call, connection: Connection, metadata: Metadata, required: Role) -> Refused | None:
+        """Who calls; or why they may not, whatever it is that they ask."""
         call.correlation_id = _correlation_id(metadata)
         call.caller = self._identity.authenticate(metadata, connection)
-        if refused := _lacks(call.caller, required):
+        return _lacks(call.caller, required)
+
+    async def _request(self, call: Call, context: CallContext) -> bytes | Refused:
+        """The request as it travels, which counts among the calls of its organisation while it is waited for."""
+        if refused := self._quotas.await_request(call):
             return refused
+        remaining = self._remaining_s(context)
+        call.expires_at = time.monotonic() + remaining
+        call.deadline = call.expires_at - min(ANSWER_MARGIN_S, remaining / 10)
+        self._arriving.enter(call)
+        try:
+            raw = await context.read()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not (call.expired or call.cut_off) or task is None or task.uncancel():
+                raise  # the caller went away
+            return refusal_of(_FAILURE_OF_ENDED[call.cut_off, False], call.operation)
+        finally:
+            self._arriving.leave(call)
+            self._quotas.got_request(call)
+        if isinstance(raw, bytes):
+            return raw
+        return failures.malformed("request", "a protobuf message", operation=call.operation)
+
+    def _admit(self, call: Call, metadata: Metadata, raw: bytes) -> Refused | None:
+        """What stops a call of a known caller before its request is looked at."""
         if refused := self._quotas.enter(call, raw):
             return refused
         size = len(metadata) * _METADATA_OVERHEAD
@@ -247,7 +277,7 @@ class Gate(grpc.aio.ServerInterceptor):
             )
         if self.draining:
             return refusal_of(Failure.SHUTTING_DOWN, call.operation)
-        return None
+        return self._signatures.judge(call, metadata, raw)
 
     async def _served(
         self,
@@ -258,9 +288,6 @@ class Gate(grpc.aio.ServerInterceptor):
         inner: Inner,
     ) -> Message | bytes:
         """The answer of the servicer, within the deadline."""
-        remaining = self._remaining_s(context)
-        call.expires_at = time.monotonic() + remaining
-        call.deadline = call.expires_at - min(ANSWER_MARGIN_S, remaining / 10)
         try:
             request = decode(raw)
         except DecodeError:
@@ -351,37 +378,6 @@ class Gate(grpc.aio.ServerInterceptor):
         )
         if call.span is not None:
             call.span.end(code, reason, call.request_id)
-
-    def _identified(self, handler: Handler) -> Handler:
-        """A method of health or reflection that needs a credential, of any role."""
-
-        def refused(context: CallContext) -> bool:
-            metadata = context.invocation_metadata() or ()
-            if self._identity.authenticate(metadata, context) is not None:
-                return False
-            refuse(context, Call("", ""), Refused(codes.UNAUTHENTICATED))
-            return True
-
-        async def unary(request: object, context: CallContext) -> object:
-            return None if refused(context) else await inner(request, context)
-
-        async def stream(request: object, context: Any) -> None:
-            if refused(context):
-                return
-            if not inspect.isasyncgenfunction(inner):
-                await inner(request, context)  # it writes its answers itself
-                return
-            async for answer in inner(request, context):
-                await context.write(answer)
-
-        inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_stream
-        make: Any = grpc.unary_unary_rpc_method_handler
-        if handler.response_streaming:
-            is_two_way = handler.request_streaming
-            make = grpc.stream_stream_rpc_method_handler if is_two_way else grpc.unary_stream_rpc_method_handler
-        behaviour: Any = stream if handler.response_streaming else unary
-        guarded: Handler = make(behaviour, handler.request_deserializer, handler.response_serializer)
-        return guarded
 
 
 def _lacks(caller: Caller | None, required: Role) -> Refused | None:

@@ -34,6 +34,9 @@ class Limits:
     concurrent_calls_max: int = _limit(4_096, "calls")
     """The outer guard of memory. Refused without details; the queue of the writer sheds earlier and with them."""
 
+    guest_calls_max: int = _limit(256, "calls")
+    """Calls at once of health and reflection, which show no credential; beyond, the oldest is ended for the newest."""
+
     connections_max: int = _limit(4_096, "connections")
     """The outer guard of file descriptors."""
 

@@ -66,6 +66,7 @@ class _Organisation:
     """What an organisation is using. Mutable: it is the counter."""
 
     busy_until_ns: int = 0
+    arriving: int = 0
     calls: int = 0
     items: int = 0
     watches: int = 0
@@ -92,14 +93,25 @@ class Quotas:
         self._clients_max = CLIENTS_MAX
         self._watches = 0
 
+    def await_request(self, call: Call) -> Refused | None:
+        """Takes a place for a call whose request is not there yet, until `got_request`; or says that there is none."""
+        organisation = self._of(call)
+        limit = self._limits.org_calls_in_flight_max
+        if organisation.calls + organisation.arriving >= limit:
+            return _refused("org_calls_in_flight_max", limit, ORGANIZATION, IN_FLIGHT_RETRY_S)
+        organisation.arriving += 1
+        return None
+
+    def got_request(self, call: Call) -> None:
+        """Gives that place back."""
+        self._of(call).arriving -= 1
+
     def enter(self, call: Call, request: bytes) -> Refused | None:
         """Takes a place for a call, to be given back by `leave`; or says which quota is used up."""
         method = self._methods[call.method]
         items = _items(request, method.items_tag) if method.items_tag else 1
         caller = call.known_caller
-        organisation = self._organisations.get(caller.org_id)
-        if organisation is None:
-            organisation = self._organisations[caller.org_id] = _Organisation()
+        organisation = self._of(call)
         refused = self._is_full(organisation, call, items, is_watch=method.is_watch)
         if refused is None:
             refused = self._charge(organisation, (caller.org_id, caller.client, method.quota), items)
@@ -125,6 +137,14 @@ class Quotas:
             organisation.calls -= 1
             organisation.items -= call.items
         call.items = 0
+
+    def _of(self, call: Call) -> _Organisation:
+        """What the organisation of a call is using."""
+        org_id = call.known_caller.org_id
+        organisation = self._organisations.get(org_id)
+        if organisation is None:
+            organisation = self._organisations[org_id] = _Organisation()
+        return organisation
 
     def _is_full(self, organisation: _Organisation, call: Call, items: int, *, is_watch: bool) -> Refused | None:
         """What keeps a call out while others are going on. A large batch is let in where nothing else is."""

@@ -12,6 +12,7 @@ once: what waits in the outbox can still be cancelled, and what was sent is book
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,10 @@ PARALLEL = 8
 
 POLL_S = 0.1
 AFTER_FAILURE_S = 1.0
+LAST_BOOKINGS_MAX = 4
+"""How often a dispatcher that stops tries to book what it knows to be delivered; after a tenth of a second, longer each
+time."""
+
 ATTEMPTS_MAX = 10
 FORGOTTEN = timedelta(hours=1)
 """How long after it has expired a message is remembered that was sent and never booked: it was cancelled meanwhile."""
@@ -90,7 +95,7 @@ class Dispatcher:
         self._failures = failures
         self._jitter = jitter
         self._on_duty = on_duty
-        self._unbooked: dict[int, datetime] = {}
+        self._unbooked: dict[int, SealedMessage] = {}
         self._told: set[tuple[int, str, str]] = set()
         self._stop = Event()
         self._parallel = parallel
@@ -102,7 +107,10 @@ class Dispatcher:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Asks the threads to end after the messages in hand, and waits for them."""
+        """Asks the threads to end after the messages in hand, and waits for them: for what was sent to be booked, too.
+
+        While a server drains, its writer may drop a booking; by now it takes it.
+        """
         self._stop.set()
         self._thread.join(timeout_s)
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -113,7 +121,7 @@ class Dispatcher:
             return 0
         now = self._now()
         due = self._outbox.due_messages(now, self._parallel)
-        self._unbooked = {one: expires_at for one, expires_at in self._unbooked.items() if expires_at > now - FORGOTTEN}
+        self._unbooked = {key: one for key, one in self._unbooked.items() if one.expires_at > now - FORGOTTEN}
         configs = {org_id: self._outbox.config(org_id) for org_id in {one.org_id for one in due}}
         queues: dict[tuple[int, int, str], list[SealedMessage]] = {}
         for message in sorted(due, key=lambda one: one.message_id):
@@ -123,7 +131,7 @@ class Dispatcher:
         for (org_id, _, _), of_queue in zip(queues, tried, strict=True):
             results[org_id] += of_queue
         sent = {one.message_id for found in results.values() for one in found if one.delivered}
-        self._unbooked.update((one.message_id, one.expires_at) for one in due if one.message_id in sent)
+        self._unbooked.update((one.message_id, one) for one in due if one.message_id in sent)
         self._book(results)
         return sum(map(len, results.values()))
 
@@ -137,6 +145,21 @@ class Dispatcher:
                 continue
             if not sent:
                 self._stop.wait(POLL_S)
+        self._book_the_rest()
+
+    def _book_the_rest(self) -> None:
+        """Books what was sent and could not be booked: the next server would send it again. Tries a few times."""
+        for attempt in range(LAST_BOOKINGS_MAX):
+            known: dict[int, list[MessageResult]] = {}
+            for one in self._unbooked.values():
+                known.setdefault(one.org_id, []).append(_delivered(one))
+            try:
+                self._book(known)
+            except Exception as error:  # noqa: BLE001 - as in every other round
+                self._failures.unreachable(type(error).__name__)
+                time.sleep(POLL_S * 2**attempt)
+            else:
+                return
 
     def _book(self, results: Mapping[int, Sequence[MessageResult]]) -> None:
         """Books each organisation's results; one whose booking fails keeps nobody else's from being booked."""
@@ -178,7 +201,7 @@ class Dispatcher:
         now = self._now()
         sender = self._senders.get(message.channel)
         if message.message_id in self._unbooked:  # sent before, and only the booking failed
-            return MessageResult(message.message_id, message.customer_id, True, "", None)
+            return _delivered(message)
         if message.expires_at < now:
             return self._given_up(message, "EXPIRED")
         if sender is None:
@@ -191,7 +214,7 @@ class Dispatcher:
             return self._failed(message, error.cause, final=error.final)
         except Exception as error:  # noqa: BLE001 - a sender may fail in any way; the message stays
             return self._failed(message, type(error).__name__, final=False)
-        return MessageResult(message.message_id, message.customer_id, True, "", None)
+        return _delivered(message)
 
     def _letter(self, message: SealedMessage, config: OrgConfig, now: datetime) -> Letter:
         """The message with its code in the clear, which from here on is in the sender's hands alone."""
@@ -225,3 +248,7 @@ class Dispatcher:
     def _given_up(self, message: SealedMessage, error: str) -> MessageResult:
         self._failures.undelivered(message.message_id, error, given_up=True)
         return MessageResult(message.message_id, message.customer_id, False, error, None)
+
+
+def _delivered(message: SealedMessage) -> MessageResult:
+    return MessageResult(message.message_id, message.customer_id, True, "", None)

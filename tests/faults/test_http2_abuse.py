@@ -1,0 +1,134 @@
+"""Abuse below gRPC: floods of frames, calls that never end and messages that explode, from who has no credential.
+
+Whatever it is, the server lives, its memory stays bounded, and every call of somebody else is answered, rightly. What
+it does to how long these calls take is measured by the long form and not asserted here: the abuser has as many cores as
+the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from http2_abuser import FLOODS, HOLDS
+from neighbour import Neighbour
+from shop import FIRST_CUSTOMER, Shop
+
+from running import RunningServer, children
+
+ABUSER = Path(__file__).with_name("http2_abuser.py")
+WAYS = (*FLOODS, *HOLDS)
+GROWTH_BYTES_MAX = 256 * 2**20
+"""How much the server's processes may grow under any of it, at their largest: heads that never end take most, some 50
+MiB for each connection, however long they go on."""
+
+LONG_S = 10.0
+WITH_CREDENTIAL = frozenset({"gzip_bomb", "oversized_metadata"})
+"""What is sent by who has a credential: without one, nothing is read of a request."""
+
+
+class Memory(threading.Thread):
+    """Watches how large the processes of a server become, together."""
+
+    def __init__(self, server: RunningServer) -> None:
+        super().__init__(daemon=True)
+        assert server.process is not None
+        self._pids = [server.process.pid, *children(server.process.pid)]
+        self._stopped = threading.Event()
+        self.before = self.most = self.now()
+
+    def now(self) -> int:
+        """How large they are."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self._pids)
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def run(self) -> None:
+        while not self._stopped.wait(0.02):
+            self.most = max(self.most, self.now())
+
+    def stop(self) -> int:
+        """By how much they had grown when they were largest."""
+        self._stopped.set()
+        self.join()
+        return self.most - self.before
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server that is used to calls."""
+    running = RunningServer(tmp_path_factory.mktemp("abuse"), environment={"POINTS_GRPC_LOG_CALLS": "false"})
+    token = running.key(running.organisation())
+    running.start()
+    running.token = token
+    try:
+        Shop(running, token).add_customers(len(WAYS) * 2)
+        yield running
+    finally:
+        running.close()
+
+
+def abused(server: RunningServer, way: str, seconds: float) -> dict[str, int]:
+    """Has the server abused; returns what the abuser tells."""
+    command = [sys.executable, str(ABUSER), way, str(server.port), str(seconds)]
+    command += [server.token] if way in WITH_CREDENTIAL else []
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told: dict[str, int] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("way", WAYS)
+def test_somebody_else_is_served(server: RunningServer, way: str, record_property: Callable[..., None]) -> None:
+    """While one is abusing the server, another one's calls are answered, rightly, and memory is bounded."""
+    neighbour, memory = Neighbour(server, server.token, FIRST_CUSTOMER + WAYS.index(way)), Memory(server)
+    neighbour.issue()
+    memory.start()
+    neighbour.start()
+    told = abused(server, way, 1.0)
+    issued = neighbour.count
+    neighbour.stop()
+    grown = memory.stop()
+    record_property("summary", f"{way}: {told}, {issued} calls beside it, grown by {grown >> 20} MiB")
+
+    assert [] == neighbour.wrong
+    assert issued > 0 < told["connections"]
+    assert is_alive(server)
+    assert grown < GROWTH_BYTES_MAX
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_how_long_somebody_else_waits(server: RunningServer, record_property: Callable[..., None]) -> None:
+    """The same for longer; the 99th percentile of the other's calls under each way is told beside the quiet one."""
+    neighbour, memory = Neighbour(server, server.token, FIRST_CUSTOMER + len(WAYS)), Memory(server)
+    memory.start()
+    neighbour.start()
+    for way in WAYS:
+        neighbour.p99_ms()
+        time.sleep(LONG_S)
+        quiet_ms = neighbour.p99_ms()
+        abused(server, way, LONG_S)
+        abused_ms = neighbour.p99_ms()
+        ratio = abused_ms / quiet_ms
+        record_property("summary", f"{way}: p99 {quiet_ms:.1f} ms quiet, {abused_ms:.1f} ms abused, {ratio:.1f} times")
+        record_property(f"figure.p99 under {way}, times", round(ratio, 1))
+    neighbour.stop()
+    grown = memory.stop()
+    record_property("summary", f"grown by {grown >> 20} MiB at most")
+
+    assert [] == neighbour.wrong
+    assert is_alive(server)
+    assert grown < GROWTH_BYTES_MAX
+
+
+def is_alive(server: RunningServer) -> bool:
+    """Whether it is the process that was started."""
+    return server.process is not None and server.process.poll() is None

@@ -1,0 +1,99 @@
+"""An organisation that asks five times as much as its quota beside one that does not: whom does it cost what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from neighbour import Neighbour
+from shop import FIRST_CUSTOMER, PROGRAM, Shop
+
+from running import RunningServer
+
+LOUD = Path(__file__).with_name("loud_caller.py")
+QUOTA_PER_S = 100
+BURST_MS = 200
+TIMES = 5
+LONG_S = 30.0
+PAUSE_S = 0.02
+"""Of the other one: well within its quota."""
+
+REFUSED = "RESOURCE_EXHAUSTED RATE_LIMITED QuotaFailure RetryInfo"
+
+
+class Street:
+    """A server with two organisations and the same quota for each."""
+
+    def __init__(self, folder: Path) -> None:
+        quotas = {"ORG_CALLS_PER_S": QUOTA_PER_S, "QUOTA_BURST_MS": BURST_MS, "LOG_CALLS": "false"}
+        self.server = RunningServer(
+            folder, environment={f"POINTS_GRPC_{name}": str(value) for name, value in quotas.items()}
+        )
+        self.tokens = [self.server.key(self.server.organisation(name)) for name in ("quiet", "loud")]
+        self.server.start()
+        for token in self.tokens:
+            Shop(self.server, token).add_customers(1)
+        self.neighbour = Neighbour(self.server, self.tokens[0], FIRST_CUSTOMER, pause_s=PAUSE_S)
+
+    def loud(self, seconds: float) -> dict[str, int]:
+        """Has the loud one ask; returns how its calls ended."""
+        arguments = [self.server.address, self.tokens[1], PROGRAM, FIRST_CUSTOMER, QUOTA_PER_S * TIMES, seconds]
+        command = [sys.executable, str(LOUD), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found: dict[str, int] = json.loads(done.stdout)
+        return found
+
+    def let_in_at_most(self, milliseconds: int) -> float:
+        """What a quota allows in a time: its rate, and one burst."""
+        return QUOTA_PER_S * (milliseconds + BURST_MS) / 1000 + 1
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Iterator[Street]:
+    """A street whose quiet organisation is at work."""
+    made = Street(tmp_path)
+    try:
+        made.neighbour.start()
+        yield made
+    finally:
+        made.server.close()
+
+
+@pytest.mark.ci
+def test_only_the_loud_one_is_refused(street: Street) -> None:
+    """It is told which quota and when to come again, and gets what its quota allows; the other gets all it asks."""
+    ended = street.loud(2.0)
+    street.neighbour.stop()
+    milliseconds = ended.pop("ms")
+
+    assert [] == street.neighbour.wrong
+    assert street.neighbour.count > 0
+    assert {"OK", REFUSED} == ended.keys()
+    assert 0 < ended["OK"] <= street.let_in_at_most(milliseconds)
+    assert QUOTA_PER_S * TIMES * 2 == sum(ended.values())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_how_long_the_other_one_waits(street: Street, record_property: Callable[..., None]) -> None:
+    """The 99th percentile of the quiet one's calls, alone and beside the loud one, is told; all of them succeed."""
+    street.neighbour.p99_ms()
+    time.sleep(LONG_S)
+    quiet_ms = street.neighbour.p99_ms()
+    ended = street.loud(LONG_S)
+    loud_ms = street.neighbour.p99_ms()
+    street.neighbour.stop()
+    ratio = loud_ms / quiet_ms
+    record_property(
+        "summary", f"p99 {quiet_ms:.1f} ms alone, {loud_ms:.1f} ms beside {TIMES} times a quota, {ratio:.2f} times"
+    )
+    record_property("summary", f"the loud one: {ended}")
+    record_property("figure.p99 beside a loud organisation, times", round(ratio, 2))
+
+    assert [] == street.neighbour.wrong
+    assert {"OK", REFUSED, "ms"} == ended.keys()
