@@ -11,10 +11,17 @@ from collections.abc import Callable
 EPOCH_MS = 1_735_689_600_000
 """2025-01-01T00:00:00Z: ids count milliseconds from here, until the year 2094."""
 
+ID_MAX = 2**63 - 1
+
 _SEQUENCE_BITS = 12
 _SLOT_BITS = 10
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SHIFT = _SLOT_BITS + _SEQUENCE_BITS
+
+
+def lowest_id(at_ms: int) -> int:
+    """What ids made at a time, in milliseconds since 1970 by the clock of whoever makes them, are no lower than."""
+    return min(max(0, at_ms - EPOCH_MS) << _SHIFT, ID_MAX)
 
 
 class IdSource:
