@@ -1751,6 +1751,10 @@ PAGE_TOKEN_INVALID = Code(
         "ListConfigKeys",
         "ListAuditEvents",
         "ListCodes",
+        "ListCustomers",
+        "ListWallets",
+        "ListLiveLots",
+        "ListJournalTransactions",
     ),
 )
 """

@@ -214,6 +214,10 @@ IDS = (
             ("malformed", "ListLots", LOTS, "?", "admin"),
             ("of another query", "ListLots", {**LOTS, "include_spent": True}, "$token", "admin"),
             ("of another list", "ListTransactions", LOTS, "$token", "admin"),
+            *(
+                (f"of another list: {rpc}", rpc, {}, "$token", "admin")
+                for rpc in ("ListCustomers", "ListWallets", "ListLiveLots", "ListJournalTransactions")
+            ),
             ("of another client", "ListLots", LOTS, "$token", "reader"),
             ("for a list of one page", "ListPrograms", {}, "$token", "admin"),
         )
@@ -368,6 +372,8 @@ READS = (
         row(f"{rpc}: unknown program", PROGRAM_895, rpc, {**fields, "program_id": 99}, *BASE, field="program_id")
         for rpc, fields in (
             ("GetWallet", {"customer_identifier": customer(1)}),
+            ("ListWallets", {}),
+            ("ListLiveLots", {}),
             ("SetPause", {"paused": True, "reason": "x"}),
             ("SetPolicy", {"policy": {}}),
             ("EnrolCustomer", {"customer_identifier": customer(1)}),

@@ -68,9 +68,13 @@ WELL_FORMED: Mapping[str, Mapping[str, Any]] = {
     "WatchTransactions": {},
     "ListLots": ONE,
     "ListTransactions": ONE,
+    "ListWallets": {},
+    "ListLiveLots": {},
+    "ListJournalTransactions": {"since": "2020-01-01T00:00:00Z", "until": "2040-01-01T00:00:00Z"},
     "GetTransaction": {"request_id": "nothing"},
     "CreateCustomer": {"first_name": "A", "identifiers": [{"type": "EXTERNAL_ID", "value": "E-1"}]},
     "GetCustomer": ONE,
+    "ListCustomers": {},
     "EnrolCustomer": ONE,
     "SetCustomerStatus": {**ONE, "fraud_status": "NOT_FRAUD", "reason": "x"},
     "SetTransferLock": {**ONE, "reason": "x"},
@@ -100,6 +104,7 @@ WELL_FORMED: Mapping[str, Mapping[str, Any]] = {
 TOGETHER = (
     {"redemption_id", "external_reference_number", "transaction_number"},
     {"transaction_id", "request_id"},
+    {"since", "until"},
     {"program_ids", "default_program_id"},
 )
 """Fields that are judged together (exactly one of them, one among the other): a refusal may name either."""

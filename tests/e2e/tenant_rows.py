@@ -119,6 +119,11 @@ ROWS = (
     _wallet("GetTransaction", {"requestId": "$request"}, "by request id"),
     _wallet("ListTransfers", _WALLET),
     _wallet("TraceLot", {"lotId": "$lot"}),
+    Row("WalletService/ListWallets", MANAGER, {"countTotal": True}),
+    Row("WalletService/ListWallets", MANAGER, {"programId": "$program"}, "of a program"),
+    Row("WalletService/ListLiveLots", MANAGER, {"countTotal": True}),
+    Row("WalletService/ListLiveLots", MANAGER, {"programId": "$program"}, "of a program"),
+    Row("WalletService/ListJournalTransactions", MANAGER, {"countTotal": True}),
     _wallet("WatchWallet", {**_WALLET, "afterVersion": "0"}),
     _wallet("WatchTransactions", {"fromBeginning": True}),
     # customers
@@ -127,6 +132,7 @@ ROWS = (
     _customer("GetCustomer", READER, {"customerIdentifier": _by("MOBILE", "mobile")}, "by mobile"),
     _customer("GetCustomer", READER, {"customerIdentifier": _by("EMAIL", "email")}, "by e-mail"),
     _customer("GetCustomer", READER, {"customerIdentifier": _by("EXTERNAL_ID", "external")}, "by external id"),
+    _customer("ListCustomers", MANAGER, {"countTotal": True}),
     _customer("EnrolCustomer", OPERATOR, {"customerIdentifier": _CUSTOMER, "programId": "$lone"}),
     _customer(
         "SetCustomerStatus", MANAGER, {"customerIdentifier": _CUSTOMER, "fraudStatus": "MARKED", "reason": "why"}

@@ -56,6 +56,8 @@ WORLD = (
     Do("TransferPoints", transfer(5)),
     Do("RedeemPoints", redeem(5, transaction_number="BILL-1")),
     Do("ListLots", {"customer_identifier": {"type": "ID", "value": "1"}}),
+    Do("ListCustomers", {"page_size": 1}),
+    Do("ListLiveLots", {"page_size": 1, "count_total": True}),
 )
 """What an organisation has before it is fuzzed."""
 

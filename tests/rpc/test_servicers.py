@@ -18,7 +18,7 @@ from google.rpc import status_pb2
 from test_parse import POLICY_READ
 from test_refusal import details
 from test_render import LATER, ROWS, TRANSFER
-from wire_fakes import NOW, FakeReads, FakeSubmitter
+from wire_fakes import NOW, FakeLists, FakeReads, FakeSubmitter
 from wire_requests import request
 
 from points_grpc import codes
@@ -31,6 +31,7 @@ from points_grpc.rpc.answers import Answers
 from points_grpc.rpc.call import CURRENT, Call, Caller, Role
 from points_grpc.rpc.customer_service import CustomerServicer
 from points_grpc.rpc.issuance_service import IssuanceServicer
+from points_grpc.rpc.listings import Listings
 from points_grpc.rpc.pages import Pages
 from points_grpc.rpc.points_service import PointsServicer
 from points_grpc.rpc.program_service import ProgramServicer
@@ -67,11 +68,13 @@ class Wire:
         self.submitter = FakeSubmitter()
         self.calls: list[Call] = []
         desk = Desk(self.submitter, self.submitter, lambda: NOW)
-        answers = Answers(FakeReads(), Pages(lambda: (b"k" * 16,)), lambda: NOW)
+        pages = Pages(lambda: (b"k" * 16,))
+        answers = Answers(FakeReads(), pages, lambda: NOW)
+        listings = Listings(FakeReads(), FakeLists(), pages, lambda: NOW)
         servicers = {
             "PointsService": PointsServicer(desk),
             "IssuanceService": IssuanceServicer(desk),
-            "CustomerService": CustomerServicer(desk, answers),
+            "CustomerService": CustomerServicer(desk, answers, listings),
             "ProgramService": ProgramServicer(desk, answers),
         }
         self._server = grpc_testing.server_from_dictionary(

@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    Listed,
+    ListedWallet,
+    LotTrace,
+    Position,
+    TransferView,
+    WalletView,
+)
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.ports import DurabilityFact, LimitFact, Metadata, ServerFacts
 from points_grpc.service.ports import RequestRecord
 
 NOW = datetime(2026, 3, 15, 12, 0, tzinfo=UTC)
+
+Item = TypeVar("Item")
 
 
 class NullLog:
@@ -187,6 +198,56 @@ class FakeReads:
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         self._note("parties", org_id, customer_ids)
         return {one: self.names[one] for one in customer_ids if one in self.names}
+
+
+class FakeLists:
+    """Lists in memory, each of items with their places; notes what was asked beside place and size."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.customer_list: list[tuple[Customer, tuple[int, ...]]] = []
+        self.wallet_list: list[ListedWallet] = []
+        self.lot_list: list[Lot] = []
+        self.journal_list: list[JournalRow] = []
+
+    async def customers(
+        self, org_id: int, *, after: Position, limit: int, count: bool
+    ) -> Listed[tuple[Customer, tuple[int, ...]]]:
+        self.asked.append(("customers", org_id))
+        places = [(customer.customer_id,) for customer, _ in self.customer_list]
+        return page_of(self.customer_list, places, after, limit, count=count)
+
+    async def wallets(
+        self, org_id: int, *, program_id: int, after: Position, limit: int, count: bool, now: datetime
+    ) -> Listed[ListedWallet]:
+        self.asked.append(("wallets", org_id, program_id, now))
+        places = [(one.balance.customer_id, one.balance.program_id) for one in self.wallet_list]
+        return page_of(self.wallet_list, places, after, limit, count=count)
+
+    async def live_lots(
+        self, org_id: int, *, program_id: int, after: Position, limit: int, count: bool, now: datetime
+    ) -> Listed[Lot]:
+        self.asked.append(("live_lots", org_id, program_id, now))
+        places = [(*lot.wallet, number, -(2**62), lot.lot_id) for number, lot in enumerate(self.lot_list)]
+        return page_of(self.lot_list, places, after, limit, count=count)
+
+    async def journal(
+        self, org_id: int, *, since: datetime | None, until: datetime | None, after: Position, limit: int, count: bool
+    ) -> Listed[JournalRow]:
+        self.asked.append(("journal", org_id, since, until))
+        places = [(row.entry.transaction_id,) for row in self.journal_list]
+        return page_of(self.journal_list, places, after, limit, count=count)
+
+
+def page_of(
+    items: Sequence[Item], places: Sequence[Position], after: Position, limit: int, *, count: bool
+) -> Listed[Item]:
+    """What follows a place in a list."""
+    start = places.index(after) + 1 if after else 0
+    goes_on = start + limit < len(items)
+    return Listed(
+        items[start : start + limit], places[start + limit - 1] if goes_on else None, len(items) if count else 0
+    )
 
 
 class FakeJournal:

@@ -11,7 +11,17 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from test_refusal import details
-from wire_fakes import NOW, FakeFacts, FakeIdentity, FakeJournal, FakeMetrics, FakeReads, FakeSubmitter, NullLog
+from wire_fakes import (
+    NOW,
+    FakeFacts,
+    FakeIdentity,
+    FakeJournal,
+    FakeLists,
+    FakeMetrics,
+    FakeReads,
+    FakeSubmitter,
+    NullLog,
+)
 
 from points_grpc.rpc.interceptor import EXEMPT
 from points_grpc.rpc.limits import Limits
@@ -30,6 +40,7 @@ class World:
     def __init__(self, limits: Limits, exempt: tuple[str, ...], tracer: Tracer | None = None) -> None:
         self.submitter = FakeSubmitter()
         self.reads = FakeReads()
+        self.lists = FakeLists()
         self.journal = FakeJournal()
         self.pool = ReadPool(threads=2)
         self.identity = FakeIdentity()
@@ -40,6 +51,7 @@ class World:
                 submitter=self.submitter,
                 checker=self.submitter,
                 reads=self.reads,
+                lists=self.lists,
                 watching=Watching(self.pool, self.journal, poll_s=limits.watch_poll_ms / 1000),
                 identity=self.identity,
                 facts=FakeFacts(),

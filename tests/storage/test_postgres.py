@@ -26,7 +26,7 @@ from points_grpc.service.ports import (
     StorageUnavailable,
     WriterFenced,
 )
-from points_grpc.storage import migrate, postgres, postgres_duty, postgres_faults, queries, schema
+from points_grpc.storage import listings, migrate, postgres, postgres_duty, postgres_faults, queries, schema
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 from points_grpc.storage.engine import Database, NotDurable
@@ -461,7 +461,7 @@ def test_upgrade_says_where_it_got(postgres: Cluster) -> None:
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (sql, queries)
+    for module in (sql, queries, listings)
     for name, found in vars(module).items()
     if isinstance(found, Statement)
 }
@@ -516,6 +516,10 @@ def test_no_statement_scans_a_table(empty_postgres: PostgresDatabase, large: Pos
 @pytest.mark.parametrize(
     ("name", "index"),
     [
+        ("_CUSTOMERS", "Index Scan using pk_customers on customers"),
+        ("_WALLETS", "Index Scan using pk_wallets on wallets"),
+        ("_LOTS", "Index Scan using ix_lots_spending on lots"),
+        ("_JOURNAL", "Index Scan Backward using pk_transactions on transactions"),
         ("FIRST_LOTS", "Index Scan using ix_lots_spending on lots"),
         ("LOTS_BY_ID", "Index Scan using pk_lots on lots"),
         ("CUSTOMERS_BY_MOBILE", "Index Scan using ux_customers_mobile on customers"),
@@ -530,7 +534,7 @@ def test_a_statement_uses_its_index(
     """The index that was made for it, whatever the size of the table when it was prepared."""
     database = Database((empty_postgres if size == "empty" else large).url)
     connection = database.connect_writer()
-    found = in_postgres(getattr(sql, name))
+    found = in_postgres(getattr(listings if name.startswith("_") else sql, name))
     lines = plan_of(connection.cursor(), found.many or found.text, len(found.order))
     connection.close()
     database.close()

@@ -52,7 +52,7 @@ from points_grpc.service.keyring import Keyring
 from points_grpc.service.meter import Counted
 from points_grpc.service.outbox import Dispatcher, Sender
 from points_grpc.service.ports import StorageConflict, StorageUnavailable
-from points_grpc.service.reads import Checker, PooledQueries, ReadPool
+from points_grpc.service.reads import Checker, PooledListings, PooledQueries, ReadPool
 from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
@@ -60,6 +60,7 @@ from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.backlog import read_backlog
 from points_grpc.storage.engine import Database
 from points_grpc.storage.key_uses import key_uses
+from points_grpc.storage.listings import SqlListings
 from points_grpc.storage.opening import open_claim, open_snapshots
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.repository import SqlSnapshots
@@ -118,6 +119,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
             submitter=committer,
             checker=Checker(pool, checks, time.monotonic),
             reads=PooledQueries(pool, SqlQueries(database)),
+            lists=PooledListings(pool, SqlListings(database)),
             watching=Watching(pool, SqlJournal(database), poll_s=settings.watch_poll_ms / 1000),
             identity=identity,
             facts=availability,

@@ -49,7 +49,7 @@ class Kind(StrEnum):
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.CUSTOMERS: (*_IDENTIFIERS, "first_name", "last_name", "programs", "campaign_contact", "locale"),
     Kind.POINTS: (*_IDENTIFIERS, "points", "source", *_SHARED, "available_from", "transaction_number"),
-    Kind.BALANCES: (*_IDENTIFIERS, "balance", "source", *_SHARED),
+    Kind.BALANCES: (*_IDENTIFIERS, "balance", "source", *_SHARED, "available_from"),
 }
 REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     Kind.CUSTOMERS: (),

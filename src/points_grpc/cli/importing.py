@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +16,13 @@ import click
 
 from points_grpc.cli.calling import Server, server_options
 from points_grpc.cli.printing import JSON, print_json
+from points_grpc.cli.progress import told
 
 if TYPE_CHECKING:
     from points_grpc.cli.import_file import Survey
-    from points_grpc.cli.import_progress import Counts
     from points_grpc.cli.import_run import Done, Plan, Tell
 
 CALL_TIMEOUT_S = 30.0
-LINE_EVERY_S = 5.0
-"""How often progress is told where there is no terminal."""
-
 REFUSED = 3
 """The exit code of an import that was finished and had rows refused."""
 
@@ -198,8 +193,15 @@ def _run(plan: Plan, server: Server, file: object, survey: Survey, report_path: 
     except InUse as error:
         raise click.ClickException(str(error)) from None
     try:
-        with _told(survey.rows) as tell:
-            return asyncio.run(run(report, tell))
+        with told("import") as tell:
+            return asyncio.run(
+                run(
+                    report,
+                    lambda counts, skipped: tell(
+                        counts.rows, survey.rows, before=skipped, more=f"{counts.refused} refused"
+                    ),
+                )
+            )
     except Stopped as stopped:
         raise click.ClickException(f"{stopped}. Every row up to here has its outcome; run it again to go on") from None
     finally:
@@ -209,40 +211,6 @@ def _run(plan: Plan, server: Server, file: object, survey: Survey, report_path: 
 def _warn(text: str) -> None:
     """A word on standard error, on a line of its own."""
     click.echo(f"\nimport: {text}" if sys.stderr.isatty() else f"import: {text}", err=True)
-
-
-@contextmanager
-def _told(rows: int) -> Iterator[Tell]:
-    """Tells the progress on standard error."""
-    started = time.monotonic()
-    if sys.stderr.isatty():
-        with click.progressbar(
-            length=rows, file=sys.stderr, label="import", show_eta=True, item_show_func=lambda text: text
-        ) as bar:
-            yield lambda counts, skipped: bar.update(counts.rows - bar.pos, _rate(counts, skipped, started))
-        return
-    told_at = started
-
-    def line(counts: Counts, skipped: int) -> None:
-        nonlocal told_at
-        now = time.monotonic()
-        if now - told_at >= LINE_EVERY_S or counts.rows >= rows:
-            told_at = now
-            sent = counts.rows - skipped
-            left_s = round((rows - counts.rows) * (now - started) / sent) if sent else 0
-            left = f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
-            share = 100 * counts.rows // max(rows, 1)
-            click.echo(
-                f"import: {counts.rows} of {rows} rows, {share} %, {_rate(counts, skipped, started)}, {left}", err=True
-            )
-
-    yield line
-
-
-def _rate(counts: Counts, skipped: int, started: float) -> str:
-    """How fast, and how many were refused."""
-    per_s = (counts.rows - skipped) / max(time.monotonic() - started, 0.001)
-    return f"{per_s:.0f} rows/s, {counts.refused} refused"
 
 
 def _summarise(plan: Plan, done: Done, report_path: Path, *, as_json: bool) -> None:

@@ -10,9 +10,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def neutral(text: str) -> str:
     """A text that no spreadsheet computes. Numbers that we write ourselves need not pass here."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
 
 
 def as_written(text: str) -> str:
     """The text before it was made neutral."""
-    return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA) else text
+    return text[1:] if text[:1] == "'" and text.lstrip("'").startswith(_FORMULA) else text

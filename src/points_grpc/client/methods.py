@@ -29,6 +29,9 @@ _CREATE_CUSTOMER = Method(
     "/points.v1.CustomerService/CreateCustomer", customer_service_pb2.CreateCustomerResponse, writes=True
 )
 _GET_CUSTOMER = Method("/points.v1.CustomerService/GetCustomer", customer_service_pb2.GetCustomerResponse, writes=False)
+_LIST_CUSTOMERS = Method(
+    "/points.v1.CustomerService/ListCustomers", customer_service_pb2.ListCustomersResponse, writes=False
+)
 _ENROL_CUSTOMER = Method(
     "/points.v1.CustomerService/EnrolCustomer", customer_service_pb2.EnrolCustomerResponse, writes=True
 )
@@ -131,6 +134,11 @@ _LIST_TRANSFERS = Method(
     "/points.v1.WalletService/ListTransfers", wallet_service_pb2.ListTransfersResponse, writes=False
 )
 _TRACE_LOT = Method("/points.v1.WalletService/TraceLot", wallet_service_pb2.TraceLotResponse, writes=False)
+_LIST_WALLETS = Method("/points.v1.WalletService/ListWallets", wallet_service_pb2.ListWalletsResponse, writes=False)
+_LIST_LIVE_LOTS = Method("/points.v1.WalletService/ListLiveLots", wallet_service_pb2.ListLiveLotsResponse, writes=False)
+_LIST_JOURNAL_TRANSACTIONS = Method(
+    "/points.v1.WalletService/ListJournalTransactions", wallet_service_pb2.ListJournalTransactionsResponse, writes=False
+)
 
 
 class BlockingMethods:
@@ -183,6 +191,20 @@ class BlockingMethods:
         Reads a customer.
         """
         return self._call(_GET_CUSTOMER, request, timeout_s, metadata)
+
+    def list_customers(
+        self,
+        request: customer_service_pb2.ListCustomersRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> customer_service_pb2.ListCustomersResponse:
+        """
+        Lists all customers of the organisation by id, those who were merged away or marked as deleted among them. A
+        page is read at its own time: who was there when the first page was asked for is listed once, as of the page
+        that has them; who came since may be missing.
+        """
+        return self._call(_LIST_CUSTOMERS, request, timeout_s, metadata)
 
     def enrol_customer(
         self,
@@ -687,6 +709,47 @@ class BlockingMethods:
         """
         return self._call(_TRACE_LOT, request, timeout_s, metadata)
 
+    def list_wallets(
+        self,
+        request: wallet_service_pb2.ListWalletsRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> wallet_service_pb2.ListWalletsResponse:
+        """
+        Lists all wallets of the organisation by customer and program, each as it stands when its page is read: balances
+        of two pages are of two times. `wallet_version` says which journal transactions are in a balance.
+        """
+        return self._call(_LIST_WALLETS, request, timeout_s, metadata)
+
+    def list_live_lots(
+        self,
+        request: wallet_service_pb2.ListLiveLotsRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> wallet_service_pb2.ListLiveLotsResponse:
+        """
+        Lists all lots of the organisation that have points left and have not expired, by customer, program and spending
+        order, each as it stands when its page is read. A lot that is spent before its page is read is missing, and what
+        it became elsewhere may be; the journal tells what is true of one instant.
+        """
+        return self._call(_LIST_LIVE_LOTS, request, timeout_s, metadata)
+
+    def list_journal_transactions(
+        self,
+        request: wallet_service_pb2.ListJournalTransactionsRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> wallet_service_pb2.ListJournalTransactionsResponse:
+        """
+        Lists the journal of the organisation by transaction id, highest first, without postings (GetTransaction has
+        them). Every transaction that was there when the first page was asked for is listed once. Whoever wants to
+        follow the journal, or postings, asks WatchTransactions.
+        """
+        return self._call(_LIST_JOURNAL_TRANSACTIONS, request, timeout_s, metadata)
+
     def _call(
         self, method: Method[Answer], request: Message, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
     ) -> Answer:
@@ -743,6 +806,20 @@ class AsyncMethods:
         Reads a customer.
         """
         return await self._call(_GET_CUSTOMER, request, timeout_s, metadata)
+
+    async def list_customers(
+        self,
+        request: customer_service_pb2.ListCustomersRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> customer_service_pb2.ListCustomersResponse:
+        """
+        Lists all customers of the organisation by id, those who were merged away or marked as deleted among them. A
+        page is read at its own time: who was there when the first page was asked for is listed once, as of the page
+        that has them; who came since may be missing.
+        """
+        return await self._call(_LIST_CUSTOMERS, request, timeout_s, metadata)
 
     async def enrol_customer(
         self,
@@ -1246,6 +1323,47 @@ class AsyncMethods:
         lots that were drawn from it by transfers, merges and reversals.
         """
         return await self._call(_TRACE_LOT, request, timeout_s, metadata)
+
+    async def list_wallets(
+        self,
+        request: wallet_service_pb2.ListWalletsRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> wallet_service_pb2.ListWalletsResponse:
+        """
+        Lists all wallets of the organisation by customer and program, each as it stands when its page is read: balances
+        of two pages are of two times. `wallet_version` says which journal transactions are in a balance.
+        """
+        return await self._call(_LIST_WALLETS, request, timeout_s, metadata)
+
+    async def list_live_lots(
+        self,
+        request: wallet_service_pb2.ListLiveLotsRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> wallet_service_pb2.ListLiveLotsResponse:
+        """
+        Lists all lots of the organisation that have points left and have not expired, by customer, program and spending
+        order, each as it stands when its page is read. A lot that is spent before its page is read is missing, and what
+        it became elsewhere may be; the journal tells what is true of one instant.
+        """
+        return await self._call(_LIST_LIVE_LOTS, request, timeout_s, metadata)
+
+    async def list_journal_transactions(
+        self,
+        request: wallet_service_pb2.ListJournalTransactionsRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> wallet_service_pb2.ListJournalTransactionsResponse:
+        """
+        Lists the journal of the organisation by transaction id, highest first, without postings (GetTransaction has
+        them). Every transaction that was there when the first page was asked for is listed once. Whoever wants to
+        follow the journal, or postings, asks WatchTransactions.
+        """
+        return await self._call(_LIST_JOURNAL_TRANSACTIONS, request, timeout_s, metadata)
 
     async def _call(
         self, method: Method[Answer], request: Message, timeout_s: float | None, metadata: Sequence[tuple[str, str]]

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from points_grpc.domain.model import JournalEntry, Kind, Lot
 from points_grpc.domain.outcome import Balance, ProgramShare
+
+Item = TypeVar("Item")
+
+Position = tuple[int, ...]
+"""A place in a list of a whole organisation; empty for its beginning."""
+
+
+class Listed(Struct, Generic[Item], frozen=True):
+    """A page of a list of a whole organisation.
+
+    `after` is where the next page goes on, None if there is none; `total` how many there are in all, if that was asked.
+    """
+
+    items: Sequence[Item]
+    after: Position | None
+    total: int
+
+
+class ListedWallet(Struct, frozen=True):
+    """A wallet among all of an organisation, as it stood when its page was read."""
+
+    balance: Balance
+    lifetime_earned: int
+    lifetime_received: int
+    lifetime_purchases: int
+    enrolled_at: datetime | None
 
 
 class WalletView(Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from points_grpc.rpc import parse, render
 from points_grpc.rpc.answers import Answers
+from points_grpc.rpc.listings import Listings
 from points_grpc.rpc.refusal import Context
 from points_grpc.rpc.serve import Desk
 from points_grpc.v1 import customer_service_pb2 as pb
@@ -13,10 +14,11 @@ from points_grpc.v1 import customer_service_pb2_grpc
 class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
     """Manages customers."""
 
-    def __init__(self, desk: Desk, answers: Answers) -> None:
+    def __init__(self, desk: Desk, answers: Answers, listings: Listings) -> None:
         """Takes where commands are handed over, and who answers questions."""
         self._desk = desk
         self._answers = answers
+        self._listings = listings
 
     async def CreateCustomer(self, request: pb.CreateCustomerRequest, context: Context) -> pb.CreateCustomerResponse:
         """Creates a customer."""
@@ -27,6 +29,10 @@ class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
     async def GetCustomer(self, request: pb.GetCustomerRequest, context: Context) -> pb.GetCustomerResponse:
         """Reads a customer."""
         return await self._desk.question(request, context, self._answers.get_customer, pb.GetCustomerResponse)
+
+    async def ListCustomers(self, request: pb.ListCustomersRequest, context: Context) -> pb.ListCustomersResponse:
+        """Lists all customers."""
+        return await self._desk.question(request, context, self._listings.list_customers, pb.ListCustomersResponse)
 
     async def EnrolCustomer(self, request: pb.EnrolCustomerRequest, context: Context) -> pb.EnrolCustomerResponse:
         """Enrols a customer."""

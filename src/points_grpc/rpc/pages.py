@@ -19,6 +19,9 @@ from points_grpc.rpc.call import Caller
 TOKEN_LENGTH_MAX = 256
 """The most characters of a page token."""
 
+OF_THE_PAGE = frozenset({"page_size", "page_token", "count_total"})
+"""Fields that may differ from page to page."""
+
 _MAC_BYTES = 16
 
 TokenKeys = Callable[[], Sequence[bytes]]
@@ -63,8 +66,8 @@ def _content(caller: Caller, request: Message, position: bytes) -> bytes:
     """Binds a position to caller and query."""
     query = type(request)()
     query.CopyFrom(request)
-    query.ClearField("page_size")
-    query.ClearField("page_token")
+    for name in OF_THE_PAGE.intersection(query.DESCRIPTOR.fields_by_name):
+        query.ClearField(name)
     parts = (
         str(caller.org_id).encode(),
         caller.client.encode(),

@@ -15,7 +15,16 @@ from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    Listed,
+    ListedWallet,
+    LotTrace,
+    Position,
+    TransferView,
+    WalletView,
+)
 from points_grpc.rpc.call import Caller, CallSpan
 from points_grpc.service.ports import RequestRecord
 
@@ -125,6 +134,41 @@ class Reads(Protocol):
 
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
+        ...
+
+
+class Lists(Protocol):
+    """Lists of whole organisations (`service.ports.Listings`, where each is explained), awaited."""
+
+    async def customers(
+        self, org_id: int, *, after: Position, limit: int, count: bool
+    ) -> Listed[tuple[Customer, tuple[int, ...]]]:
+        """Customers by id, with the programs of enrolment."""
+        ...
+
+    async def wallets(
+        self,
+        org_id: int,
+        *,
+        program_id: int,
+        after: Position,
+        limit: int,
+        count: bool,
+        now: datetime,
+    ) -> Listed[ListedWallet]:
+        """Wallets by customer and program."""
+        ...
+
+    async def live_lots(
+        self, org_id: int, *, program_id: int, after: Position, limit: int, count: bool, now: datetime
+    ) -> Listed[Lot]:
+        """Lots with points left that have not expired."""
+        ...
+
+    async def journal(
+        self, org_id: int, *, since: datetime | None, until: datetime | None, after: Position, limit: int, count: bool
+    ) -> Listed[JournalRow]:
+        """Journal transactions, highest id first."""
         ...
 
 

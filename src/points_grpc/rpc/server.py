@@ -26,10 +26,11 @@ from points_grpc.rpc.health import Health
 from points_grpc.rpc.interceptor import EXEMPT, Gate, required_roles
 from points_grpc.rpc.issuance_service import IssuanceServicer
 from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.listings import Listings
 from points_grpc.rpc.metrics import NoMetrics
 from points_grpc.rpc.pages import Pages, TokenKeys
 from points_grpc.rpc.points_service import PointsServicer
-from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Metrics, Reads, Submitter, Tracer, Watching
+from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Lists, Metrics, Reads, Submitter, Tracer, Watching
 from points_grpc.rpc.positions import Positions
 from points_grpc.rpc.program_service import ProgramServicer
 from points_grpc.rpc.quotas import Quotas
@@ -102,6 +103,7 @@ class Wiring:
     submitter: Submitter
     checker: Checker
     reads: Reads
+    lists: Lists
     watching: Watching
     identity: Identity
     facts: Facts
@@ -232,7 +234,9 @@ class _GenericOnly:
 def add_services(server: Any, wiring: Wiring) -> None:
     """Adds all services of ours to a server."""
     desk = Desk(wiring.submitter, wiring.checker, wiring.clock)
-    answers = Answers(wiring.reads, Pages(wiring.token_keys), wiring.clock)
+    pages = Pages(wiring.token_keys)
+    answers = Answers(wiring.reads, pages, wiring.clock)
+    listings = Listings(wiring.reads, wiring.lists, pages, wiring.clock)
     watches = Watches(
         wiring.watching,
         answers,
@@ -243,8 +247,10 @@ def add_services(server: Any, wiring: Wiring) -> None:
     description = SelfDescription(wiring.facts, wiring.limits, wiring.clock)
     points_service_pb2_grpc.add_PointsServiceServicer_to_server(PointsServicer(desk), server)
     issuance_service_pb2_grpc.add_IssuanceServiceServicer_to_server(IssuanceServicer(desk), server)
-    wallet_service_pb2_grpc.add_WalletServiceServicer_to_server(WalletServicer(desk, answers, watches), server)
-    customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(desk, answers), server)
+    wallet_service_pb2_grpc.add_WalletServiceServicer_to_server(
+        WalletServicer(desk, answers, listings, watches), server
+    )
+    customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(desk, answers, listings), server)
     program_service_pb2_grpc.add_ProgramServiceServicer_to_server(ProgramServicer(desk, answers), server)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(desk, description), server)
 

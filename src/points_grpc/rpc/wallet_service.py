@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from points_grpc.rpc.answers import Answers
+from points_grpc.rpc.listings import Listings
 from points_grpc.rpc.refusal import Context
 from points_grpc.rpc.serve import Desk
 from points_grpc.rpc.watches import Watches
@@ -15,10 +16,11 @@ from points_grpc.v1 import wallet_service_pb2_grpc
 class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
     """Reads wallets, lots and the journal."""
 
-    def __init__(self, desk: Desk, answers: Answers, watches: Watches) -> None:
+    def __init__(self, desk: Desk, answers: Answers, listings: Listings, watches: Watches) -> None:
         """Takes who passes questions on, and who answers them."""
         self._desk = desk
         self._answers = answers
+        self._listings = listings
         self._watches = watches
 
     async def GetWallet(self, request: pb.GetWalletRequest, context: Context) -> pb.GetWalletResponse:
@@ -46,6 +48,22 @@ class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
     async def TraceLot(self, request: pb.TraceLotRequest, context: Context) -> pb.TraceLotResponse:
         """Follows the points of a lot both ways."""
         return await self._desk.question(request, context, self._answers.trace_lot, pb.TraceLotResponse)
+
+    async def ListWallets(self, request: pb.ListWalletsRequest, context: Context) -> pb.ListWalletsResponse:
+        """Lists all wallets."""
+        return await self._desk.question(request, context, self._listings.list_wallets, pb.ListWalletsResponse)
+
+    async def ListLiveLots(self, request: pb.ListLiveLotsRequest, context: Context) -> pb.ListLiveLotsResponse:
+        """Lists all lots with points left."""
+        return await self._desk.question(request, context, self._listings.list_live_lots, pb.ListLiveLotsResponse)
+
+    async def ListJournalTransactions(
+        self, request: pb.ListJournalTransactionsRequest, context: Context
+    ) -> pb.ListJournalTransactionsResponse:
+        """Lists the journal."""
+        return await self._desk.question(
+            request, context, self._listings.list_journal_transactions, pb.ListJournalTransactionsResponse
+        )
 
     def WatchWallet(self, request: pb.WatchWalletRequest, context: Context) -> AsyncGenerator[pb.WatchWalletResponse]:
         """Sends every change of a wallet."""

@@ -15,10 +15,17 @@ AFTER_MS = 1_000
 """How far behind the last transaction of its slot another process goes on: what came with that transaction has higher
 ids, of the same instant or hardly later ones."""
 
+ID_MAX = 2**63 - 1
+
 _SEQUENCE_BITS = 12
 _SLOT_BITS = 10
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SHIFT = _SLOT_BITS + _SEQUENCE_BITS
+
+
+def lowest_id(at_ms: int) -> int:
+    """What ids made at a time, in milliseconds since 1970 by the clock of whoever makes them, are no lower than."""
+    return min(max(0, at_ms - EPOCH_MS) << _SHIFT, ID_MAX)
 
 
 class IdSource:

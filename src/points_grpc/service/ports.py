@@ -18,7 +18,16 @@ from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConf
 from points_grpc.domain.outcome import Outcome, Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    Listed,
+    ListedWallet,
+    LotTrace,
+    Position,
+    TransferView,
+    WalletView,
+)
 
 
 class StorageUnavailable(Exception):
@@ -269,4 +278,43 @@ class Queries(Protocol):
 
     def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
+        ...
+
+
+class Listings(Protocol):
+    """Lists of a whole organisation, page by page: each page its own read-only snapshot. Safe from any thread.
+
+    A page looks at `limit` rows and may show fewer; the next one goes on where `after` of the page says. `count` asks
+    for the number of all, too.
+    """
+
+    def customers(
+        self, org_id: int, *, after: Position, limit: int, count: bool
+    ) -> Listed[tuple[Customer, tuple[int, ...]]]:
+        """Customers by id, with the programs of enrolment."""
+        ...
+
+    def wallets(
+        self,
+        org_id: int,
+        *,
+        program_id: int,
+        after: Position,
+        limit: int,
+        count: bool,
+        now: datetime,
+    ) -> Listed[ListedWallet]:
+        """Wallets by customer and program, as they stand; `program_id` 0: of all programs."""
+        ...
+
+    def live_lots(
+        self, org_id: int, *, program_id: int, after: Position, limit: int, count: bool, now: datetime
+    ) -> Listed[Lot]:
+        """Lots with points left that have not expired, by customer, program and spending order; as `wallets`."""
+        ...
+
+    def journal(
+        self, org_id: int, *, since: datetime | None, until: datetime | None, after: Position, limit: int, count: bool
+    ) -> Listed[JournalRow]:
+        """Journal transactions made from `since` on and before `until`, highest id first, without postings."""
         ...

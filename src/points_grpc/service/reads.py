@@ -16,8 +16,17 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
-from points_grpc.service.ports import Queries, RequestRecord, StorageUnavailable
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    Listed,
+    ListedWallet,
+    LotTrace,
+    Position,
+    TransferView,
+    WalletView,
+)
+from points_grpc.service.ports import Listings, Queries, RequestRecord, StorageUnavailable
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -148,3 +157,55 @@ class PooledQueries:
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
         return await self._run(self._queries.parties, org_id, customer_ids)
+
+
+class PooledListings:
+    """The storage's lists (`ports.Listings`, where each is explained), awaited on the read pool."""
+
+    def __init__(self, pool: ReadPool, listings: Listings) -> None:
+        """Takes the pool and the blocking lists."""
+        self._run = pool.run
+        self._listings = listings
+
+    async def customers(
+        self, org_id: int, *, after: Position, limit: int, count: bool
+    ) -> Listed[tuple[Customer, tuple[int, ...]]]:
+        """Customers by id."""
+        return await self._run(self._listings.customers, org_id, after=after, limit=limit, count=count)
+
+    async def wallets(
+        self,
+        org_id: int,
+        *,
+        program_id: int,
+        after: Position,
+        limit: int,
+        count: bool,
+        now: datetime,
+    ) -> Listed[ListedWallet]:
+        """Wallets by customer and program."""
+        return await self._run(
+            self._listings.wallets,
+            org_id,
+            program_id=program_id,
+            after=after,
+            limit=limit,
+            count=count,
+            now=now,
+        )
+
+    async def live_lots(
+        self, org_id: int, *, program_id: int, after: Position, limit: int, count: bool, now: datetime
+    ) -> Listed[Lot]:
+        """Lots with points left."""
+        return await self._run(
+            self._listings.live_lots, org_id, program_id=program_id, after=after, limit=limit, count=count, now=now
+        )
+
+    async def journal(
+        self, org_id: int, *, since: datetime | None, until: datetime | None, after: Position, limit: int, count: bool
+    ) -> Listed[JournalRow]:
+        """The journal."""
+        return await self._run(
+            self._listings.journal, org_id, since=since, until=until, after=after, limit=limit, count=count
+        )

@@ -35,6 +35,7 @@ from points_grpc.domain.model import (
     Lot,
     Posting,
     ProgramBook,
+    Wallet,
     WalletKey,
 )
 from points_grpc.domain.outcome import Accepted, Balance, Party, ProgramShare, TransferResult
@@ -135,11 +136,7 @@ class SqlQueries:
             else:
                 start = max(start, (now_micros, _LOWEST, _LOWEST))
                 found = driver.query(_LIVE_LOTS, (org_id, *key, *start, limit))
-            read = [rows.lot(row) for row in found]
-            overdue: dict[int, int] = {}
-            if any(lot.held for lot in read):
-                overdue = dict(driver.query(_OVERDUE_LOTS, (org_id, *key, now_micros)))
-        return [_as_of(lot, now, overdue.get(lot.lot_id, 0)) for lot in read]
+            return lots_as_of(driver, org_id, [rows.lot(row) for row in found], now)
 
     def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
@@ -263,11 +260,8 @@ def _transfer_view(
 
 def _traced(driver: Driver, org_id: int, row: Row, now: datetime) -> TracedLot:
     kind, opened_at, *columns_of_lot = row
-    lot = rows.lot(tuple(columns_of_lot))
-    overdue: dict[int, int] = {}
-    if lot.held:
-        overdue = dict(driver.query(_OVERDUE_LOTS, (org_id, *lot.wallet, to_micros(now))))
-    return TracedLot(_as_of(lot, now, overdue.get(lot.lot_id, 0)), Kind(kind), from_micros(opened_at))
+    [lot] = lots_as_of(driver, org_id, [rows.lot(tuple(columns_of_lot))], now)
+    return TracedLot(lot, Kind(kind), from_micros(opened_at))
 
 
 def _ancestors(driver: Driver, org_id: int, start: TracedLot, now: datetime) -> list[TracedLot]:
@@ -298,42 +292,50 @@ def _descendants(
 
 
 def _wallet_view(driver: Driver, org_id: int, key: WalletKey, barred: frozenset[int], now: datetime) -> WalletView:
-    now_micros = to_micros(now)
     found = driver.query(_WALLET, (org_id, *key))
-    wallet = rows.wallet(found[0]) if found else None
-    if wallet is None:
+    if not found:
         nothing = Balance(key.customer_id, key.program_id, 0, 0, 0, 0, 0, 0)
         return WalletView(nothing, 0, 0, 0, (), now)
-    if wallet.due_at is not None and wallet.due_at <= now:
-        shares = driver.query(_SHARES_OF_DUE, (now_micros, org_id, *key, now_micros))
-    else:
-        shares = [(key.source, *bucket) for key, bucket in wallet_texts.buckets(found[0][rows.BUCKETS]).items()]
-    current = sum(points for _, points, _, _ in shares)
-    promised = sum(ahead for _, _, ahead, _ in shares)
-    overdue: dict[int, int] = {}
-    if wallet.held and wallet.due_at is not None and wallet.due_at <= now:
-        overdue = dict(driver.query(_OVERDUE_SHARES, (org_id, *key, now_micros, now_micros)))
-        shares = [(source, points, ahead, kept - overdue.get(source, 0)) for source, points, ahead, kept in shares]
-    held = sum(kept for _, _, _, kept in shares)
-    redeemable = current - promised - held
-    immovable = sum(points - ahead - kept for source, points, ahead, kept in shares if source in barred)
-    expiries = driver.query(_EXPIRIES, (org_id, *key, now_micros, EXPIRIES_MAX))
+    wallet = rows.wallet(found[0])
+    balance = stored_balance(driver, org_id, wallet, found[0][rows.BUCKETS], barred, now)
+    expiries = driver.query(_EXPIRIES, (org_id, *key, to_micros(now), EXPIRIES_MAX))
     return WalletView(
-        balance=Balance(
-            customer_id=key.customer_id,
-            program_id=key.program_id,
-            version=wallet.version,
-            current=current,
-            redeemable=redeemable,
-            transferable=redeemable - immovable,
-            promised=promised,
-            held=held,
-        ),
+        balance=balance,
         lifetime_earned=wallet.lifetime_earned,
         lifetime_received=wallet.lifetime_received,
         lifetime_purchases=wallet.lifetime_purchases,
         expiries=tuple((from_micros(at), points) for at, points in expiries),
         read_at=now,
+    )
+
+
+def stored_balance(
+    driver: Driver, org_id: int, wallet: Wallet, buckets: str, barred: Collection[int], now: datetime
+) -> Balance:
+    """The balances of a wallet that was read, with its totals by origin; counted from lots where something is due."""
+    key, now_micros = wallet.key, to_micros(now)
+    due = wallet.due_at is not None and wallet.due_at <= now
+    if due:
+        shares = driver.query(_SHARES_OF_DUE, (now_micros, org_id, *key, now_micros))
+    else:
+        shares = [(origin.source, *bucket) for origin, bucket in wallet_texts.buckets(buckets).items()]
+    current = sum(points for _, points, _, _ in shares)
+    promised = sum(ahead for _, _, ahead, _ in shares)
+    if wallet.held and due:
+        overdue: dict[int, int] = dict(driver.query(_OVERDUE_SHARES, (org_id, *key, now_micros, now_micros)))
+        shares = [(source, points, ahead, kept - overdue.get(source, 0)) for source, points, ahead, kept in shares]
+    held = sum(kept for _, _, _, kept in shares)
+    redeemable = current - promised - held
+    immovable = sum(points - ahead - kept for source, points, ahead, kept in shares if source in barred)
+    return Balance(
+        customer_id=key.customer_id,
+        program_id=key.program_id,
+        version=wallet.version,
+        current=current,
+        redeemable=redeemable,
+        transferable=redeemable - immovable,
+        promised=promised,
+        held=held,
     )
 
 
@@ -384,6 +386,14 @@ def _family_as_of(driver: Driver, org_id: int, customer_id: int, at_micros: int)
         asked = [one for (one,) in driver.query(_VICTIMS_AS_OF, (org_id, driver.bind_values(asked), at_micros))]
         found = found + asked
     return found
+
+
+def lots_as_of(driver: Driver, org_id: int, found: Sequence[Lot], now: datetime) -> list[Lot]:
+    """Lots that were read, as if everything due on them were booked."""
+    overdue: dict[int, int] = {}
+    for key in {lot.wallet for lot in found if lot.held}:
+        overdue |= dict(driver.query(_OVERDUE_LOTS, (org_id, *key, to_micros(now))))
+    return [_as_of(lot, now, overdue.get(lot.lot_id, 0)) for lot in found]
 
 
 def _as_of(lot: Lot, now: datetime, overdue: int) -> Lot:

@@ -45,6 +45,11 @@ class CustomerServiceStub(object):
                 request_serializer=points_dot_v1_dot_customer__service__pb2.GetCustomerRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_customer__service__pb2.GetCustomerResponse.FromString,
                 _registered_method=True)
+        self.ListCustomers = channel.unary_unary(
+                '/points.v1.CustomerService/ListCustomers',
+                request_serializer=points_dot_v1_dot_customer__service__pb2.ListCustomersRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_customer__service__pb2.ListCustomersResponse.FromString,
+                _registered_method=True)
         self.EnrolCustomer = channel.unary_unary(
                 '/points.v1.CustomerService/EnrolCustomer',
                 request_serializer=points_dot_v1_dot_customer__service__pb2.EnrolCustomerRequest.SerializeToString,
@@ -90,6 +95,15 @@ class CustomerServiceServicer(object):
 
     def GetCustomer(self, request, context):
         """Reads a customer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCustomers(self, request, context):
+        """Lists all customers of the organisation by id, those who were merged away or marked as deleted among them. A page
+        is read at its own time: who was there when the first page was asked for is listed once, as of the page that has
+        them; who came since may be missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +166,11 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.GetCustomer,
                     request_deserializer=points_dot_v1_dot_customer__service__pb2.GetCustomerRequest.FromString,
                     response_serializer=points_dot_v1_dot_customer__service__pb2.GetCustomerResponse.SerializeToString,
+            ),
+            'ListCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCustomers,
+                    request_deserializer=points_dot_v1_dot_customer__service__pb2.ListCustomersRequest.FromString,
+                    response_serializer=points_dot_v1_dot_customer__service__pb2.ListCustomersResponse.SerializeToString,
             ),
             'EnrolCustomer': grpc.unary_unary_rpc_method_handler(
                     servicer.EnrolCustomer,
@@ -239,6 +258,33 @@ class CustomerService(object):
             '/points.v1.CustomerService/GetCustomer',
             points_dot_v1_dot_customer__service__pb2.GetCustomerRequest.SerializeToString,
             points_dot_v1_dot_customer__service__pb2.GetCustomerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.CustomerService/ListCustomers',
+            points_dot_v1_dot_customer__service__pb2.ListCustomersRequest.SerializeToString,
+            points_dot_v1_dot_customer__service__pb2.ListCustomersResponse.FromString,
             options,
             channel_credentials,
             insecure,

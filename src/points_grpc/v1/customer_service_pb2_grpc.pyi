@@ -37,6 +37,11 @@ class CustomerServiceStub:
     """Creates a customer with identifiers and enrolments. Refuses with 10013 if an id or identifier is taken."""
     GetCustomer: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.GetCustomerRequest, _customer_service_pb2.GetCustomerResponse]
     """Reads a customer."""
+    ListCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ListCustomersRequest, _customer_service_pb2.ListCustomersResponse]
+    """Lists all customers of the organisation by id, those who were merged away or marked as deleted among them. A page
+    is read at its own time: who was there when the first page was asked for is listed once, as of the page that has
+    them; who came since may be missing.
+    """
     EnrolCustomer: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.EnrolCustomerRequest, _customer_service_pb2.EnrolCustomerResponse]
     """Enrols a customer in a program; enrolling again changes nothing. Turns a campaign contact into a member."""
     SetCustomerStatus: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SetCustomerStatusRequest, _customer_service_pb2.SetCustomerStatusResponse]
@@ -64,6 +69,11 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """Creates a customer with identifiers and enrolments. Refuses with 10013 if an id or identifier is taken."""
     GetCustomer: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.GetCustomerRequest, _customer_service_pb2.GetCustomerResponse]  # type: ignore[assignment]
     """Reads a customer."""
+    ListCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ListCustomersRequest, _customer_service_pb2.ListCustomersResponse]  # type: ignore[assignment]
+    """Lists all customers of the organisation by id, those who were merged away or marked as deleted among them. A page
+    is read at its own time: who was there when the first page was asked for is listed once, as of the page that has
+    them; who came since may be missing.
+    """
     EnrolCustomer: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.EnrolCustomerRequest, _customer_service_pb2.EnrolCustomerResponse]  # type: ignore[assignment]
     """Enrols a customer in a program; enrolling again changes nothing. Turns a campaign contact into a member."""
     SetCustomerStatus: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SetCustomerStatusRequest, _customer_service_pb2.SetCustomerStatusResponse]  # type: ignore[assignment]
@@ -100,6 +110,17 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.GetCustomerResponse, _abc.Awaitable[_customer_service_pb2.GetCustomerResponse]]:
         """Reads a customer."""
+
+    @_abc_1.abstractmethod
+    def ListCustomers(
+        self,
+        request: _customer_service_pb2.ListCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.ListCustomersResponse, _abc.Awaitable[_customer_service_pb2.ListCustomersResponse]]:
+        """Lists all customers of the organisation by id, those who were merged away or marked as deleted among them. A page
+        is read at its own time: who was there when the first page was asked for is listed once, as of the page that has
+        them; who came since may be missing.
+        """
 
     @_abc_1.abstractmethod
     def EnrolCustomer(

@@ -752,6 +752,268 @@ class TraceLotResponse(_message.Message):
 Global___TraceLotResponse: _TypeAlias = TraceLotResponse  # noqa: Y015
 
 @_typing.final
+class ListWalletsRequest(_message.Message):
+    """Asks for a page of wallets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COUNT_TOTAL_FIELD_NUMBER: _builtins.int
+    program_id: _builtins.int
+    """Only those in this program; 0 for all. Refused with 895 if unknown."""
+    page_size: _builtins.int
+    """How many at most: 1 to 1000; 0 for 100. A page may hold fewer, even none, with another page to follow."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page. Refused with 10007 if it is of another query."""
+    count_total: _builtins.bool
+    """Counts all wallets asked for too, which takes longer the more there are; ask with the first page alone."""
+    def __init__(
+        self,
+        *,
+        program_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        count_total: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_total", b"count_total", "page_size", b"page_size", "page_token", b"page_token", "program_id", b"program_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWalletsRequest: _TypeAlias = ListWalletsRequest  # noqa: Y015
+
+@_typing.final
+class ListedWallet(_message.Message):
+    """A wallet among all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WALLET_FIELD_NUMBER: _builtins.int
+    LIFETIME_EARNED_FIELD_NUMBER: _builtins.int
+    LIFETIME_RECEIVED_FIELD_NUMBER: _builtins.int
+    LIFETIME_PURCHASES_FIELD_NUMBER: _builtins.int
+    ENROLLED_AT_FIELD_NUMBER: _builtins.int
+    lifetime_earned: _builtins.int
+    """Points ever earned in the program; nothing lowers it."""
+    lifetime_received: _builtins.int
+    """Points ever received by transfer; nothing lowers it."""
+    lifetime_purchases: _builtins.int
+    """Lifetime purchases in the program, in minor units of money."""
+    @_builtins.property
+    def wallet(self) -> _common_pb2.WalletBalance:
+        """The balances, as GetWallet has them."""
+
+    @_builtins.property
+    def enrolled_at(self) -> _timestamp_pb2.Timestamp:
+        """When the customer was enrolled in the program; unset if that never happened."""
+
+    def __init__(
+        self,
+        *,
+        wallet: _common_pb2.WalletBalance | None = ...,
+        lifetime_earned: _builtins.int = ...,
+        lifetime_received: _builtins.int = ...,
+        lifetime_purchases: _builtins.int = ...,
+        enrolled_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enrolled_at", b"enrolled_at", "wallet", b"wallet"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolled_at", b"enrolled_at", "lifetime_earned", b"lifetime_earned", "lifetime_purchases", b"lifetime_purchases", "lifetime_received", b"lifetime_received", "wallet", b"wallet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedWallet: _TypeAlias = ListedWallet  # noqa: Y015
+
+@_typing.final
+class ListWalletsResponse(_message.Message):
+    """A page of wallets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WALLETS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    total_size: _builtins.int
+    """How many wallets there are, if `count_total` was set."""
+    @_builtins.property
+    def wallets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedWallet]:
+        """The wallets, by customer and program."""
+
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant at which the balances of this page were judged."""
+
+    def __init__(
+        self,
+        *,
+        wallets: _abc.Iterable[Global___ListedWallet] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "read_time", b"read_time", "total_size", b"total_size", "wallets", b"wallets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWalletsResponse: _TypeAlias = ListWalletsResponse  # noqa: Y015
+
+@_typing.final
+class ListLiveLotsRequest(_message.Message):
+    """Asks for a page of lots of the whole organisation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COUNT_TOTAL_FIELD_NUMBER: _builtins.int
+    program_id: _builtins.int
+    """Only those in wallets of this program; 0 for all. Refused with 895 if unknown."""
+    page_size: _builtins.int
+    """How many at most: 1 to 1000; 0 for 100. A page may hold fewer, even none, with another page to follow."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page. Refused with 10007 if it is of another query."""
+    count_total: _builtins.bool
+    """Counts all lots asked for too, which takes longer the more there are; ask with the first page alone."""
+    def __init__(
+        self,
+        *,
+        program_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        count_total: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_total", b"count_total", "page_size", b"page_size", "page_token", b"page_token", "program_id", b"program_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLiveLotsRequest: _TypeAlias = ListLiveLotsRequest  # noqa: Y015
+
+@_typing.final
+class ListLiveLotsResponse(_message.Message):
+    """A page of lots of the whole organisation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    total_size: _builtins.int
+    """How many lots have points left, if `count_total` was set; those among them that have expired and are not booked yet
+    are counted and not listed.
+    """
+    @_builtins.property
+    def lots(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Lot]:
+        """The lots, by customer, program and spending order."""
+
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant at which the lots of this page were judged."""
+
+    def __init__(
+        self,
+        *,
+        lots: _abc.Iterable[_common_pb2.Lot] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lots", b"lots", "next_page_token", b"next_page_token", "read_time", b"read_time", "total_size", b"total_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLiveLotsResponse: _TypeAlias = ListLiveLotsResponse  # noqa: Y015
+
+@_typing.final
+class ListJournalTransactionsRequest(_message.Message):
+    """Asks for a page of the journal of the whole organisation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COUNT_TOTAL_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most: 1 to 1000; 0 for 100. A page may hold fewer, even none, with another page to follow."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page. Refused with 10007 if it is of another query."""
+    count_total: _builtins.bool
+    """Counts all transactions asked for too, which takes longer the more there are; ask with the first page alone."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Only those made at this time or later; unset for all."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Only those made before this time; unset for all. Refused with 10004 if it is not after `since`."""
+
+    def __init__(
+        self,
+        *,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        count_total: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_total", b"count_total", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJournalTransactionsRequest: _TypeAlias = ListJournalTransactionsRequest  # noqa: Y015
+
+@_typing.final
+class ListJournalTransactionsResponse(_message.Message):
+    """A page of the journal of the whole organisation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    total_size: _builtins.int
+    """How many transactions there are, if `count_total` was set."""
+    @_builtins.property
+    def transactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalTransaction]:
+        """The transactions, highest id first, without postings."""
+
+    def __init__(
+        self,
+        *,
+        transactions: _abc.Iterable[Global___JournalTransaction] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "total_size", b"total_size", "transactions", b"transactions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJournalTransactionsResponse: _TypeAlias = ListJournalTransactionsResponse  # noqa: Y015
+
+@_typing.final
 class WatchWalletRequest(_message.Message):
     """Asks for the changes of a wallet."""
 

@@ -65,6 +65,21 @@ class WalletServiceStub(object):
                 request_serializer=points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.FromString,
                 _registered_method=True)
+        self.ListWallets = channel.unary_unary(
+                '/points.v1.WalletService/ListWallets',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.ListWalletsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.ListWalletsResponse.FromString,
+                _registered_method=True)
+        self.ListLiveLots = channel.unary_unary(
+                '/points.v1.WalletService/ListLiveLots',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.ListLiveLotsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.ListLiveLotsResponse.FromString,
+                _registered_method=True)
+        self.ListJournalTransactions = channel.unary_unary(
+                '/points.v1.WalletService/ListJournalTransactions',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.ListJournalTransactionsRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.ListJournalTransactionsResponse.FromString,
+                _registered_method=True)
         self.WatchWallet = channel.unary_stream(
                 '/points.v1.WalletService/WatchWallet',
                 request_serializer=points_dot_v1_dot_wallet__service__pb2.WatchWalletRequest.SerializeToString,
@@ -125,6 +140,32 @@ class WalletServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWallets(self, request, context):
+        """Lists all wallets of the organisation by customer and program, each as it stands when its page is read: balances of
+        two pages are of two times. `wallet_version` says which journal transactions are in a balance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLiveLots(self, request, context):
+        """Lists all lots of the organisation that have points left and have not expired, by customer, program and spending
+        order, each as it stands when its page is read. A lot that is spent before its page is read is missing, and what it
+        became elsewhere may be; the journal tells what is true of one instant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJournalTransactions(self, request, context):
+        """Lists the journal of the organisation by transaction id, highest first, without postings (GetTransaction has them).
+        Every transaction that was there when the first page was asked for is listed once. Whoever wants to follow the
+        journal, or postings, asks WatchTransactions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchWallet(self, request, context):
         """Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
         message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
@@ -180,6 +221,21 @@ def add_WalletServiceServicer_to_server(servicer, server):
                     servicer.TraceLot,
                     request_deserializer=points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.FromString,
                     response_serializer=points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.SerializeToString,
+            ),
+            'ListWallets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWallets,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.ListWalletsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.ListWalletsResponse.SerializeToString,
+            ),
+            'ListLiveLots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLiveLots,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.ListLiveLotsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.ListLiveLotsResponse.SerializeToString,
+            ),
+            'ListJournalTransactions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJournalTransactions,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.ListJournalTransactionsRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.ListJournalTransactionsResponse.SerializeToString,
             ),
             'WatchWallet': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchWallet,
@@ -355,6 +411,87 @@ class WalletService(object):
             '/points.v1.WalletService/TraceLot',
             points_dot_v1_dot_wallet__service__pb2.TraceLotRequest.SerializeToString,
             points_dot_v1_dot_wallet__service__pb2.TraceLotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWallets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.WalletService/ListWallets',
+            points_dot_v1_dot_wallet__service__pb2.ListWalletsRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.ListWalletsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLiveLots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.WalletService/ListLiveLots',
+            points_dot_v1_dot_wallet__service__pb2.ListLiveLotsRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.ListLiveLotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJournalTransactions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.WalletService/ListJournalTransactions',
+            points_dot_v1_dot_wallet__service__pb2.ListJournalTransactionsRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.ListJournalTransactionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

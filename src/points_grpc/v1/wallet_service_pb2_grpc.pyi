@@ -49,6 +49,20 @@ class WalletServiceStub:
     """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
     lots that were drawn from it by transfers, merges and reversals.
     """
+    ListWallets: _grpc.UnaryUnaryMultiCallable[_wallet_service_pb2.ListWalletsRequest, _wallet_service_pb2.ListWalletsResponse]
+    """Lists all wallets of the organisation by customer and program, each as it stands when its page is read: balances of
+    two pages are of two times. `wallet_version` says which journal transactions are in a balance.
+    """
+    ListLiveLots: _grpc.UnaryUnaryMultiCallable[_wallet_service_pb2.ListLiveLotsRequest, _wallet_service_pb2.ListLiveLotsResponse]
+    """Lists all lots of the organisation that have points left and have not expired, by customer, program and spending
+    order, each as it stands when its page is read. A lot that is spent before its page is read is missing, and what it
+    became elsewhere may be; the journal tells what is true of one instant.
+    """
+    ListJournalTransactions: _grpc.UnaryUnaryMultiCallable[_wallet_service_pb2.ListJournalTransactionsRequest, _wallet_service_pb2.ListJournalTransactionsResponse]
+    """Lists the journal of the organisation by transaction id, highest first, without postings (GetTransaction has them).
+    Every transaction that was there when the first page was asked for is listed once. Whoever wants to follow the
+    journal, or postings, asks WatchTransactions.
+    """
     WatchWallet: _grpc.UnaryStreamMultiCallable[_wallet_service_pb2.WatchWalletRequest, _wallet_service_pb2.WatchWalletResponse]
     """Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
     message is a bookmark, sent at once; further ones come while nothing happens. A version is never left out: where
@@ -85,6 +99,20 @@ class WalletServiceAsyncStub(WalletServiceStub):
     TraceLot: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.TraceLotRequest, _wallet_service_pb2.TraceLotResponse]  # type: ignore[assignment]
     """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
     lots that were drawn from it by transfers, merges and reversals.
+    """
+    ListWallets: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.ListWalletsRequest, _wallet_service_pb2.ListWalletsResponse]  # type: ignore[assignment]
+    """Lists all wallets of the organisation by customer and program, each as it stands when its page is read: balances of
+    two pages are of two times. `wallet_version` says which journal transactions are in a balance.
+    """
+    ListLiveLots: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.ListLiveLotsRequest, _wallet_service_pb2.ListLiveLotsResponse]  # type: ignore[assignment]
+    """Lists all lots of the organisation that have points left and have not expired, by customer, program and spending
+    order, each as it stands when its page is read. A lot that is spent before its page is read is missing, and what it
+    became elsewhere may be; the journal tells what is true of one instant.
+    """
+    ListJournalTransactions: _aio.UnaryUnaryMultiCallable[_wallet_service_pb2.ListJournalTransactionsRequest, _wallet_service_pb2.ListJournalTransactionsResponse]  # type: ignore[assignment]
+    """Lists the journal of the organisation by transaction id, highest first, without postings (GetTransaction has them).
+    Every transaction that was there when the first page was asked for is listed once. Whoever wants to follow the
+    journal, or postings, asks WatchTransactions.
     """
     WatchWallet: _aio.UnaryStreamMultiCallable[_wallet_service_pb2.WatchWalletRequest, _wallet_service_pb2.WatchWalletResponse]  # type: ignore[assignment]
     """Sends every change of a wallet, in the order of its versions, and goes on until the caller ends it. The first
@@ -155,6 +183,38 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_wallet_service_pb2.TraceLotResponse, _abc.Awaitable[_wallet_service_pb2.TraceLotResponse]]:
         """Says where the points of a lot came from, up to the lot that was issued, and where they went: down through all
         lots that were drawn from it by transfers, merges and reversals.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWallets(
+        self,
+        request: _wallet_service_pb2.ListWalletsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_service_pb2.ListWalletsResponse, _abc.Awaitable[_wallet_service_pb2.ListWalletsResponse]]:
+        """Lists all wallets of the organisation by customer and program, each as it stands when its page is read: balances of
+        two pages are of two times. `wallet_version` says which journal transactions are in a balance.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLiveLots(
+        self,
+        request: _wallet_service_pb2.ListLiveLotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_service_pb2.ListLiveLotsResponse, _abc.Awaitable[_wallet_service_pb2.ListLiveLotsResponse]]:
+        """Lists all lots of the organisation that have points left and have not expired, by customer, program and spending
+        order, each as it stands when its page is read. A lot that is spent before its page is read is missing, and what it
+        became elsewhere may be; the journal tells what is true of one instant.
+        """
+
+    @_abc_1.abstractmethod
+    def ListJournalTransactions(
+        self,
+        request: _wallet_service_pb2.ListJournalTransactionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_service_pb2.ListJournalTransactionsResponse, _abc.Awaitable[_wallet_service_pb2.ListJournalTransactionsResponse]]:
+        """Lists the journal of the organisation by transaction id, highest first, without postings (GetTransaction has them).
+        Every transaction that was there when the first page was asked for is listed once. Whoever wants to follow the
+        journal, or postings, asks WatchTransactions.
         """
 
     @_abc_1.abstractmethod
