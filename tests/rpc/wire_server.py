@@ -11,12 +11,23 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from test_refusal import details
-from wire_fakes import NOW, FakeFacts, FakeIdentity, FakeJournal, FakeMetrics, FakeReads, FakeSubmitter, NullLog
+from wire_fakes import (
+    NOW,
+    FakeExported,
+    FakeFacts,
+    FakeIdentity,
+    FakeJournal,
+    FakeMetrics,
+    FakeReads,
+    FakeSubmitter,
+    NullLog,
+)
 
 from points_grpc.rpc.interceptor import EXEMPT
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import Tracer
 from points_grpc.rpc.server import SERVICES, PointsServer, Wiring
+from points_grpc.service.exporting import Exporting
 from points_grpc.service.reads import ReadPool
 from points_grpc.service.watching import Watching
 
@@ -31,6 +42,7 @@ class World:
         self.submitter = FakeSubmitter()
         self.reads = FakeReads()
         self.journal = FakeJournal()
+        self.exported = FakeExported()
         self.pool = ReadPool(threads=2)
         self.identity = FakeIdentity()
         self.metrics = FakeMetrics()
@@ -41,6 +53,7 @@ class World:
                 checker=self.submitter,
                 reads=self.reads,
                 watching=Watching(self.pool, self.journal, poll_s=limits.watch_poll_ms / 1000),
+                exporting=Exporting(self.pool, self.exported),
                 identity=self.identity,
                 facts=FakeFacts(),
                 log=self.log,
