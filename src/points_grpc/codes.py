@@ -1940,14 +1940,16 @@ WATCH_POSITION_LOST = Code(
     grpc=GrpcCode.OUT_OF_RANGE,
     retry=Retry.CHANGE_REQUEST,
     message="The position is no longer available",
-    metadata_keys=("oldest",),
-    operations=("WatchWallet", "WatchTransactions"),
+    metadata_keys=("oldest", "stream", "position", "head"),
+    operations=("WatchWallet", "WatchTransactions", "ExportJournal"),
 )
 """
 A watch is to resume at a position that the journal does not have: one that it never reached or no longer keeps, or a
 token that is none of this organisation's. oldest is the first position to resume at. A watch that finds a gap ends with
-it too, and without oldest.
-Remedy: read the present state in full, then watch from now.
+it too, and without oldest. An export is to go on at a position behind head, where stream ends: it is another database,
+or one that was restored or cut.
+Remedy: read the present state in full, then watch from now. Never append to an export that is refused: export anew, and
+prove both files.
 """
 
 

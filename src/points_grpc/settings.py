@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     keys_file: Path | None = Field(
         None, description="File with the secret keys; beside a SQLite database if unset. Made with mode 0600 if absent."
     )
+    checkpoint_folder: Path | None = Field(
+        None,
+        description="Folder for signed checkpoints of the journal, which is made if absent; none are made if unset.",
+    )
+    checkpoint_interval_s: float = Field(
+        3_600.0, ge=1, le=604_800, description="How often; what is rewritten before the next one leaves no trace."
+    )
     ready_file: Path | None = Field(None, description="File that is written when the server serves.")
     otp_sender: str = Field(
         "none", pattern="^(none|console)$", description="How one-time codes leave where nothing below is set."
@@ -101,6 +108,7 @@ class Settings(BaseSettings):
     )
     org_watches_max: int = Field(64, ge=1, description="Watches of one organisation at once.")
     watches_max: int = Field(1_024, ge=1, description="Watches of all organisations at once.")
+    org_exports_max: int = Field(2, ge=1, description="Exports of one organisation's journal at once.")
     watch_poll_ms: int = Field(100, ge=5, le=10_000, description="How often the journal is looked at for all watches.")
     watch_bookmark_ms: int = Field(10_000, ge=100, le=600_000, description="How long a watch is silent at most.")
     sweep_interval_s: float = Field(

@@ -450,6 +450,15 @@ WATCHES = (
         )
         for case, token in (("a token that is none", "x"), ("a token that is cut", "A" * 22))
     ),
+    row(
+        "an export behind the end of the journal",
+        LOST_10018,
+        "ExportJournal",
+        {"after": {"positions": [{"stream": 0, "position": 0}, {"stream": 7, "position": 3}]}},
+        *BASE,
+        metadata={"stream": "7", "position": "3", "head": "0"},
+        field="after.positions[1].position",
+    ),
 )
 
 ROWS = (*CALLERS, *FIELDS, *IDS, *READS, *MERGED, *HOLDS, *WATCHES)

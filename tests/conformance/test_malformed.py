@@ -66,6 +66,7 @@ WELL_FORMED: Mapping[str, Mapping[str, Any]] = {
     "TraceLot": {"lot_id": "$lot"},
     "WatchWallet": ONE,
     "WatchTransactions": {},
+    "ExportJournal": {"after": {"positions": [{"stream": 0, "position": 0}]}},
     "ListLots": ONE,
     "ListTransactions": ONE,
     "ListWallets": {},

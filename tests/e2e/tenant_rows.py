@@ -126,6 +126,8 @@ ROWS = (
     Row("WalletService/ListJournalTransactions", MANAGER, {"countTotal": True}),
     _wallet("WatchWallet", {**_WALLET, "afterVersion": "0"}),
     _wallet("WatchTransactions", {"fromBeginning": True}),
+    _wallet("ExportJournal", {}),
+    _wallet("ExportJournal", {"after": {"positions": [{"stream": 0, "position": "0"}]}}, "from a place"),
     # customers
     _customer("CreateCustomer", OPERATOR, _NEW_CUSTOMER),
     _customer("GetCustomer", READER, {"customerIdentifier": _CUSTOMER}),

@@ -24,12 +24,14 @@ from points_grpc.rpc.server import SERVICES, Wiring, add_services
 from points_grpc.rpc.signature import Signatures
 from points_grpc.service.checks import Checks
 from points_grpc.service.executor import Deferred, Executor
+from points_grpc.service.exporting import Exporting
 from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.service.ports import StorageConflict
 from points_grpc.service.reads import Checker, PooledListings, PooledQueries, ReadPool
 from points_grpc.service.watching import Watching
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database
+from points_grpc.storage.exports import SqlExports
 from points_grpc.storage.listings import SqlListings
 from points_grpc.storage.migrate import upgrade
 from points_grpc.storage.opening import open_repository
@@ -152,6 +154,7 @@ class InProcess:
             reads=PooledQueries(self._pool, SqlQueries(self.database)),
             lists=PooledListings(self._pool, SqlListings(self.database)),
             watching=Watching(self._pool, SqlJournal(self.database), poll_s=1.0),
+            exporting=Exporting(self._pool, SqlExports(self.database)),
             identity=self.identity,
             facts=FakeFacts(),
             log=self.log,

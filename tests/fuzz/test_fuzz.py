@@ -196,13 +196,13 @@ class Wire:
         self._metadata = (("authorization", f"Bearer {org.keys['admin'].token}"),)
 
     async def send(self, rpc: str, raw: bytes) -> Answered:
-        """Code, text, details and answer; of a stream its first message."""
+        """Code, text, details and answer; of a stream its first message, if there is one."""
         path = METHODS[rpc][0]
         call = (self._channel.unary_stream(path) if rpc in STREAMS else self._channel.unary_unary(path))(
             raw, metadata=self._metadata, timeout=CALL_S
         )
         try:
-            answer = await anext(aiter(call)) if rpc in STREAMS else await call
+            answer = await anext(aiter(call), b"") if rpc in STREAMS else await call
         except grpc.aio.AioRpcError as error:
             trailers = dict(error.trailing_metadata() or ())
             details = trailers.get("grpc-status-details-bin", b"")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from points_grpc.domain.checkpoint import CheckpointHead
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Refused, Settled
@@ -23,6 +24,7 @@ from points_grpc.domain.views import (
 )
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.ports import DurabilityFact, LimitFact, Metadata, ServerFacts
+from points_grpc.service.exporting import ExportedRecord
 from points_grpc.service.ports import RequestRecord
 
 NOW = datetime(2026, 3, 15, 12, 0, tzinfo=UTC)
@@ -300,6 +302,31 @@ def version_of(row: JournalRow, key: WalletKey) -> int:
         (one.wallet_version for one in row.entry.postings if (one.customer_id, one.program_id) == tuple(key)),
         default=0,
     )
+
+
+class FakeExported:
+    """An exported journal in memory: the records of each stream; `holes` are positions whose records are gone."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, list[bytes]] = {}
+        self.holes: set[tuple[int, int]] = set()
+        self.page_max = 3
+        self.error: Exception | None = None
+        self.asked: list[tuple[int, int, int, int]] = []
+
+    def heads(self, org_id: int) -> Sequence[CheckpointHead]:
+        if self.error:
+            raise self.error
+        return [CheckpointHead(org_id, stream, len(found), b"") for stream, found in self.streams.items()]
+
+    def page(self, org_id: int, stream: int, *, after: int, until: int) -> Sequence[ExportedRecord]:
+        self.asked.append((org_id, stream, after, until))
+        found = [
+            ExportedRecord(position, data)
+            for position, data in enumerate(self.streams[stream], start=1)
+            if after < position <= until and (stream, position) not in self.holes
+        ]
+        return found[: self.page_max]
 
 
 class FakeIdentity:

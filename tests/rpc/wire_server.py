@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 from test_refusal import details
 from wire_fakes import (
     NOW,
+    FakeExported,
     FakeFacts,
     FakeIdentity,
     FakeJournal,
@@ -27,6 +28,7 @@ from points_grpc.rpc.interceptor import EXEMPT
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import Tracer
 from points_grpc.rpc.server import SERVICES, PointsServer, Wiring
+from points_grpc.service.exporting import Exporting
 from points_grpc.service.reads import ReadPool
 from points_grpc.service.watching import Watching
 
@@ -42,6 +44,7 @@ class World:
         self.reads = FakeReads()
         self.lists = FakeLists()
         self.journal = FakeJournal()
+        self.exported = FakeExported()
         self.pool = ReadPool(threads=2)
         self.identity = FakeIdentity()
         self.metrics = FakeMetrics()
@@ -53,6 +56,7 @@ class World:
                 reads=self.reads,
                 lists=self.lists,
                 watching=Watching(self.pool, self.journal, poll_s=limits.watch_poll_ms / 1000),
+                exporting=Exporting(self.pool, self.exported),
                 identity=self.identity,
                 facts=FakeFacts(),
                 log=self.log,

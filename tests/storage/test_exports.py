@@ -69,7 +69,8 @@ def test_an_export_in_small_pages_is_the_same(
     lived: ATestsDatabase, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages follow each other without a gap."""
-    monkeypatch.setattr("points_grpc.storage.exports.PAGE_ENTRIES", 2)
+    monkeypatch.setattr("points_grpc.storage.exports.PAGE_ENTRIES", 3)
+    monkeypatch.setattr("points_grpc.storage.exports.PAGE_POSTINGS", 4)
     again = files[0].with_suffix(".again")
 
     assert run("journal", "export", "--database", lived.url, "--org", str(ORG), again).exit_code == 0
@@ -117,6 +118,20 @@ def test_a_checkpoint_is_believed_by_its_signature_and_key(files: tuple[Path, Pa
     assert "another key" in other.output
     assert "its signature is not that of its key" in changed.output
     assert "is no checkpoint" in none.output
+
+
+def test_heads_that_the_journal_does_not_hold(lived: ATestsDatabase) -> None:
+    """A head whose hash is another, or behind the end; what was there when the journal was shorter is held."""
+    database = Database(lived.url)
+    exports = SqlExports(database)
+    [head] = exports.heads(ORG)
+    [page, *_] = exports.pages(ORG, head.stream, after=0, until=3)
+    earlier = head._replace(position=3, hash=page[2].data[-32:])
+    wrong = [head._replace(hash=bytes(32)), head._replace(position=head.position + 1), head._replace(stream=9)]
+    found = exports.lacking([head, earlier, *wrong, head._replace(position=0)])
+    database.close()
+
+    assert wrong == found
 
 
 def test_one_organisation_has_a_checkpoint_of_its_own(lived: ATestsDatabase, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from prometheus_client import start_http_server
 from points_grpc import __version__
 from points_grpc.cli import dev_world
 from points_grpc.cli.announcing import announce, served_by_this_process
+from points_grpc.cli.checkpoints import Checkpoints
 from points_grpc.cli.collector import calm_collector
 from points_grpc.cli.directory import AccountsDirectory
 from points_grpc.cli.issuer import tokens_of
@@ -46,6 +47,7 @@ from points_grpc.rpc.server import PointsServer, Wiring
 from points_grpc.service.checks import Checks
 from points_grpc.service.committer import Committer, QueueLimits
 from points_grpc.service.duty import AlwaysOnDuty, Duty
+from points_grpc.service.exporting import Exporting
 from points_grpc.service.frames import BugReport, Hello, Setup
 from points_grpc.service.keeper import Keeper
 from points_grpc.service.keyring import Keyring
@@ -59,6 +61,7 @@ from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.backlog import read_backlog
 from points_grpc.storage.engine import Database
+from points_grpc.storage.exports import SqlExports
 from points_grpc.storage.key_uses import key_uses
 from points_grpc.storage.listings import SqlListings
 from points_grpc.storage.opening import open_claim, open_snapshots
@@ -96,8 +99,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keys = WatchedKeys(settings.keys_path(database.path), log)
-    senders = senders_of(settings)
-    metrics = PrometheusMetrics()
+    senders, metrics = senders_of(settings), PrometheusMetrics()
     traces = traces_of(os.environ, version=__version__, database_url=settings.database)
     committer = Committer(
         monotonic=time.monotonic,
@@ -121,6 +123,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
             reads=PooledQueries(pool, SqlQueries(database)),
             lists=PooledListings(pool, SqlListings(database)),
             watching=Watching(pool, SqlJournal(database), poll_s=settings.watch_poll_ms / 1000),
+            exporting=Exporting(pool, SqlExports(database)),
             identity=identity,
             facts=availability,
             log=log,
@@ -132,12 +135,14 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
             shares_port=worker is not None,
         )
     )
-    availability.tell(server)
-    metrics.look_at(_State(server, committer, availability, database))
-    port = server.bind(address_of(settings), tls.credentials() if tls else None)
     duty = _duty(database, log)
+    checkpoints = Checkpoints(settings, database, keys.keyring, log, on_duty=duty.held)
+    availability.tell(server, checkpoints)
+    metrics.look_at(_State(server, committer, availability, database, checkpoints))
+    port = server.bind(address_of(settings), tls.credentials() if tls else None)
     chores = _Chores(
         duty,
+        checkpoints,
         _dispatcher(snapshots, keys.keyring, senders, settings, committer, loop, log, duty),
         _sweep(snapshots, settings, committer, loop, log, duty) if settings.sweep_interval_s else None,
         outbox_stop_s=settings.otp_timeout_s + OUTBOX_BOOKING_S,
@@ -193,25 +198,34 @@ async def _until_stopped(settings: Settings, served: Served, worker: WorkerLink 
 
 
 class _Chores:
-    """What goes on beside the calls: sending messages and sweeping, while this server is on duty."""
+    """What goes on beside the calls: sending messages, sweeping and checkpoints, while this server is on duty."""
 
     def __init__(
-        self, duty: Duty | AlwaysOnDuty, dispatcher: Dispatcher, sweep: Sweep | None, *, outbox_stop_s: float
+        self,
+        duty: Duty | AlwaysOnDuty,
+        checkpoints: Checkpoints,
+        dispatcher: Dispatcher,
+        sweep: Sweep | None,
+        *,
+        outbox_stop_s: float,
     ) -> None:
         self._outbox_stop_s = outbox_stop_s
         self._duty = duty
+        self._checkpoints = checkpoints
         self._dispatcher = dispatcher
         self._sweep = sweep
 
     def start(self) -> None:
         """Starts the threads."""
         self._duty.start()
+        self._checkpoints.start()
         self._dispatcher.start()
         if self._sweep is not None:
             self._sweep.start()
 
     def stop(self) -> None:
         """Waits for what is in hand, and gives duty back last."""
+        self._checkpoints.stop()
         self._dispatcher.stop(self._outbox_stop_s)
         if self._sweep is not None:
             self._sweep.stop(SWEEP_STOP_S)
@@ -256,8 +270,14 @@ class _State:
     """Looks up what the metrics tell of the present; asked from a thread of Prometheus' endpoint."""
 
     def __init__(
-        self, server: PointsServer, committer: Committer, availability: _Availability, database: Database
+        self,
+        server: PointsServer,
+        committer: Committer,
+        availability: _Availability,
+        database: Database,
+        checkpoints: Checkpoints,
     ) -> None:
+        self._checkpoints = checkpoints
         self._server = server
         self._committer = committer
         self._availability = availability
@@ -272,6 +292,8 @@ class _State:
             outbox=self._outbox(),
             writer_starts=self._availability.starts,
             not_ready=self._server.not_ready,
+            checkpoints=self._checkpoints.outcomes(),
+            checkpoint_overdue_s=self._checkpoints.overdue_s(),
             version=hello.version,
             backend=hello.backend,
         )
@@ -341,6 +363,7 @@ class _Availability:
     def __init__(self, settings: Settings, log: CallLog) -> None:
         self._log = log
         self._server: PointsServer | None = None
+        self._checkpoints: Checkpoints | None = None
         self._hello: Hello | None = None
         self.starts = 0
         self._limits = (
@@ -355,9 +378,9 @@ class _Availability:
         assert self._hello is not None, "the first writer is ready before anybody can ask"
         return self._hello
 
-    def tell(self, server: PointsServer) -> None:
-        """Says whose health follows from now on."""
-        self._server = server
+    def tell(self, server: PointsServer, checkpoints: Checkpoints) -> None:
+        """Says whose health follows from now on, and who knows of checkpoints."""
+        self._server, self._checkpoints = server, checkpoints
 
     async def server_facts(self) -> ServerFacts:
         """What GetServerInfo tells; the durability was read from the writer's own connection."""
@@ -367,6 +390,7 @@ class _Availability:
             schema_revision=hello.schema_revision,
             durability=DurabilityFact(backend=hello.backend, settings=hello.durability, durable=hello.durable),
             limits=self._limits,
+            checkpoints=None if self._checkpoints is None else self._checkpoints.fact(),
         )
 
     def started(self, hello: Hello) -> None:
@@ -413,6 +437,7 @@ def _limits(settings: Settings) -> Limits:
         org_calls_in_flight_max=settings.org_calls_in_flight_max,
         org_watches_max=settings.org_watches_max,
         watches_max=settings.watches_max,
+        org_exports_max=settings.org_exports_max,
         watch_poll_ms=settings.watch_poll_ms,
         watch_bookmark_ms=settings.watch_bookmark_ms,
         org_items_in_flight_max=max(1, min(settings.org_items_in_flight_max, settings.waiting_max // 2)),

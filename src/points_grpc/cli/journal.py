@@ -1,23 +1,29 @@
-"""`points-grpc journal checkpoint` and `journal export`, and the proof of an export: `verify --export --checkpoint`.
+"""`points-grpc journal checkpoint`, `export` and `fetch`, and the proof of an export: `verify --export --checkpoint`.
 
-Export and checkpoint read the database, beside whatever serves it. The proof opens no database at all.
+Export and checkpoint read the database, beside whatever serves it; fetch asks a server, as any client may. The proof
+opens no database at all.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from points_grpc.cli.calling import Server, server_options
 from points_grpc.cli.databases import DATABASE, ORG, accounts_of, plain_errors, require_org
 
 if TYPE_CHECKING:
     from points_grpc.domain.checkpoint import Checkpoint
+    from points_grpc.domain.exported import FileEnd
     from points_grpc.storage.exports import SqlExports
+    from points_grpc.v1.wallet_service_pb2 import ExportJournalResponse
 
 KEYS_FILE = click.option(
     "--keys-file",
@@ -53,7 +59,8 @@ def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: 
         made, signature = keyring.checkpoint(time.time_ns() // 1_000, heads)
     with _plain_file_errors(file):
         file.write_text(to_text(made, signature))
-    click.echo(f"{file}: {len(heads)} streams, signed with {made.key_id}, public key {made.public_key.hex()}")
+    click.echo(f"{file}: {_count(len(heads), 'stream')}, signed with {made.key_id}")
+    click.echo(f"public key {made.public_key.hex()}")
 
 
 @journal.command()
@@ -72,33 +79,116 @@ def export(database: str, org_id: int, file: Path) -> None:
             out.write(start_of_file(org_id))
             for head in exports.heads(org_id):
                 for page in exports.pages(org_id, head.stream, after=0, until=head.position):
-                    out.write(page.records)
+                    out.writelines(one.data for one in page)
                 entries += head.position
-    click.echo(f"{file}: {entries} entries, {file.stat().st_size} bytes")
+    click.echo(f"{file}: {_count(entries, 'entry')}, {_count(file.stat().st_size, 'byte')}")
 
 
-def prove(export_file: Path, checkpoint_file: Path, public_key: str | None) -> None:
+@journal.command()
+@server_options
+@NEW_FILE
+def fetch(file: Path, server: Server) -> None:
+    """Gets the journal of the caller's organisation from a server into FILE; goes on where FILE ends, if it is there.
+
+    A file that was fetched before, or cut in between, gets what is new; any other is left alone.
+    """
+    from points_grpc.client import PointsError  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.client.refusals import WatchPositionLost  # noqa: PLC0415
+    from points_grpc.v1 import wallet_service_pb2 as pb  # noqa: PLC0415
+
+    try:
+        with _plain_file_errors(file), file.open("r+b" if file.exists() else "x+b") as out:
+            end = _end_of(file, out)
+            request = pb.ExportJournalRequest()
+            if end is not None:
+                positions = [
+                    pb.JournalPlace.Position(stream=stream, position=position)
+                    for stream, position in sorted(end.places.items())
+                ]
+                request.after.CopyFrom(pb.JournalPlace(positions=positions))
+                out.seek(end.length)
+                out.truncate()
+            with server.client() as points:
+                _append(out, points.export_journal(request), None if end is None else end.org_id)
+            length = out.tell()
+    except WatchPositionLost as lost:
+        raise click.ClickException(
+            f"{file} goes on to position {lost.position} of stream {lost.stream}, and the journal ends at {lost.head}: "
+            "it is of another journal, or that was restored or cut"
+        ) from None
+    except PointsError as error:
+        raise click.ClickException(f"{error}; {file} is whole as far as it goes: run it again to go on") from None
+    click.echo(f"{file}: {_count(length, 'byte')}")
+
+
+def _end_of(file: Path, out: BinaryIO) -> FileEnd | None:
+    """Where a file ends that is to be gone on with; None for one that is empty."""
+    from points_grpc.domain.chain import NoEntry  # noqa: PLC0415 - the other commands need none of it
+    from points_grpc.domain.exported import Cut, end_of  # noqa: PLC0415
+
+    if not out.seek(0, os.SEEK_END):
+        return None
+    out.seek(0)
+    try:
+        return end_of(out)
+    except Cut as cause:
+        raise click.ClickException(f"{file} {cause}: it is left as it is") from None
+    except NoEntry as cause:
+        raise click.ClickException(f"{file} is damaged, an entry {cause}: fetch into another file") from None
+
+
+def _append(out: BinaryIO, pieces: Iterable[ExportJournalResponse], org_id: int | None) -> None:
+    """Writes what comes; `org_id`: whose journal the file holds, if it holds one."""
+    from points_grpc.domain.exported import org_of_record  # noqa: PLC0415 - the other commands need none of it
+
+    for piece in pieces:
+        if org_id is not None and org_of_record(piece.data) != org_id:
+            raise click.ClickException(f"the file is of organisation {org_id}, and the token of another")
+        org_id = None  # it is looked at once: all that comes is of one
+        out.write(piece.data)
+    out.flush()
+    os.fsync(out.fileno())
+
+
+@journal.command("public-keys")
+@DATABASE
+@KEYS_FILE
+def public_keys(database: str, keys_file: Path | None) -> None:
+    """Prints the public half of what each secret key signs checkpoints with: to be kept by whoever will prove them."""
+    from points_grpc.cli import keys_file as file_of_keys  # noqa: PLC0415 - the other commands need none of it
+    from points_grpc.settings import keys_path  # noqa: PLC0415
+    from points_grpc.storage.engine import Database  # noqa: PLC0415
+
+    with plain_errors():
+        path = keys_path(keys_file, Database(database).path)
+    keyring = file_of_keys.load(path).keyring_at(datetime.now(UTC))
+    for key_id, public_key in sorted(keyring.checkpoint_keys().items()):
+        click.echo("\t".join((key_id, public_key.hex(), *["signs now"] * (key_id == keyring.active))))
+
+
+def prove(export_file: Path, checkpoint_file: Path, public_keys: Sequence[str]) -> None:
     """Proves an export with a checkpoint; says what is wrong, and fails."""
     from points_grpc.domain.chain import StreamHead  # noqa: PLC0415
     from points_grpc.domain.exported import Audit  # noqa: PLC0415
 
-    made = _believed(checkpoint_file, public_key)
+    made = _believed(checkpoint_file, public_keys)
     audit = Audit({(one.org_id, one.stream): StreamHead(one.position, one.hash) for one in made.heads})
     with _plain_file_errors(export_file), export_file.open("rb") as file:
         audit.read(file)
-    click.echo(f"{audit.entries} entries, of which the checkpoint vouches for {audit.vouched}")
-    click.echo(f"{len(audit.balances)} wallets with {sum(audit.balances.values())} points, expired ones included")
+    click.echo(f"{_count(audit.entries, 'entry')}, of which the checkpoint vouches for {audit.vouched}")
+    total = sum(audit.balances.values())
+    click.echo(f"{_count(len(audit.balances), 'wallet')} with {_count(total, 'point')}, expired ones included")
     for problem in audit.problems:
         click.echo(f"PROBLEM {problem}")
     if audit.problems:
-        raise click.ClickException(f"the export is not proved: {len(audit.problems)} problems")
-    if public_key is None:
+        raise click.ClickException(f"the export is not proved: {_problems(len(audit.problems))}")
+    if not public_keys:
         click.echo(f"signed with {made.key_id}, public key {made.public_key.hex()}: compare it, or give --public-key")
     click.echo("verify: OK")
 
 
-def _believed(file: Path, public_key: str | None) -> Checkpoint:
-    """A checkpoint whose signature is right, and with the key that was expected."""
+def _believed(file: Path, public_keys: Sequence[str]) -> Checkpoint:
+    """A checkpoint whose signature is right, and with one of the keys that were expected."""
     from points_grpc.domain.checkpoint import NoCheckpoint, from_text  # noqa: PLC0415
     from points_grpc.service.keyring import is_signed  # noqa: PLC0415
 
@@ -108,9 +198,22 @@ def _believed(file: Path, public_key: str | None) -> Checkpoint:
         raise click.ClickException(f"{file} is no checkpoint: {error}") from None
     if not is_signed(made, signature):
         raise click.ClickException(f"{file}: its signature is not that of its key: it was changed")
-    if public_key is not None and public_key.lower() != made.public_key.hex():
+    if public_keys and made.public_key.hex() not in {one.lower() for one in public_keys}:
         raise click.ClickException(f"{file}: it was signed with another key, {made.public_key.hex()}")
     return made
+
+
+def _problems(found: int) -> str:
+    """How many; no more are looked for than so many."""
+    from points_grpc.domain.exported import PROBLEMS_MAX  # noqa: PLC0415 - the other commands need none of it
+
+    return f"{PROBLEMS_MAX} problems or more" if found == PROBLEMS_MAX else _count(found, "problem")
+
+
+def _count(number: int, of: str) -> str:
+    """So many of something."""
+    plural = f"{of.removesuffix('y')}ies" if of.endswith("y") else f"{of}s"
+    return f"{number} {of if number == 1 else plural}"
 
 
 @contextmanager

@@ -201,13 +201,18 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
 @DATABASE
 @click.option("--export", "export_file", type=_READ, help="Proves an exported journal instead; opens no database.")
 @click.option("--checkpoint", "checkpoint_file", type=_READ, help="The signed checkpoint to prove it with.")
-@click.option("--public-key", help="The key that must have signed it, in hex, as `journal checkpoint` printed it.")
-def verify(database: str, export_file: Path | None, checkpoint_file: Path | None, public_key: str | None) -> None:
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    help="The key that must have signed it, in hex, as `journal public-keys` prints it; several: one of them.",
+)
+def verify(database: str, export_file: Path | None, checkpoint_file: Path | None, public_keys: tuple[str, ...]) -> None:
     """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
     if (export_file is None) != (checkpoint_file is None):
         raise click.UsageError("--export and --checkpoint go together")
     if export_file is not None and checkpoint_file is not None:
-        prove(export_file, checkpoint_file, public_key)
+        prove(export_file, checkpoint_file, public_keys)
         return
     from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
     from points_grpc.storage.verify import verify as run  # noqa: PLC0415

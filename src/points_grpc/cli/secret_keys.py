@@ -105,8 +105,10 @@ def retire(database: str, file: Path | None, key_id: str, *, lose: bool) -> None
             f"on {key_id} depend: messages waiting {used.messages}, codes in force {used.codes}, "
             f"API keys that sign {used.signing_keys}; --lose removes it all the same"
         )
+    signed_with = keys.keyring_at(now).checkpoint_keys()[key_id]
     keys_file.save(path, keys.without(key_id, now))
     click.echo(f"retired {key_id}")
+    click.echo(f"checkpoints that it signed are proved with --public-key {signed_with.hex()}: keep it")
     if compares:
         click.echo("requests were recorded under it: their repeats are compared by which fields are set alone")
 

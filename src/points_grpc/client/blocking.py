@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,8 +12,10 @@ from google.protobuf.message import Message
 
 from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method, Token
 from points_grpc.client.channel import OPTIONS, Options, credentials_for
+from points_grpc.client.exporting import METHOD, Export
 from points_grpc.client.methods import BlockingMethods
 from points_grpc.client.retries import Retries
+from points_grpc.v1.wallet_service_pb2 import ExportJournalRequest, ExportJournalResponse
 
 
 class PointsClient(BlockingMethods):
@@ -63,6 +65,34 @@ class PointsClient(BlockingMethods):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def export_journal(
+        self,
+        request: ExportJournalRequest | None = None,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> Iterator[ExportJournalResponse]:
+        """The organisation's journal as a file: write the `data` of each piece behind that of the one before.
+
+        Goes on by itself where a call is cut. To go on later, keep the `reached` of the last piece that was written and
+        give it as `after`. `timeout_s` bounds each call, and all attempts that bring nothing.
+        """
+        export = Export(
+            request, credential=self._credential, retries=self._retries, timeout_s=timeout_s, metadata=metadata
+        )
+        stub: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(METHOD.path)
+        while True:
+            attempts = export.attempts
+            try:
+                for raw in stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata()):
+                    if piece := export.take(raw):
+                        yield piece
+            except grpc.RpcError as error:
+                pause = export.pause_s(error)
+            else:
+                return
+            time.sleep(pause)
 
     def _call(
         self,

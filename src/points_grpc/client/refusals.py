@@ -1791,8 +1791,10 @@ class WatchPositionLost(ServiceRefused):
 
     A watch is to resume at a position that the journal does not have: one that it never reached or no longer keeps, or
     a token that is none of this organisation's. oldest is the first position to resume at. A watch that finds a gap
-    ends with it too, and without oldest.
-    Remedy: read the present state in full, then watch from now.
+    ends with it too, and without oldest. An export is to go on at a position behind head, where stream ends: it is
+    another database, or one that was restored or cut.
+    Remedy: read the present state in full, then watch from now. Never append to an export that is refused: export anew,
+    and prove both files.
     """
 
     CODE: ClassVar[Code | None] = codes.WATCH_POSITION_LOST
@@ -1801,6 +1803,21 @@ class WatchPositionLost(ServiceRefused):
     def oldest(self) -> str | None:
         """The `oldest` of the metadata."""
         return self.metadata.get("oldest")
+
+    @property
+    def stream(self) -> int | None:
+        """The `stream` of the metadata."""
+        return whole(self.metadata, "stream")
+
+    @property
+    def position(self) -> int | None:
+        """The `position` of the metadata."""
+        return whole(self.metadata, "position")
+
+    @property
+    def head(self) -> int | None:
+        """The `head` of the metadata."""
+        return whole(self.metadata, "head")
 
 
 BY_REASON: Mapping[str, type[Refused]] = MappingProxyType(

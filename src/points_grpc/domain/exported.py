@@ -8,8 +8,9 @@ told in sentences that name stream, position and transaction. docs/journal.md sp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from struct import Struct, error
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from points_grpc.domain.chain import (
     HASH_BYTES,
@@ -34,6 +35,7 @@ ENTRY_BYTES_MAX = 64 * 1024 * 1024
 
 _START = Struct(">4sq")
 _LENGTH = Struct(">I")
+_ORG_OF_RECORD = Struct(">8xq")
 _NONE, _PRESENT, _ERASED = b"\0", b"\1", b"\2"
 
 _Wallet = tuple[int, int]
@@ -58,6 +60,38 @@ def record(entry: bytes, *, hash_of_notes: bytes, notes: str, salt: bytes | None
 
 class Cut(Exception):
     """The file ends, or is no record any more, within a record."""
+
+
+class FileEnd(NamedTuple):
+    """Where a file ends: whose journal it is, the last position of each stream, and the length of what is whole."""
+
+    org_id: int
+    places: dict[int, int]
+    length: int
+
+
+def end_of(file: BinaryIO) -> FileEnd:
+    """Where an export ends, one that was cut within an entry, too; raises `Cut` if it is none. Proves nothing."""
+    try:
+        form, org_id = _START.unpack(file.read(_START.size))
+    except error:
+        form, org_id = b"", 0
+    if form != FORMAT:
+        raise Cut("is no export of a journal")
+    places: dict[int, int] = {}
+    length = file.tell()
+    with suppress(Cut):
+        while taken := _record(file):
+            one = decode(taken[0])
+            places[one.stream] = one.position
+            length = file.tell()
+    return FileEnd(org_id, places, length)
+
+
+def org_of_record(data: bytes) -> int:
+    """The organisation of the entry that some bytes of an export start with, behind the start of the file."""
+    org_id: int = _ORG_OF_RECORD.unpack_from(data)[0]
+    return org_id
 
 
 class Audit:

@@ -99,6 +99,9 @@ class Limits:
     watches_max: int = _limit(1_024, "watches")
     """Watches of all organisations: a quarter of `concurrent_calls_max`."""
 
+    org_exports_max: int = _limit(2, "exports")
+    """Exports of one organisation at once: all exports take turns, so that one organisation's must not be many."""
+
     watch_poll_ms: int = _limit(100, "ms")
     """How often the journal is looked at for all watches together: what a change may take to be told."""
 

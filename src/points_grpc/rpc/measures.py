@@ -97,6 +97,20 @@ READY = Measure(
     ("reason",),
     "min",
 )
+CHECKPOINTS = Measure(
+    "points_grpc_checkpoints",
+    "counter",
+    "Signed checkpoints of the journal: made; failed, which is tried again; contradicted: the journal does not hold "
+    "what the last one says, and none is made.",
+    ("outcome",),
+)
+CHECKPOINT_OVERDUE_SECONDS = Measure(
+    "points_grpc_checkpoint_overdue_seconds",
+    "gauge",
+    "For how long a checkpoint has been due; 0 if none is, where none are made, and on servers that are not on duty.",
+    (),
+    "max",
+)
 INFO = Measure(
     "points_grpc_info", "gauge", "Always 1; which version and engine this is.", ("version", "backend"), "each"
 )
@@ -121,6 +135,8 @@ MEASURES = (
     OUTBOX_AGE_SECONDS,
     WRITER_STARTS,
     READY,
+    CHECKPOINTS,
+    CHECKPOINT_OVERDUE_SECONDS,
     INFO,
 )
 """All of them, in the order in which they are told."""

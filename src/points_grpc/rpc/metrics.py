@@ -54,7 +54,8 @@ class _Spread:
 class State:
     """What is looked up when it is asked for. `outbox` is the depth and age; None if the database cannot tell.
 
-    `not_ready` says why the server does not serve, and is empty if it does.
+    `not_ready` says why the server does not serve, and is empty if it does. `checkpoints` counts them by what became of
+    them.
     """
 
     calls_in_flight: int
@@ -63,6 +64,8 @@ class State:
     outbox: tuple[int, float] | None
     writer_starts: int
     not_ready: str
+    checkpoints: Mapping[str, int]
+    checkpoint_overdue_s: float
     version: str
     backend: str
 
@@ -172,6 +175,8 @@ def _told(state: State) -> Iterator[Family]:
     ready = GaugeMetricFamily(measures.READY.name, measures.READY.help, labels=measures.READY.labels)
     ready.add_metric((state.not_ready,), 0 if state.not_ready else 1)
     yield ready
+    yield _by_name(measures.CHECKPOINTS, state.checkpoints, str)
+    yield _gauge(measures.CHECKPOINT_OVERDUE_SECONDS, state.checkpoint_overdue_s)
     info = GaugeMetricFamily(measures.INFO.name, measures.INFO.help, labels=measures.INFO.labels)
     info.add_metric((state.version, state.backend), 1)
     yield info

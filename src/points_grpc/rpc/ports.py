@@ -26,6 +26,7 @@ from points_grpc.domain.views import (
     WalletView,
 )
 from points_grpc.rpc.call import Caller, CallSpan
+from points_grpc.service.exporting import ExportedRecord
 from points_grpc.service.ports import RequestRecord
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -198,6 +199,18 @@ class Watching(Protocol):
         ...
 
 
+class Exporting(Protocol):
+    """Reads the journal for exports (`service.exporting`, where it is explained)."""
+
+    async def heads(self, org_id: int) -> Mapping[int, int]:
+        """The last position of each stream of an organisation."""
+        ...
+
+    async def page(self, org_id: int, stream: int, *, after: int, until: int) -> Sequence[ExportedRecord]:
+        """The next entries of a stream after a position and up to another; none where there are none."""
+        ...
+
+
 class Connection(Protocol):
     """The connection that a call came over."""
 
@@ -277,6 +290,16 @@ class DurabilityFact:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointFact:
+    """How the server makes checkpoints; `last_made_at` in microseconds since 1970, `public_key` signs the next one."""
+
+    interval_s: float
+    last_made_at: int | None
+    key_id: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ServerFacts:
     """What GetServerInfo tells beside the limits of the wire itself."""
 
@@ -284,6 +307,7 @@ class ServerFacts:
     schema_revision: str
     durability: DurabilityFact
     limits: tuple[LimitFact, ...] = ()
+    checkpoints: CheckpointFact | None = None
 
 
 class Facts(Protocol):

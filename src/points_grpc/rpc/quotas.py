@@ -98,7 +98,7 @@ class Quotas:
         organisation = self._of(call)
         limit = self._limits.org_calls_in_flight_max
         if organisation.calls + organisation.arriving >= limit:
-            return _refused("org_calls_in_flight_max", limit, ORGANIZATION, IN_FLIGHT_RETRY_S)
+            return quota_refused("org_calls_in_flight_max", limit, ORGANIZATION, IN_FLIGHT_RETRY_S)
         organisation.arriving += 1
         return None
 
@@ -151,14 +151,18 @@ class Quotas:
         limits = self._limits
         if is_watch:
             if organisation.watches >= limits.org_watches_max:
-                return _refused("org_watches_max", limits.org_watches_max, ORGANIZATION, WATCHES_RETRY_S)
+                return quota_refused("org_watches_max", limits.org_watches_max, ORGANIZATION, WATCHES_RETRY_S)
             if self._watches >= limits.watches_max:
                 return refusal_of(Failure.OVERLOADED, call.operation)
             return None
         if organisation.calls >= limits.org_calls_in_flight_max:
-            return _refused("org_calls_in_flight_max", limits.org_calls_in_flight_max, ORGANIZATION, IN_FLIGHT_RETRY_S)
+            return quota_refused(
+                "org_calls_in_flight_max", limits.org_calls_in_flight_max, ORGANIZATION, IN_FLIGHT_RETRY_S
+            )
         if organisation.items and organisation.items + items > limits.org_items_in_flight_max:
-            return _refused("org_items_in_flight_max", limits.org_items_in_flight_max, ORGANIZATION, IN_FLIGHT_RETRY_S)
+            return quota_refused(
+                "org_items_in_flight_max", limits.org_items_in_flight_max, ORGANIZATION, IN_FLIGHT_RETRY_S
+            )
         return None
 
     def _charge(self, organisation: _Organisation, client: tuple[int, str, str], items: int) -> Refused | None:
@@ -171,10 +175,10 @@ class Quotas:
         org_busy_until = max(organisation.busy_until_ns, now)
         wait = busy_until - now + min(cost, burst) - burst
         if wait > 0:
-            return _refused(quota, rate, CLIENT, wait / _SECOND_NS)
+            return quota_refused(quota, rate, CLIENT, wait / _SECOND_NS)
         wait = org_busy_until - now + min(org_cost, burst) - burst
         if wait > 0:
-            return _refused("org_calls_per_s", org_rate, ORGANIZATION, wait / _SECOND_NS)
+            return quota_refused("org_calls_per_s", org_rate, ORGANIZATION, wait / _SECOND_NS)
         if len(self._clients) >= self._clients_max:
             self._forget_idle(now)
         self._clients[client] = busy_until + cost
@@ -228,7 +232,7 @@ def _items(request: bytes, tag: int) -> int:
     return max(found, 1)
 
 
-def _refused(quota: str, limit: int, scope: str, retry_after_s: float) -> Refused:
+def quota_refused(quota: str, limit: int, scope: str, retry_after_s: float) -> Refused:
     """The refusal of a quota that is used up."""
     metadata = {"quota": quota, "limit": str(limit), "scope": scope}
     return Refused(codes.RATE_LIMITED, metadata, retry_after_s=retry_after_s)

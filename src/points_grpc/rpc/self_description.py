@@ -22,7 +22,7 @@ from points_grpc.rpc.answers import (
 )
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.limits import Limits
-from points_grpc.rpc.ports import Facts, LimitFact
+from points_grpc.rpc.ports import CheckpointFact, Facts, LimitFact
 from points_grpc.v1 import catalog_service_pb2, options_pb2
 
 REQUEST_LIMITS = (
@@ -84,7 +84,7 @@ class SelfDescription:
         """GetServerInfo."""
         facts = await self._facts.server_facts()
         response = catalog_service_pb2.GetServerInfoResponse
-        return response(
+        told = response(
             version=facts.version,
             schema_revision=facts.schema_revision,
             limits=[
@@ -97,6 +97,19 @@ class SelfDescription:
                 durable=facts.durability.durable,
             ),
         )
+        if facts.checkpoints is not None:
+            told.journal_checkpoints.CopyFrom(_checkpoints(facts.checkpoints))
+        return told
+
+
+def _checkpoints(fact: CheckpointFact) -> catalog_service_pb2.GetServerInfoResponse.JournalCheckpoints:
+    """How the server makes checkpoints."""
+    told = catalog_service_pb2.GetServerInfoResponse.JournalCheckpoints(
+        interval_s=int(fact.interval_s), key_id=fact.key_id, public_key=fact.public_key
+    )
+    if fact.last_made_at is not None:
+        told.last_made_at.FromMicroseconds(fact.last_made_at)
+    return told
 
 
 def _entry(code: Code) -> catalog_service_pb2.CodeEntry:

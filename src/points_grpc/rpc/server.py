@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from points_grpc.rpc.answers import Answers
 from points_grpc.rpc.catalog_service import CatalogServicer
 from points_grpc.rpc.customer_service import CustomerServicer
+from points_grpc.rpc.exports import Exports
 from points_grpc.rpc.health import Health
 from points_grpc.rpc.interceptor import EXEMPT, Gate, required_roles
 from points_grpc.rpc.issuance_service import IssuanceServicer
@@ -30,7 +31,19 @@ from points_grpc.rpc.listings import Listings
 from points_grpc.rpc.metrics import NoMetrics
 from points_grpc.rpc.pages import Pages, TokenKeys
 from points_grpc.rpc.points_service import PointsServicer
-from points_grpc.rpc.ports import CallLog, Checker, Facts, Identity, Lists, Metrics, Reads, Submitter, Tracer, Watching
+from points_grpc.rpc.ports import (
+    CallLog,
+    Checker,
+    Exporting,
+    Facts,
+    Identity,
+    Lists,
+    Metrics,
+    Reads,
+    Submitter,
+    Tracer,
+    Watching,
+)
 from points_grpc.rpc.positions import Positions
 from points_grpc.rpc.program_service import ProgramServicer
 from points_grpc.rpc.quotas import Quotas
@@ -105,6 +118,7 @@ class Wiring:
     reads: Reads
     lists: Lists
     watching: Watching
+    exporting: Exporting
     identity: Identity
     facts: Facts
     log: CallLog
@@ -244,11 +258,12 @@ def add_services(server: Any, wiring: Wiring) -> None:
         wiring.clock,
         bookmark_s=wiring.limits.watch_bookmark_ms / 1000,
     )
+    exports = Exports(wiring.exporting, wiring.clock, org_exports_max=wiring.limits.org_exports_max)
     description = SelfDescription(wiring.facts, wiring.limits, wiring.clock)
     points_service_pb2_grpc.add_PointsServiceServicer_to_server(PointsServicer(desk), server)
     issuance_service_pb2_grpc.add_IssuanceServiceServicer_to_server(IssuanceServicer(desk), server)
     wallet_service_pb2_grpc.add_WalletServiceServicer_to_server(
-        WalletServicer(desk, answers, listings, watches), server
+        WalletServicer(desk, answers, listings, watches, exports), server
     )
     customer_service_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(desk, answers, listings), server)
     program_service_pb2_grpc.add_ProgramServiceServicer_to_server(ProgramServicer(desk, answers), server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from points_grpc.rpc.answers import Answers
+from points_grpc.rpc.exports import Exports
 from points_grpc.rpc.listings import Listings
 from points_grpc.rpc.refusal import Context
 from points_grpc.rpc.serve import Desk
@@ -16,12 +17,13 @@ from points_grpc.v1 import wallet_service_pb2_grpc
 class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
     """Reads wallets, lots and the journal."""
 
-    def __init__(self, desk: Desk, answers: Answers, listings: Listings, watches: Watches) -> None:
+    def __init__(self, desk: Desk, answers: Answers, listings: Listings, watches: Watches, exports: Exports) -> None:
         """Takes who passes questions on, and who answers them."""
         self._desk = desk
         self._answers = answers
         self._listings = listings
         self._watches = watches
+        self._exports = exports
 
     async def GetWallet(self, request: pb.GetWalletRequest, context: Context) -> pb.GetWalletResponse:
         """Reads balances."""
@@ -74,3 +76,9 @@ class WalletServicer(wallet_service_pb2_grpc.WalletServiceServicer):
     ) -> AsyncGenerator[pb.WatchTransactionsResponse]:
         """Sends every journal transaction of the organisation."""
         return self._desk.watch(request, context, self._watches.transactions)
+
+    def ExportJournal(
+        self, request: pb.ExportJournalRequest, context: Context
+    ) -> AsyncGenerator[pb.ExportJournalResponse]:
+        """Sends the journal as a file that can be proved."""
+        return self._desk.watch(request, context, self._exports.journal)

@@ -37,7 +37,7 @@ class _Keys:
     seals: Mapping[str, Fernet]
     signatures: Mapping[str, bytes]
     pages: tuple[bytes, ...]
-    checkpoint: bytes
+    checkpoints: Mapping[str, bytes]
 
 
 class Keyring:
@@ -55,7 +55,7 @@ class Keyring:
             seals={key_id: Fernet(base64.urlsafe_b64encode(_subkey(key, b"outbox"))) for key_id, key in keys.items()},
             signatures={key_id: _subkey(key, b"request signing") for key_id, key in keys.items()},
             pages=tuple(_subkey(keys[key_id], b"page token") for key_id in ordered),
-            checkpoint=_subkey(keys[active], b"journal checkpoint"),
+            checkpoints={key_id: _subkey(key, b"journal checkpoint") for key_id, key in keys.items()},
         )
 
     def take(self, other: Keyring) -> None:
@@ -102,9 +102,18 @@ class Keyring:
     def checkpoint(self, made_at: int, heads: Sequence[CheckpointHead]) -> tuple[Checkpoint, bytes]:
         """A checkpoint, and its Ed25519 signature with the active key, whose public half stands in it."""
         keys = self._keys
-        key = Ed25519PrivateKey.from_private_bytes(keys.checkpoint)
+        key = Ed25519PrivateKey.from_private_bytes(keys.checkpoints[keys.active])
         made = Checkpoint(made_at, keys.active, key.public_key().public_bytes_raw(), tuple(heads))
         return made, key.sign(signed_bytes(made))
+
+    def checkpoint_key(self) -> tuple[str, bytes]:
+        """The id of the active key, and the public half of what checkpoints are signed with now."""
+        keys = self._keys
+        return keys.active, _public_half(keys.checkpoints[keys.active])
+
+    def checkpoint_keys(self) -> Mapping[str, bytes]:
+        """The public half of what each key at hand signs checkpoints with, by its id."""
+        return {key_id: _public_half(private) for key_id, private in self._keys.checkpoints.items()}
 
     def seal(self, secret: str, key_id: str | None = None) -> bytes:
         """Encrypts a text with a key, the active one unless it is named; raises `UnknownKey` if it is not at hand."""
@@ -138,6 +147,10 @@ def is_signed(checkpoint: Checkpoint, signature: bytes) -> bool:
 def _field_hash(key: bytes, name: str) -> hashlib.blake2b:
     """The keyed hash of a field, before it has seen any value. Cached: to start from a copy takes half as long."""
     return hashlib.blake2b(digest_size=_FIELD_HASH_BYTES, key=key, salt=name.encode()[:16])
+
+
+def _public_half(private: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
 def _subkey(key: bytes, purpose: bytes) -> bytes:

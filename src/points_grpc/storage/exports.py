@@ -6,14 +6,14 @@ snapshot of its own: a journal is only ever appended to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
-from sqlalchemy import bindparam, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, select
 
 from points_grpc.domain.chain import ABSENT_TIME, NO_NOTES, LotNumbers, encode
 from points_grpc.domain.checkpoint import CheckpointHead
 from points_grpc.domain.exported import record
+from points_grpc.service.exporting import ExportedRecord
 from points_grpc.storage.driver import Driver, Row
 from points_grpc.storage.engine import Database
 from points_grpc.storage.key_lists import among
@@ -21,15 +21,11 @@ from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import journal_streams, lots, orgs, postings, transactions
 from points_grpc.storage.statements import columns, compiled
 
-PAGE_ENTRIES = 500
-"""How many entries are read at once: what an export needs memory for."""
+PAGE_ENTRIES = 250
+"""How many entries are read at once, at most: some 10 ms of work."""
 
-
-class ExportedPage(NamedTuple):
-    """Records of entries that follow each other in a stream, and the last position among them."""
-
-    records: bytes
-    position: int
+PAGE_POSTINGS = 10_000
+"""How many postings they have at most, but for an entry that has more alone: what an export needs memory for."""
 
 
 class SqlExports:
@@ -49,21 +45,43 @@ class SqlExports:
                 for stream, position, hashed in driver.query(_HEADS, (one,))
             )
 
-    def pages(self, org_id: int, stream: int, *, after: int, until: int) -> Iterator[ExportedPage]:
+    def lacking(self, heads: Sequence[CheckpointHead]) -> Sequence[CheckpointHead]:
+        """Those of the heads that the journal does not hold any more: no such position, or another hash there."""
+        with reading(self._database) as driver:
+            return [
+                one
+                for one in heads
+                if one.position
+                and [one.hash]
+                != [bytes(found) for (found,) in driver.query(_HASH_AT, (one.org_id, one.stream, one.position))]
+            ]
+
+    def pages(self, org_id: int, stream: int, *, after: int, until: int) -> Iterator[Sequence[ExportedRecord]]:
         """The entries of a stream after a position and up to another."""
-        while after < until:
-            with reading(self._database) as driver:
-                page = _page(driver, org_id, stream, after, until)
-            if page is None:
-                return
+        while page := self.page(org_id, stream, after=after, until=until):
             yield page
-            after = page.position
+            after = page[-1].position
+
+    def page(self, org_id: int, stream: int, *, after: int, until: int) -> Sequence[ExportedRecord]:
+        """The next entries of a stream after a position and up to another; none where there are none."""
+        with reading(self._database) as driver:
+            found = driver.query(_AFTER, (org_id, stream, after, until, PAGE_ENTRIES))
+            return _records(driver, org_id, _fitting(driver, org_id, found)) if found else ()
 
 
-def _page(driver: Driver, org_id: int, stream: int, after: int, until: int) -> ExportedPage | None:
-    found = driver.query(_AFTER, (org_id, stream, after, until, PAGE_ENTRIES))
-    if not found:
-        return None
+def _fitting(driver: Driver, org_id: int, found: Sequence[Row]) -> Sequence[Row]:
+    """As many of the entries, from the first, as do not have too many postings; one at least."""
+    counts: dict[int, int] = dict(driver.query(_COUNTS, (org_id, driver.bind_values([row[2] for row in found]))))
+    taken = total = 0
+    for row in found:
+        total += counts.get(row[2], 0)
+        if taken and total > PAGE_POSTINGS:
+            break
+        taken += 1
+    return found[:taken]
+
+
+def _records(driver: Driver, org_id: int, found: Sequence[Row]) -> Sequence[ExportedRecord]:
     posted: dict[int, list[Row]] = {}
     for row in driver.query(_POSTINGS, (org_id, driver.bind_values([row[2] for row in found]))):
         posted.setdefault(row[0], []).append(row[1:])
@@ -71,8 +89,9 @@ def _page(driver: Driver, org_id: int, stream: int, after: int, until: int) -> E
     opened: dict[int, list[LotNumbers]] = {}
     for transaction_id, lot in _lots(driver, org_id, sorted(lot_ids)):
         opened.setdefault(transaction_id, []).append(lot)
-    records = [_recorded(org_id, row, posted.get(row[2], []), opened.get(row[2], [])) for row in found]
-    return ExportedPage(b"".join(records), found[-1][1])
+    return [
+        ExportedRecord(row[1], _recorded(org_id, row, posted.get(row[2], []), opened.get(row[2], []))) for row in found
+    ]
 
 
 def _lots(driver: Driver, org_id: int, lot_ids: list[int]) -> Iterator[tuple[int, LotNumbers]]:
@@ -127,6 +146,25 @@ _AFTER = compiled(
     "after",
     "until",
     "limit",
+)
+
+_HASH_AT = compiled(
+    select(transactions.c.hash).where(
+        transactions.c.org_id == bindparam("org_id"),
+        transactions.c.stream == bindparam("in_stream"),
+        transactions.c.position == bindparam("at"),
+    ),
+    "org_id",
+    "in_stream",
+    "at",
+)
+
+_COUNTS = compiled(
+    select(postings.c.transaction_id, func.count())
+    .where(postings.c.org_id == bindparam("org_id"), among(postings.c.transaction_id, "ids"))
+    .group_by(postings.c.transaction_id),
+    "org_id",
+    "ids",
 )
 
 _POSTINGS = compiled(

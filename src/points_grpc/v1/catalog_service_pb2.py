@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from points_grpc.v1 import options_pb2 as points_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpoints/v1/catalog_service.proto\x12\tpoints.v1\x1a\x17points/v1/options.proto\"9\n\x10ListCodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xae\x01\n\tCodeEntry\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\tgrpc_code\x18\x04 \x01(\t\x12%\n\x05retry\x18\x05 \x01(\x0e\x32\x16.points.v1.RetryAdvice\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x15\n\rmetadata_keys\x18\x07 \x03(\t\x12\x12\n\noperations\x18\x08 \x03(\t\"Q\n\x11ListCodesResponse\x12#\n\x05\x63odes\x18\x01 \x03(\x0b\x32\x14.points.v1.CodeEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14GetServerInfoRequest\"\x9d\x03\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x17\n\x0fschema_revision\x18\x02 \x01(\t\x12\x36\n\x06limits\x18\x03 \x03(\x0b\x32&.points.v1.GetServerInfoResponse.Limit\x12?\n\ndurability\x18\x04 \x01(\x0b\x32+.points.v1.GetServerInfoResponse.Durability\x1a\x32\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\x12\x0c\n\x04unit\x18\x03 \x01(\t\x1a\xac\x01\n\nDurability\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12K\n\x08settings\x18\x02 \x03(\x0b\x32\x39.points.v1.GetServerInfoResponse.Durability.SettingsEntry\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xbe\x01\n\x0e\x43\x61talogService\x12O\n\tListCodes\x12\x1b.points.v1.ListCodesRequest\x1a\x1c.points.v1.ListCodesResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12[\n\rGetServerInfo\x12\x1f.points.v1.GetServerInfoRequest\x1a .points.v1.GetServerInfoResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpoints/v1/catalog_service.proto\x12\tpoints.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17points/v1/options.proto\"9\n\x10ListCodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xae\x01\n\tCodeEntry\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\tgrpc_code\x18\x04 \x01(\t\x12%\n\x05retry\x18\x05 \x01(\x0e\x32\x16.points.v1.RetryAdvice\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x15\n\rmetadata_keys\x18\x07 \x03(\t\x12\x12\n\noperations\x18\x08 \x03(\t\"Q\n\x11ListCodesResponse\x12#\n\x05\x63odes\x18\x01 \x03(\x0b\x32\x14.points.v1.CodeEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14GetServerInfoRequest\"\xef\x04\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x17\n\x0fschema_revision\x18\x02 \x01(\t\x12\x36\n\x06limits\x18\x03 \x03(\x0b\x32&.points.v1.GetServerInfoResponse.Limit\x12?\n\ndurability\x18\x04 \x01(\x0b\x32+.points.v1.GetServerInfoResponse.Durability\x12P\n\x13journal_checkpoints\x18\x05 \x01(\x0b\x32\x33.points.v1.GetServerInfoResponse.JournalCheckpoints\x1a\x32\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\x12\x0c\n\x04unit\x18\x03 \x01(\t\x1a\xac\x01\n\nDurability\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12K\n\x08settings\x18\x02 \x03(\x0b\x32\x39.points.v1.GetServerInfoResponse.Durability.SettingsEntry\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a~\n\x12JournalCheckpoints\x12\x12\n\ninterval_s\x18\x01 \x01(\x05\x12\x30\n\x0clast_made_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x12\n\npublic_key\x18\x04 \x01(\x0c\x32\xbe\x01\n\x0e\x43\x61talogService\x12O\n\tListCodes\x12\x1b.points.v1.ListCodesRequest\x1a\x1c.points.v1.ListCodesResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x12[\n\rGetServerInfo\x12\x1f.points.v1.GetServerInfoRequest\x1a .points.v1.GetServerInfoResponse\"\x07\x90\x02\x01\xc0\xa5\x19\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +39,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATALOGSERVICE'].methods_by_name['ListCodes']._serialized_options = b'\220\002\001\300\245\031\001'
   _globals['_CATALOGSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001\300\245\031\001'
-  _globals['_LISTCODESREQUEST']._serialized_start=71
-  _globals['_LISTCODESREQUEST']._serialized_end=128
-  _globals['_CODEENTRY']._serialized_start=131
-  _globals['_CODEENTRY']._serialized_end=305
-  _globals['_LISTCODESRESPONSE']._serialized_start=307
-  _globals['_LISTCODESRESPONSE']._serialized_end=388
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=390
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=412
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=415
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=828
-  _globals['_GETSERVERINFORESPONSE_LIMIT']._serialized_start=603
-  _globals['_GETSERVERINFORESPONSE_LIMIT']._serialized_end=653
-  _globals['_GETSERVERINFORESPONSE_DURABILITY']._serialized_start=656
-  _globals['_GETSERVERINFORESPONSE_DURABILITY']._serialized_end=828
-  _globals['_GETSERVERINFORESPONSE_DURABILITY_SETTINGSENTRY']._serialized_start=781
-  _globals['_GETSERVERINFORESPONSE_DURABILITY_SETTINGSENTRY']._serialized_end=828
-  _globals['_CATALOGSERVICE']._serialized_start=831
-  _globals['_CATALOGSERVICE']._serialized_end=1021
+  _globals['_LISTCODESREQUEST']._serialized_start=104
+  _globals['_LISTCODESREQUEST']._serialized_end=161
+  _globals['_CODEENTRY']._serialized_start=164
+  _globals['_CODEENTRY']._serialized_end=338
+  _globals['_LISTCODESRESPONSE']._serialized_start=340
+  _globals['_LISTCODESRESPONSE']._serialized_end=421
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=423
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=445
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=448
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1071
+  _globals['_GETSERVERINFORESPONSE_LIMIT']._serialized_start=718
+  _globals['_GETSERVERINFORESPONSE_LIMIT']._serialized_end=768
+  _globals['_GETSERVERINFORESPONSE_DURABILITY']._serialized_start=771
+  _globals['_GETSERVERINFORESPONSE_DURABILITY']._serialized_end=943
+  _globals['_GETSERVERINFORESPONSE_DURABILITY_SETTINGSENTRY']._serialized_start=896
+  _globals['_GETSERVERINFORESPONSE_DURABILITY_SETTINGSENTRY']._serialized_end=943
+  _globals['_GETSERVERINFORESPONSE_JOURNALCHECKPOINTS']._serialized_start=945
+  _globals['_GETSERVERINFORESPONSE_JOURNALCHECKPOINTS']._serialized_end=1071
+  _globals['_CATALOGSERVICE']._serialized_start=1074
+  _globals['_CATALOGSERVICE']._serialized_end=1264
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ What the server itself can tell: the codes it answers with, its limits, how dura
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from points_grpc.v1 import options_pb2 as _options_pb2
 import builtins as _builtins
@@ -228,10 +229,45 @@ class GetServerInfoResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class JournalCheckpoints(_message.Message):
+        """How the server signs where the journal stands, so that nobody can rewrite it later."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        INTERVAL_S_FIELD_NUMBER: _builtins.int
+        LAST_MADE_AT_FIELD_NUMBER: _builtins.int
+        KEY_ID_FIELD_NUMBER: _builtins.int
+        PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+        interval_s: _builtins.int
+        """How often, in seconds."""
+        key_id: _builtins.str
+        """The id of the key that signs now."""
+        public_key: _builtins.bytes
+        """Its public half, of Ed25519: what a checkpoint made from now on is to be proved with."""
+        @_builtins.property
+        def last_made_at(self) -> _timestamp_pb2.Timestamp:
+            """When the last one was made, as far as this server knows; unset if there is none yet."""
+
+        def __init__(
+            self,
+            *,
+            interval_s: _builtins.int = ...,
+            last_made_at: _timestamp_pb2.Timestamp | None = ...,
+            key_id: _builtins.str = ...,
+            public_key: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["last_made_at", b"last_made_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["interval_s", b"interval_s", "key_id", b"key_id", "last_made_at", b"last_made_at", "public_key", b"public_key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_FIELD_NUMBER: _builtins.int
     SCHEMA_REVISION_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    JOURNAL_CHECKPOINTS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version of the server."""
     schema_revision: _builtins.str
@@ -244,6 +280,10 @@ class GetServerInfoResponse(_message.Message):
     def durability(self) -> Global___GetServerInfoResponse.Durability:
         """How acknowledged writes are kept."""
 
+    @_builtins.property
+    def journal_checkpoints(self) -> Global___GetServerInfoResponse.JournalCheckpoints:
+        """How the journal is signed; unset if this server does not."""
+
     def __init__(
         self,
         *,
@@ -251,10 +291,11 @@ class GetServerInfoResponse(_message.Message):
         schema_revision: _builtins.str = ...,
         limits: _abc.Iterable[Global___GetServerInfoResponse.Limit] | None = ...,
         durability: Global___GetServerInfoResponse.Durability | None = ...,
+        journal_checkpoints: Global___GetServerInfoResponse.JournalCheckpoints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["durability", b"durability"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["durability", b"durability", "journal_checkpoints", b"journal_checkpoints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["durability", b"durability", "limits", b"limits", "schema_revision", b"schema_revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durability", b"durability", "journal_checkpoints", b"journal_checkpoints", "limits", b"limits", "schema_revision", b"schema_revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1239,8 +1239,11 @@ class _ServiceErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Serv
     SERVICE_ERROR_CODE_WATCH_POSITION_LOST: _ServiceErrorCode.ValueType  # 10018
     """A watch is to resume at a position that the journal does not have: one that it never reached
     or no longer keeps, or a token that is none of this organisation's. oldest is the first
-    position to resume at. A watch that finds a gap ends with it too, and without oldest.
-    Remedy: read the present state in full, then watch from now.
+    position to resume at. A watch that finds a gap ends with it too, and without oldest. An export
+    is to go on at a position behind head, where stream ends: it is another database, or one that
+    was restored or cut.
+    Remedy: read the present state in full, then watch from now. Never append to an export that is
+    refused: export anew, and prove both files.
     """
 
 class ServiceErrorCode(_ServiceErrorCode, metaclass=_ServiceErrorCodeEnumTypeWrapper):
@@ -1340,7 +1343,10 @@ Remedy: none for this hold; authorise again if the points are still wanted.
 SERVICE_ERROR_CODE_WATCH_POSITION_LOST: ServiceErrorCode.ValueType  # 10018
 """A watch is to resume at a position that the journal does not have: one that it never reached
 or no longer keeps, or a token that is none of this organisation's. oldest is the first
-position to resume at. A watch that finds a gap ends with it too, and without oldest.
-Remedy: read the present state in full, then watch from now.
+position to resume at. A watch that finds a gap ends with it too, and without oldest. An export
+is to go on at a position behind head, where stream ends: it is another database, or one that
+was restored or cut.
+Remedy: read the present state in full, then watch from now. Never append to an export that is
+refused: export anew, and prove both files.
 """
 Global___ServiceErrorCode: _TypeAlias = ServiceErrorCode  # noqa: Y015

@@ -1136,3 +1136,105 @@ class WatchTransactionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchTransactionsResponse: _TypeAlias = WatchTransactionsResponse  # noqa: Y015
+
+@_typing.final
+class JournalPlace(_message.Message):
+    """A place in the journal: a position in each of its streams."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Position(_message.Message):
+        """A position in one stream."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STREAM_FIELD_NUMBER: _builtins.int
+        POSITION_FIELD_NUMBER: _builtins.int
+        stream: _builtins.int
+        """The stream, from 0 to 1023."""
+        position: _builtins.int
+        """The position of the last entry before the place; 0 for the beginning of the stream."""
+        def __init__(
+            self,
+            *,
+            stream: _builtins.int = ...,
+            position: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "stream", b"stream"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalPlace.Position]:
+        """At most one of each stream (10004), 1,024 in all. A stream that is not among them is at its beginning."""
+
+    def __init__(
+        self,
+        *,
+        positions: _abc.Iterable[Global___JournalPlace.Position] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalPlace: _TypeAlias = JournalPlace  # noqa: Y015
+
+@_typing.final
+class ExportJournalRequest(_message.Message):
+    """Asks for the journal, or for what follows a place in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def after(self) -> Global___JournalPlace:
+        """The `reached` of the last message handled; unset for the whole file with its first bytes. Refused with 10018 if a
+        stream does not reach so far: stream, position and head, where the stream ends, say which and by how much.
+        """
+
+    def __init__(
+        self,
+        *,
+        after: Global___JournalPlace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportJournalRequest: _TypeAlias = ExportJournalRequest  # noqa: Y015
+
+@_typing.final
+class ExportJournalResponse(_message.Message):
+    """A part of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    REACHED_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The bytes that follow, at most 262,144."""
+    @_builtins.property
+    def reached(self) -> Global___JournalPlace:
+        """Where the journal is behind these bytes; unset where they end in the midst of an entry."""
+
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        reached: Global___JournalPlace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reached", b"reached"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "reached", b"reached"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportJournalResponse: _TypeAlias = ExportJournalResponse  # noqa: Y015

@@ -90,6 +90,11 @@ class WalletServiceStub(object):
                 request_serializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsResponse.FromString,
                 _registered_method=True)
+        self.ExportJournal = channel.unary_stream(
+                '/points.v1.WalletService/ExportJournal',
+                request_serializer=points_dot_v1_dot_wallet__service__pb2.ExportJournalRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_wallet__service__pb2.ExportJournalResponse.FromString,
+                _registered_method=True)
 
 
 class WalletServiceServicer(object):
@@ -189,6 +194,18 @@ class WalletServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportJournal(self, request, context):
+        """Sends the organisation's journal as a file that `points-grpc verify --export` proves: entries in the bytes that are
+        hashed, each with its notes and its hash. It goes up to where the journal stands when the call comes, and then ends
+        with OK. It is read in small pages beside the writer and takes a place among the organisation's watches.
+
+        An export can be cut at any time, as a watch can, and by its deadline. What came is good up to the last `reached`:
+        drop the bytes behind that, send it as `after`, and append what comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WalletServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -246,6 +263,11 @@ def add_WalletServiceServicer_to_server(servicer, server):
                     servicer.WatchTransactions,
                     request_deserializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsRequest.FromString,
                     response_serializer=points_dot_v1_dot_wallet__service__pb2.WatchTransactionsResponse.SerializeToString,
+            ),
+            'ExportJournal': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportJournal,
+                    request_deserializer=points_dot_v1_dot_wallet__service__pb2.ExportJournalRequest.FromString,
+                    response_serializer=points_dot_v1_dot_wallet__service__pb2.ExportJournalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -546,6 +568,33 @@ class WalletService(object):
             '/points.v1.WalletService/WatchTransactions',
             points_dot_v1_dot_wallet__service__pb2.WatchTransactionsRequest.SerializeToString,
             points_dot_v1_dot_wallet__service__pb2.WatchTransactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportJournal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/points.v1.WalletService/ExportJournal',
+            points_dot_v1_dot_wallet__service__pb2.ExportJournalRequest.SerializeToString,
+            points_dot_v1_dot_wallet__service__pb2.ExportJournalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,14 @@ class WalletServiceStub:
     is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left out: where the
     next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
     """
+    ExportJournal: _grpc.UnaryStreamMultiCallable[_wallet_service_pb2.ExportJournalRequest, _wallet_service_pb2.ExportJournalResponse]
+    """Sends the organisation's journal as a file that `points-grpc verify --export` proves: entries in the bytes that are
+    hashed, each with its notes and its hash. It goes up to where the journal stands when the call comes, and then ends
+    with OK. It is read in small pages beside the writer and takes a place among the organisation's watches.
+
+    An export can be cut at any time, as a watch can, and by its deadline. What came is good up to the last `reached`:
+    drop the bytes behind that, send it as `after`, and append what comes.
+    """
 
 @_typing.type_check_only
 class WalletServiceAsyncStub(WalletServiceStub):
@@ -128,6 +136,14 @@ class WalletServiceAsyncStub(WalletServiceStub):
     the order of its versions as long as they are in one stream; between streams there is no order. The first message
     is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left out: where the
     next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
+    """
+    ExportJournal: _aio.UnaryStreamMultiCallable[_wallet_service_pb2.ExportJournalRequest, _wallet_service_pb2.ExportJournalResponse]  # type: ignore[assignment]
+    """Sends the organisation's journal as a file that `points-grpc verify --export` proves: entries in the bytes that are
+    hashed, each with its notes and its hash. It goes up to where the journal stands when the call comes, and then ends
+    with OK. It is read in small pages beside the writer and takes a place among the organisation's watches.
+
+    An export can be cut at any time, as a watch can, and by its deadline. What came is good up to the last `reached`:
+    drop the bytes behind that, send it as `after`, and append what comes.
     """
 
 class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -242,6 +258,20 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
         the order of its versions as long as they are in one stream; between streams there is no order. The first message
         is a bookmark, sent at once; further ones come while nothing happens. A transaction is never left out: where the
         next one cannot be told, the watch ends with 10018. Cut and resumed as WatchWallet, by the token.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportJournal(
+        self,
+        request: _wallet_service_pb2.ExportJournalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_wallet_service_pb2.ExportJournalResponse], _abc.AsyncIterator[_wallet_service_pb2.ExportJournalResponse]]:
+        """Sends the organisation's journal as a file that `points-grpc verify --export` proves: entries in the bytes that are
+        hashed, each with its notes and its hash. It goes up to where the journal stands when the call comes, and then ends
+        with OK. It is read in small pages beside the writer and takes a place among the organisation's watches.
+
+        An export can be cut at any time, as a watch can, and by its deadline. What came is good up to the last `reached`:
+        drop the bytes behind that, send it as `after`, and append what comes.
         """
 
 def add_WalletServiceServicer_to_server(servicer: WalletServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
