@@ -118,6 +118,13 @@ PROOFS = (
         "not long",
     ),
     Proof(
+        "abuse",
+        "HTTP/2 abuse and an organisation beyond its quota: what they cost somebody else",
+        ("tests/faults/test_http2_abuse.py", "tests/faults/test_loud_organisation.py"),
+        "long",
+        "not long",
+    ),
+    Proof(
         "statements",
         "a fault at every statement, commits of unknown outcome, two writers at every gate",
         ("tests/service/test_executor.py", "tests/service/test_two_writers.py", "tests/storage/test_faults.py"),

@@ -86,6 +86,17 @@ class Settings(BaseSettings):
     otp_webhook_ca_file: Path | None = Field(
         None, description="Authorities that the gateway is believed by; this host's if unset."
     )
+    events_webhook_url: str = Field(
+        "", description="Where business events of organisations that want them are posted; nowhere if empty."
+    )
+    events_webhook_secret_file: Path | None = Field(
+        None,
+        description="File with the secret that these posts are signed with, mode 0600; with a second while it changes.",
+    )
+    events_webhook_ca_file: Path | None = Field(
+        None, description="Authorities that this webhook is believed by; this host's if unset."
+    )
+    events_parallel: int = Field(8, ge=1, le=64, description="Business events that are posted at once.")
     deadline_default_s: float = Field(10.0, gt=0, le=300, description="Deadline of calls that come without one.")
     drain_s: float = Field(
         10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM; then they are told."

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from points_grpc.delivery.webhook import WebhookSender, body_of, signature
+from points_grpc.delivery.webhook import Webhook, WebhookSender, body_of, signature
 from points_grpc.domain.letters import Letter, Undelivered
 from points_grpc.domain.model import Channel, OtpAction
 from points_grpc.service.alarms import alarm
@@ -28,7 +28,9 @@ LETTER = Letter(7, 2**60, OtpAction.REDEMPTION, Channel.MOBILE, "+15550000011", 
 def sender(url: str, *secrets: bytes, trusts: Path | None = None, timeout_s: float = 5.0) -> WebhookSender:
     """A sender to a gateway."""
     context = ssl.create_default_context(cafile=None if trusts is None else str(trusts))
-    return WebhookSender(url, secrets or (SECRET,), tls=context, timeout_s=timeout_s, now=lambda: NOW, alarm=alarm)
+    return WebhookSender(
+        Webhook(url, secrets or (SECRET,), tls=context, timeout_s=timeout_s, now=lambda: NOW, alarm=alarm)
+    )
 
 
 def failure(sending: WebhookSender) -> tuple[str, bool, bool]:

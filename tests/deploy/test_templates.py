@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from points_grpc import __version__
-from points_grpc.cli.composition import DUTY_STOP_S, OUTBOX_STOP_S, SWEEP_STOP_S, WRITER_STOP_S
+from points_grpc.cli.composition import DUTY_STOP_S, OUTBOX_BOOKING_S, WRITER_STOP_S
 from points_grpc.cli.main import main
 from points_grpc.cli.supervisor import STOP_MAX_S
 from points_grpc.settings import Settings
@@ -109,7 +109,8 @@ def seconds(text: str) -> float:
 
 def test_nobody_is_killed_while_draining() -> None:
     """What kills in the end waits for the drain of the server, and for all that follows it at worst."""
-    after_s = OUTBOX_STOP_S + SWEEP_STOP_S + DUTY_STOP_S + WRITER_STOP_S
+    chores_s: float = Settings.model_fields["otp_timeout_s"].default + OUTBOX_BOOKING_S
+    after_s = chores_s + DUTY_STOP_S + WRITER_STOP_S
     drain_s: float = Settings.model_fields["drain_s"].default
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["server"]
     unit = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "points-grpc.service").read_text(), re.MULTILINE))

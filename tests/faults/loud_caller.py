@@ -21,7 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 from points_grpc.v1 import issuance_service_pb2, issuance_service_pb2_grpc
 
 CHANNELS = 4
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 def ended(error: grpc.aio.AioRpcError) -> str:

@@ -96,4 +96,4 @@ def test_how_long_the_other_one_waits(street: Street, record_property: Callable[
     record_property("figure.p99 beside a loud organisation, times", round(ratio, 2))
 
     assert [] == street.neighbour.wrong
-    assert {"OK", REFUSED, "ms"} == ended.keys()
+    assert ended[REFUSED] > ended["OK"] > 0

@@ -103,6 +103,7 @@ RESULTS: dict[str, list[Result]] = {
     "SetPause": [out.DoneResult()],
     "SetProgramActive": [out.ProgramResult(PROGRAM, False)],
     "AcknowledgeMessages": [out.DoneResult()],
+    "AcknowledgeNotices": [out.DoneResult()],
     "BookDue": [out.DoneResult()],
 }
 WARNINGS = (

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from points_grpc.cli.directory import AccountsDirectory
 from points_grpc.cli.issuer import tokens_of
 from points_grpc.cli.listening import address_of, exempt_of, tls_of
 from points_grpc.cli.scheduling import run_in_batches
-from points_grpc.cli.senders import senders_of
+from points_grpc.cli.senders import post_of, senders_of
 from points_grpc.cli.tokens import new_key
 from points_grpc.cli.tracing import is_traced, traces_of
 from points_grpc.cli.watched_keys import WatchedKeys
@@ -54,6 +54,7 @@ from points_grpc.service.keyring import Keyring
 from points_grpc.service.meter import Counted
 from points_grpc.service.outbox import Dispatcher, Sender
 from points_grpc.service.ports import StorageConflict, StorageUnavailable
+from points_grpc.service.publisher import Post, Publisher
 from points_grpc.service.reads import Checker, PooledListings, PooledQueries, ReadPool
 from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
@@ -82,7 +83,6 @@ DEV_SETUP_S = 10.0
 OUTBOX_BOOKING_S = 5.0
 """How long a booking of the outbox may take; at the end, the last message may take its time before it."""
 
-SWEEP_STOP_S = 5.0
 DUTY_STOP_S = 5.0
 SWEEP_COMMAND_S = 30.0
 
@@ -99,7 +99,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keys = WatchedKeys(settings.keys_path(database.path), log)
-    senders, metrics = senders_of(settings), PrometheusMetrics()
+    senders, post, metrics = senders_of(settings), post_of(settings), PrometheusMetrics()
     traces = traces_of(os.environ, version=__version__, database_url=settings.database)
     committer = Committer(
         monotonic=time.monotonic,
@@ -144,6 +144,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
         duty,
         checkpoints,
         _dispatcher(snapshots, keys.keyring, senders, settings, committer, loop, log, duty),
+        _publisher(snapshots, post, settings, committer, loop, log, duty) if post else None,
         _sweep(snapshots, settings, committer, loop, log, duty) if settings.sweep_interval_s else None,
         outbox_stop_s=settings.otp_timeout_s + OUTBOX_BOOKING_S,
     )
@@ -205,6 +206,7 @@ class _Chores:
         duty: Duty | AlwaysOnDuty,
         checkpoints: Checkpoints,
         dispatcher: Dispatcher,
+        publisher: Publisher | None,
         sweep: Sweep | None,
         *,
         outbox_stop_s: float,
@@ -213,6 +215,7 @@ class _Chores:
         self._duty = duty
         self._checkpoints = checkpoints
         self._dispatcher = dispatcher
+        self._publisher = publisher
         self._sweep = sweep
 
     def start(self) -> None:
@@ -220,15 +223,20 @@ class _Chores:
         self._duty.start()
         self._checkpoints.start()
         self._dispatcher.start()
+        if self._publisher is not None:
+            self._publisher.start()
         if self._sweep is not None:
             self._sweep.start()
 
     def stop(self) -> None:
         """Waits for what is in hand, and gives duty back last."""
+        until = time.monotonic() + self._outbox_stop_s
+        chores = [one for one in (self._dispatcher, self._publisher, self._sweep) if one is not None]
+        for one in chores:
+            one.end()
+        for one in chores:
+            one.stop(max(0.0, until - time.monotonic()))
         self._checkpoints.stop()
-        self._dispatcher.stop(self._outbox_stop_s)
-        if self._sweep is not None:
-            self._sweep.stop(SWEEP_STOP_S)
         self._duty.stop(DUTY_STOP_S)
 
 
@@ -249,7 +257,13 @@ class _Observer:
             conflicts=counted.conflicts,
             deferred=counted.deferred,
         )
-        self._metrics.add(refused=counted.refused, points=counted.points, otps=counted.otps, messages=counted.messages)
+        self._metrics.add(
+            refused=counted.refused,
+            points=counted.points,
+            otps=counted.otps,
+            messages=counted.messages,
+            notices=counted.notices,
+        )
 
     def bug(self, report: BugReport) -> None:
         """Logs the kind of the error and where it was raised."""
@@ -298,17 +312,17 @@ class _State:
             backend=hello.backend,
         )
 
-    def _outbox(self) -> tuple[int, float] | None:
+    def _outbox(self) -> tuple[int, float, int] | None:
         try:
             found = read_backlog(self._database)
         except (StorageConflict, StorageUnavailable):
             return None
         age_s = 0.0 if found.since is None else (datetime.now(UTC) - found.since).total_seconds()
-        return found.messages, max(0.0, age_s)
+        return found.messages, max(0.0, age_s), found.events
 
 
 class _OutboxLog:
-    """Logs what the dispatcher reports."""
+    """Logs what dispatcher and publisher report."""
 
     def __init__(self, log: CallLog) -> None:
         self._log = log
@@ -324,6 +338,14 @@ class _OutboxLog:
     def unreachable(self, error: str) -> None:
         """The outbox could not be read or booked."""
         self._log.error("outbox_unreachable", error=error)
+
+    def unpublished(self, event_id: int, error: str, *, given_up: bool) -> None:
+        """An event could not be posted."""
+        self._log.error("event_unpublished", event_id=event_id, error=error, given_up=given_up)
+
+    def events_unreachable(self, error: str) -> None:
+        """Events could not be read or booked."""
+        self._log.error("events_unreachable", error=error)
 
 
 class _SweepLog:
@@ -451,6 +473,7 @@ def _setup(settings: Settings, database: Database, senders: Mapping[Channel, Sen
         channels=tuple(channel.value for channel in senders),
         batch_max=settings.batch_max,
         lease_wait_s=LEASE_WAIT_S,
+        publishes=bool(settings.events_webhook_url),
         traced=is_traced(os.environ),
     )
 
@@ -470,23 +493,50 @@ def _dispatcher(
     log: CallLog,
     duty: Duty | AlwaysOnDuty,
 ) -> Dispatcher:
-    def submit(submission: Submission) -> None:
-        waiting = committer.submit(submission, time.monotonic() + OUTBOX_BOOKING_S)
-        outcome = asyncio.run_coroutine_threadsafe(waiting, loop).result().outcome
-        if isinstance(outcome, Refused):
-            raise StorageUnavailable(outcome.code.reason)
-
     return Dispatcher(
         snapshots,
         keyring=keyring,
         senders=senders,
-        submit=submit,
+        submit=_booking(committer, loop),
         now=lambda: datetime.now(UTC),
         failures=_OutboxLog(log),
         jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
         parallel=settings.otp_parallel,
         on_duty=duty.held,
     )
+
+
+def _publisher(
+    snapshots: SqlSnapshots,
+    post: Post,
+    settings: Settings,
+    committer: Committer,
+    loop: asyncio.AbstractEventLoop,
+    log: CallLog,
+    duty: Duty | AlwaysOnDuty,
+) -> Publisher:
+    return Publisher(
+        snapshots,
+        post=post,
+        submit=_booking(committer, loop),
+        now=lambda: datetime.now(UTC),
+        log=_OutboxLog(log),
+        jitter=lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+        parallel=settings.events_parallel,
+        on_duty=duty.held,
+    )
+
+
+def _booking(committer: Committer, loop: asyncio.AbstractEventLoop) -> Callable[[Submission], None]:
+    """Hands a command of the outbox to the committer, and waits until it is committed."""
+
+    def submit(submission: Submission) -> None:
+        waiting = committer.submit(submission, time.monotonic() + OUTBOX_BOOKING_S)
+        outcome = asyncio.run_coroutine_threadsafe(waiting, loop).result().outcome
+        if isinstance(outcome, Refused):
+            raise StorageUnavailable(outcome.code.reason)
+
+    return submit
 
 
 def _sweep(

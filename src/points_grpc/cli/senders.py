@@ -1,4 +1,4 @@
-"""How one-time codes leave a server: from its settings to one sender for each channel, or a sentence why not.
+"""How codes and business events leave a server: from its settings to their senders, or a sentence why not.
 
 Passwords and signing secrets come from files that their owner alone can read, never from the command line.
 """
@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 
 from points_grpc.delivery.console import ConsoleSender
 from points_grpc.delivery.smtp import Relay, Security, SmtpSender
-from points_grpc.delivery.webhook import WebhookSender
+from points_grpc.delivery.webhook import EventsWebhook, Webhook, WebhookSender
 from points_grpc.domain.model import Channel
 from points_grpc.service.alarms import alarm
 from points_grpc.service.breaker import CircuitBreaker
 from points_grpc.service.outbox import Sender
+from points_grpc.service.publisher import Post
 from points_grpc.settings import Settings
 
 SIGNING_SECRET_LENGTH_MIN = 32
@@ -35,8 +36,17 @@ def senders_of(settings: Settings) -> dict[Channel, Sender]:
     if settings.smtp_host:
         found[Channel.EMAIL] = CircuitBreaker(_smtp(settings), monotonic=time.monotonic)
     if settings.otp_webhook_url:
-        found[Channel.MOBILE] = CircuitBreaker(_webhook(settings), monotonic=time.monotonic)
+        codes = WebhookSender(_webhook(settings, "otp_webhook", url=settings.otp_webhook_url))
+        found[Channel.MOBILE] = CircuitBreaker(codes, monotonic=time.monotonic)
     return found
+
+
+def post_of(settings: Settings) -> Post | None:
+    """Where business events are posted, if anywhere."""
+    if not settings.events_webhook_url:
+        return None
+    events = EventsWebhook(_webhook(settings, "events_webhook", url=settings.events_webhook_url))
+    return CircuitBreaker(events, monotonic=time.monotonic)
 
 
 def _smtp(settings: Settings) -> SmtpSender:
@@ -60,27 +70,31 @@ def _smtp(settings: Settings) -> SmtpSender:
     return SmtpSender(relay, tls=_trust("smtp_ca_file", settings.smtp_ca_file), now=_now, alarm=alarm)
 
 
-def _webhook(settings: Settings) -> WebhookSender:
-    url = settings.otp_webhook_url
+def _webhook(settings: Settings, name: str, *, url: str) -> Webhook:
+    """A webhook by the beginning of its settings' names."""
+    secret_file, ca_file = {
+        "otp_webhook": (settings.otp_webhook_secret_file, settings.otp_webhook_ca_file),
+        "events_webhook": (settings.events_webhook_secret_file, settings.events_webhook_ca_file),
+    }[name]
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment or not _is_plain(url):
-        raise ValueError("otp_webhook_url: an address like https://gateway.example.com/otp")
+        raise ValueError(f"{name}_url: an address like https://gateway.example.com/otp")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("otp_webhook_url: http is for a gateway on this host; others need https")
+        raise ValueError(f"{name}_url: http is for a gateway on this host; others need https")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("otp_webhook_url: no credentials in the address; the signature proves who posts")
-    if settings.otp_webhook_secret_file is None:
-        raise ValueError("otp_webhook_secret_file: name the file with the secret that the gateway checks signatures by")
-    secrets = _lines("otp_webhook_secret_file", settings.otp_webhook_secret_file)
+        raise ValueError(f"{name}_url: no credentials in the address; the signature proves who posts")
+    if secret_file is None:
+        raise ValueError(f"{name}_secret_file: name the file with the secret that the gateway checks signatures by")
+    secrets = _lines(f"{name}_secret_file", secret_file)
     if len(secrets) > SIGNING_SECRETS_MAX or any(len(one) < SIGNING_SECRET_LENGTH_MIN for one in secrets):
         raise ValueError(
-            f"otp_webhook_secret_file: one line, or {SIGNING_SECRETS_MAX} while the secret is replaced, "
+            f"{name}_secret_file: one line, or {SIGNING_SECRETS_MAX} while the secret is replaced, "
             f"of at least {SIGNING_SECRET_LENGTH_MIN} characters"
         )
-    return WebhookSender(
+    return Webhook(
         url,
         [one.encode() for one in secrets],
-        tls=_trust("otp_webhook_ca_file", settings.otp_webhook_ca_file),
+        tls=_trust(f"{name}_ca_file", ca_file),
         timeout_s=settings.otp_timeout_s,
         now=_now,
         alarm=alarm,

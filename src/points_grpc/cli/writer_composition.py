@@ -86,6 +86,7 @@ def _serve(channel: Channel, setup: Setup) -> int:
         monotonic=time.monotonic,
         meter=meter,
         traced=setup.traced,
+        publishes=setup.publishes,
     )
     writer = Writer(
         executor,

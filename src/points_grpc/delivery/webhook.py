@@ -1,4 +1,4 @@
-"""The sender that posts to a gateway, for short messages: signed JSON over HTTPS, and nothing followed.
+"""What posts to a gateway, short messages and business events: signed JSON over HTTPS, and nothing followed.
 
 The gateway proves to itself who posts and when by the signature over timestamp and body; it drops what it got before by
 the idempotency key. Of its answer the status is read, and nothing else.
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from points_grpc.delivery.connection import Alarm, Line, conversation
 from points_grpc.domain.letters import Letter, Undelivered
+from points_grpc.domain.model import Notice
 
 FINAL = frozenset({400, 410, 413, 422})
 """By these a gateway says that it will never take this letter. Others may pass: a key is mended, a rest is over."""
@@ -24,8 +25,8 @@ ANSWERED = frozenset({429}) | FINAL
 """Statuses that say nothing bad about the gateway."""
 
 
-class WebhookSender:
-    """Posts letters to one address."""
+class Webhook:
+    """One address, and how it knows who posts there."""
 
     def __init__(
         self,
@@ -49,13 +50,12 @@ class WebhookSender:
         self._now = now
         self._alarm = alarm
 
-    def send(self, letter: Letter) -> None:
-        """Returns once the gateway took the letter, which it says by a status 2xx; raises `Undelivered`."""
-        body = body_of(letter)
+    def post(self, body: bytes, idempotency_key: str) -> None:
+        """Returns once the gateway took what it says, which it tells by a status 2xx; raises `Undelivered`."""
         timestamp = str(int(self._now().timestamp()))
         headers = {
             "Content-Type": "application/json",
-            "Idempotency-Key": f"{letter.org_id}-{letter.message_id}",
+            "Idempotency-Key": idempotency_key,
             "User-Agent": "points-grpc",
             "X-Points-Timestamp": timestamp,
             "X-Points-Signature": ", ".join(signature(secret, timestamp, body) for secret in self._secrets),
@@ -74,6 +74,28 @@ class WebhookSender:
             raise Undelivered("HTTP_GARBLED") from None
         finally:
             connection.close()
+
+
+class WebhookSender:
+    """Posts letters to a webhook."""
+
+    def __init__(self, webhook: Webhook) -> None:
+        self._webhook = webhook
+
+    def send(self, letter: Letter) -> None:
+        """Returns once the gateway took the letter; raises `Undelivered`."""
+        self._webhook.post(body_of(letter), f"{letter.org_id}-{letter.message_id}")
+
+
+class EventsWebhook:
+    """Posts business events to a webhook, as they were queued."""
+
+    def __init__(self, webhook: Webhook) -> None:
+        self._webhook = webhook
+
+    def send(self, notice: Notice) -> None:
+        """Returns once the other side took the event; raises `Undelivered`."""
+        self._webhook.post(notice.body, f"{notice.org_id}-{notice.event_id}")
 
 
 class _Connection(http.client.HTTPConnection):

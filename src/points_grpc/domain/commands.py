@@ -308,6 +308,21 @@ class AcknowledgeMessages(Struct, frozen=True):
     results: tuple[MessageResult, ...]
 
 
+class NoticeResult(Struct, frozen=True):
+    """What the publisher did with one business event."""
+
+    event_id: int
+    delivered: bool
+    error: str
+    retry_at: datetime | None
+
+
+class AcknowledgeNotices(Struct, frozen=True):
+    """Book what became of business events; comes from the publisher, never from a caller."""
+
+    results: tuple[NoticeResult, ...]
+
+
 class BookDue(Struct, frozen=True):
     """Book what is due on the wallets of customers; comes from the sweep, never from a caller."""
 
@@ -343,6 +358,7 @@ Command = (
     | SetPause
     | SetProgramActive
     | AcknowledgeMessages
+    | AcknowledgeNotices
     | BookDue
 )
 

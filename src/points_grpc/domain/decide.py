@@ -100,6 +100,7 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.SetPause: Operation(_nothing, _no_keys, programs.decide_pause),
     cmd.SetProgramActive: Operation(_nothing, _no_keys, programs.decide_active),
     cmd.AcknowledgeMessages: Operation(_nothing, programs.acknowledgement_keys, programs.decide_acknowledgement),
+    cmd.AcknowledgeNotices: Operation(_nothing, _no_keys, programs.decide_notice_acknowledgement),
     cmd.BookDue: Operation(_nothing, sweep_keys, decide_sweep),
 }
 
@@ -113,7 +114,7 @@ EXCLUSIVE = (
 )
 """Commands that change what others are judged by: each runs in a batch of its own."""
 
-UNRECORDED = (cmd.AcknowledgeMessages, cmd.BookDue)
+UNRECORDED = (cmd.AcknowledgeMessages, cmd.AcknowledgeNotices, cmd.BookDue)
 """Commands of the server itself, which nobody repeats under a request id."""
 
 

@@ -15,6 +15,7 @@ from points_grpc.domain.model import (
     JournalEntry,
     Message,
     MissedCall,
+    Notice,
     Otp,
     OtpAction,
     OtpCounter,
@@ -138,6 +139,21 @@ class MessageSettled(Struct, frozen=True):
     retry_at: datetime | None
 
 
+class NoticeQueued(Struct, frozen=True):
+    """A business event is to be published."""
+
+    notice: Notice
+
+
+class NoticeSettled(Struct, frozen=True):
+    """A business event was published, given up (`retry_at` None), or will be tried again."""
+
+    event_id: int
+    delivered: bool
+    error: str
+    retry_at: datetime | None
+
+
 class CustomerSaved(Struct, frozen=True):
     """A customer was created or changed: replaces the row."""
 
@@ -230,6 +246,8 @@ Event = (
     | MessageQueued
     | MessagesCancelled
     | MessageSettled
+    | NoticeQueued
+    | NoticeSettled
     | CustomerSaved
     | Enrolled
     | PurchaseRecorded

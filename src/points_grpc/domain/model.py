@@ -487,6 +487,18 @@ class WaitingMessage(Struct, frozen=True):
     error: str
 
 
+class Notice(Struct, frozen=True):
+    """A business event on its way to a webhook: `body` is what it says, as JSON; `kind` that of its transaction."""
+
+    org_id: int
+    event_id: int
+    customer_id: int
+    kind: Kind
+    created_at: datetime
+    body: bytes
+    attempts: int = 0
+
+
 class Purchase(Struct, frozen=True):
     """A bill that the organisation knows. `amount` is None if only an issue named it."""
 

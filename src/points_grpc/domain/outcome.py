@@ -388,6 +388,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "SetPause": DoneResult,
     "SetProgramActive": ProgramResult,
     "AcknowledgeMessages": DoneResult,
+    "AcknowledgeNotices": DoneResult,
     "BookDue": DoneResult,
 }
 """The result of each operation, by its name: how a recorded answer is read back."""

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from points_grpc import codes
 from points_grpc.domain.commands import (
     AcknowledgeMessages,
+    AcknowledgeNotices,
     CreateProgram,
     CreateProgramGroup,
     SetConfigKey,
@@ -27,6 +28,7 @@ from points_grpc.domain.events import (
     ConfigKeySet,
     GroupSaved,
     MessageSettled,
+    NoticeSettled,
     OrgPaused,
     PolicySaved,
     ProgramSaved,
@@ -194,6 +196,12 @@ def decide_acknowledgement(command: AcknowledgeMessages, context: Context, snaps
         MessageSettled(one.message_id, one.customer_id, one.delivered, one.error, one.retry_at)
         for one in command.results
     )
+    return Decision(Accepted(DoneResult()), events)
+
+
+def decide_notice_acknowledgement(command: AcknowledgeNotices, context: Context, snapshot: Snapshot) -> Decision:  # noqa: ARG001
+    """Books what the publisher did with business events."""
+    events = tuple(NoticeSettled(one.event_id, one.delivered, one.error, one.retry_at) for one in command.results)
     return Decision(Accepted(DoneResult()), events)
 
 

@@ -34,6 +34,14 @@ class Limits:
     concurrent_calls_max: int = _limit(4_096, "calls")
     """The outer guard of memory. Refused without details; the queue of the writer sheds earlier and with them."""
 
+    pending_calls_soft_max: int = _limit(8_192, "calls")
+    """Calls that the core holds until the server takes them, one by one: up to here all, above it some are cancelled at
+    random, from `pending_calls_max` on all. Its own 1,000 were a quarter of what the server serves at once, so that a
+    crowd of half a hundred connections had the calls of others cancelled."""
+
+    pending_calls_max: int = _limit(16_384, "calls")
+    """Some 10 KB each."""
+
     guest_calls_max: int = _limit(256, "calls")
     """Calls at once of health and reflection, which show no credential; beyond, the oldest is ended for the newest."""
 

@@ -72,12 +72,19 @@ MESSAGES = Measure(
     "Attempts to deliver a message of the outbox: delivered, retried, given_up.",
     ("outcome",),
 )
+EVENTS = Measure(
+    "points_grpc_events",
+    "counter",
+    "Attempts to publish a business event: delivered, retried, given_up.",
+    ("outcome",),
+)
 OUTBOX_MESSAGES = Measure(
     "points_grpc_outbox_messages", "gauge", "Messages that wait in the outbox of the database.", (), "max"
 )
 OUTBOX_AGE_SECONDS = Measure(
     "points_grpc_outbox_age_seconds", "gauge", "Age of the oldest of them; 0 if there is none.", (), "max"
 )
+OUTBOX_EVENTS = Measure("points_grpc_outbox_events", "gauge", "Business events that wait in the database.", (), "max")
 QUEUE_COMMANDS = Measure("points_grpc_queue_commands", "gauge", "Commands that are not answered yet.")
 QUEUE_AGE_SECONDS = Measure(
     "points_grpc_queue_age_seconds",
@@ -131,8 +138,10 @@ MEASURES = (
     POINTS,
     OTPS,
     MESSAGES,
+    EVENTS,
     OUTBOX_MESSAGES,
     OUTBOX_AGE_SECONDS,
+    OUTBOX_EVENTS,
     WRITER_STARTS,
     READY,
     CHECKPOINTS,

@@ -52,7 +52,9 @@ class _Spread:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is looked up when it is asked for. `outbox` is the depth and age; None if the database cannot tell.
+    """What is looked up when it is asked for.
+
+    `outbox` is depth, age, and how many events wait; None if the database cannot tell.
 
     `not_ready` says why the server does not serve, and is empty if it does. `checkpoints` counts them by what became of
     them.
@@ -61,7 +63,7 @@ class State:
     calls_in_flight: int
     queue_commands: int
     queue_age_s: float
-    outbox: tuple[int, float] | None
+    outbox: tuple[int, float, int] | None
     writer_starts: int
     not_ready: str
     checkpoints: Mapping[str, int]
@@ -86,6 +88,7 @@ class PrometheusMetrics(Collector):
         self._points: dict[str, int] = {}
         self._otps: dict[str, int] = {}
         self._messages: dict[str, int] = {}
+        self._notices: dict[str, int] = {}
         self._state: Callable[[], State] | None = None
         self.registry = registry or CollectorRegistry()
         self.registry.register(self)
@@ -119,12 +122,14 @@ class PrometheusMetrics(Collector):
         points: Mapping[str, int],
         otps: Mapping[str, int],
         messages: Mapping[str, int],
+        notices: Mapping[str, int],
     ) -> None:
         """Adds what a batch came to, by names of ours."""
         _add(self._refused, refused)
         _add(self._points, points)
         _add(self._otps, otps)
         _add(self._messages, messages)
+        _add(self._notices, notices)
 
     def look_at(self, state: Callable[[], State]) -> None:
         """Says where the present state is to be had; it is asked from a thread of its own."""
@@ -151,6 +156,7 @@ class PrometheusMetrics(Collector):
         yield _by_name(measures.POINTS, self._points, str.lower)
         yield _by_name(measures.OTPS, self._otps, str.lower)
         yield _by_name(measures.MESSAGES, self._messages, str.lower)
+        yield _by_name(measures.EVENTS, self._notices, str.lower)
         if self._state is not None:
             yield from _told(self._state())
 
@@ -168,7 +174,8 @@ def _told(state: State) -> Iterator[Family]:
     yield _gauge(measures.QUEUE_COMMANDS, state.queue_commands)
     yield _gauge(measures.QUEUE_AGE_SECONDS, state.queue_age_s)
     if state.outbox is not None:
-        depth, age_s = state.outbox
+        depth, age_s, events = state.outbox
+        yield _gauge(measures.OUTBOX_EVENTS, events)
         yield _gauge(measures.OUTBOX_MESSAGES, depth)
         yield _gauge(measures.OUTBOX_AGE_SECONDS, age_s)
     yield _counter(measures.WRITER_STARTS, state.writer_starts)

@@ -279,6 +279,8 @@ def channel_options(limits: Limits, *, shares_port: bool = False) -> tuple[tuple
         ("grpc.max_concurrent_streams", limits.concurrent_streams_max),
         # With it the core refuses, bare, what a client may rightly send once it has seen another call end.
         ("grpc.http.overload_protection", 0),
+        ("grpc.server.max_pending_requests", limits.pending_calls_soft_max),
+        ("grpc.server.max_pending_requests_hard_limit", limits.pending_calls_max),
         ("grpc.max_allowed_incoming_connections", limits.connections_max),
         ("grpc.server_handshake_timeout_ms", limits.handshake_timeout_ms),
         ("grpc.max_connection_idle_ms", limits.connection_idle_ms),

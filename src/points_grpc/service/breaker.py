@@ -8,21 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
+from typing import Generic, Protocol, TypeVar
 
-from points_grpc.domain.letters import Letter, Undelivered
-from points_grpc.service.outbox import Sender
+from points_grpc.domain.letters import Undelivered
+
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
 
 FAILURES_MAX = 5
 REST_S = 10.0
 OPEN = "CIRCUIT_OPEN"
 
 
-class CircuitBreaker:
+class Sender(Protocol[Item_contra]):
+    """Hands over one thing, or raises."""
+
+    def send(self, item: Item_contra, /) -> None:
+        """Returns once it was handed over."""
+        ...
+
+
+class CircuitBreaker(Generic[Item]):
     """A sender around a sender."""
 
     def __init__(
         self,
-        sender: Sender,
+        sender: Sender[Item],
         *,
         monotonic: Callable[[], float],
         failures_max: int = FAILURES_MAX,
@@ -37,7 +48,7 @@ class CircuitBreaker:
         self._failures = 0
         self._rests_until = 0.0
 
-    def send(self, letter: Letter) -> None:
+    def send(self, letter: Item) -> None:
         """Sends through the sender, or fails with CIRCUIT_OPEN."""
         self._enter()
         try:

@@ -21,6 +21,7 @@ from points_grpc.domain.decide import UNRECORDED, decide_one, keys_of, lookups_o
 from points_grpc.domain.events import ConfigKeySet, MessageQueued
 from points_grpc.domain.failures import TRANSFER_OPERATIONS
 from points_grpc.domain.model import Channel, Customer, Identifier, OrgConfig, WalletKey
+from points_grpc.domain.notices import notices
 from points_grpc.domain.outcome import Accepted, Outcome, Party, Refused, Settled, TransferResult
 from points_grpc.domain.snapshot import Changes, Keys, Loaded, Lookups, NeedMore, Snapshot
 from points_grpc.service.keyring import Keyring
@@ -93,10 +94,12 @@ class Executor:
         monotonic: Callable[[], float],
         meter: Meter | None = None,
         traced: bool = False,
+        publishes: bool = False,
     ) -> None:
         """Takes the store and everything that is not pure: ids, keys, the channels with a sender, a steady clock.
 
-        `meter` counts what is committed; with `traced`, it is told the steps that are no statements, too.
+        `meter` counts what is committed; with `traced`, it is told the steps that are no statements, too. With
+        `publishes`, business events are queued for the organisations that want them.
         """
         self._repository = repository
         self._next_id = next_id
@@ -105,6 +108,7 @@ class Executor:
         self._monotonic = monotonic
         self._meter = meter or Meter()
         self._traced = traced
+        self._publishes = publishes
         self._configs: dict[int, tuple[float, OrgConfig]] = {}
         self._passed_over: dict[int, int] = {}
 
@@ -145,6 +149,8 @@ class Executor:
                 except _Retry:
                     continue
             changes = snapshot.changes
+            if self._publishes:
+                changes.events.extend(list(notices(org_id, config, changes.events, self._next_id)))
             self._step(Step.APPLY)
             if changes.events or records:
                 session.apply(changes, records, self._sealed(org_id, changes))

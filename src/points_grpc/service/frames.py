@@ -35,6 +35,7 @@ class Setup(Struct, frozen=True, tag=True):
     channels: tuple[str, ...]
     batch_max: int
     lease_wait_s: float
+    publishes: bool = False
     traced: bool = False
 
 

@@ -12,7 +12,7 @@ from typing import cast
 from msgspec import Struct
 
 from points_grpc import codes
-from points_grpc.domain.events import Booked, Event, MessageQueued, MessageSettled, OtpSaved
+from points_grpc.domain.events import Booked, Event, MessageQueued, MessageSettled, NoticeSettled, OtpSaved
 from points_grpc.domain.model import Kind, OtpState
 from points_grpc.domain.outcome import Refused, Settled
 
@@ -23,9 +23,10 @@ STATEMENT_CHARS_MAX = 400
 class Counted(Struct, frozen=True, array_like=True):
     """What one batch came to.
 
-    `commit_s`: what its commits took. `points`: what was booked, by kind of journal transaction; `otps` and `messages`:
-    what became of one-time codes and of what carries them; `refused`: commands, by reason, what is answered again left
-    out. `steps`, for traces alone: what began when, by the monotonic clock; each lasts until the next one begins.
+    `commit_s`: what its commits took. `points`: what was booked, by kind of journal transaction; `otps`, `messages` and
+    `notices`: what became of one-time codes, of what carries them, and of business events; `refused`: commands, by
+    reason, what is answered again left out. `steps`, for traces alone: what began when, by the monotonic clock; each
+    lasts until the next one begins.
     """
 
     commit_s: float = 0.0
@@ -36,11 +37,12 @@ class Counted(Struct, frozen=True, array_like=True):
     messages: dict[str, int] = {}
     refused: dict[str, int] = {}
     steps: list[tuple[float, str]] = []
+    notices: dict[str, int] = {}
 
 
 NOTHING = Counted()
 
-_COUNTED = frozenset({MessageQueued, MessageSettled, OtpSaved})
+_COUNTED = frozenset({MessageQueued, MessageSettled, NoticeSettled, OtpSaved})
 _KINDS = max(Kind) + 1
 """Points are counted in a list, by the number of their kind: names are looked up once a batch."""
 
@@ -48,12 +50,13 @@ _KINDS = max(Kind) + 1
 class _Tally:
     """What one transaction counts."""
 
-    __slots__ = ("messages", "otps", "points", "refused")
+    __slots__ = ("messages", "notices", "otps", "points", "refused")
 
     def __init__(self) -> None:
         self.points = [0] * _KINDS
         self.otps: dict[str, int] = {}
         self.messages: dict[str, int] = {}
+        self.notices: dict[str, int] = {}
         self.refused: dict[str, int] = {}
 
     def count(self, event: Event) -> None:
@@ -62,6 +65,8 @@ class _Tally:
                 _add(self.otps, "ISSUED")
             case MessageSettled():
                 _add(self.messages, _fate(event))
+            case NoticeSettled():
+                _add(self.notices, _fate(event))
             case OtpSaved(otp=otp) if otp.state is OtpState.USED:
                 _add(self.otps, "USED")
             case _:
@@ -77,6 +82,7 @@ class _Tally:
         for mine, theirs in (
             (self.otps, other.otps),
             (self.messages, other.messages),
+            (self.notices, other.notices),
             (self.refused, other.refused),
         ):
             for name, count in theirs.items():
@@ -139,6 +145,7 @@ class Meter:
             total.messages,
             total.refused,
             self._steps,
+            total.notices,
         )
         self._clear()
         return counted
@@ -151,7 +158,7 @@ class Meter:
         self._steps: list[tuple[float, str]] = []
 
 
-def _fate(event: MessageSettled) -> str:
+def _fate(event: MessageSettled | NoticeSettled) -> str:
     if event.delivered:
         return "DELIVERED"
     return "GIVEN_UP" if event.retry_at is None else "RETRIED"

@@ -106,6 +106,10 @@ class Dispatcher:
         """Starts the thread."""
         self._thread.start()
 
+    def end(self) -> None:
+        """Has it begin with nothing more; `stop` waits for what is in hand."""
+        self._stop.set()
+
     def stop(self, timeout_s: float) -> None:
         """Asks the threads to end after the messages in hand, and waits for them: for what was sent to be booked, too.
 

@@ -14,7 +14,17 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConfig, OtpAction, ProgramBook, WalletKey
+from points_grpc.domain.model import (
+    Channel,
+    Customer,
+    Identifier,
+    Lot,
+    Notice,
+    OrgConfig,
+    OtpAction,
+    ProgramBook,
+    WalletKey,
+)
 from points_grpc.domain.outcome import Outcome, Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
@@ -191,6 +201,18 @@ class Outbox(Protocol):
 
     def config(self, org_id: int) -> OrgConfig:
         """The organisation's configuration keys, among them the words of its messages."""
+        ...
+
+
+class Notices(Protocol):
+    """What the publisher takes business events from."""
+
+    def due_notices(self, now: datetime, limit: int) -> Sequence[Notice]:
+        """Events of all organisations that are due, of each customer the oldest alone."""
+        ...
+
+    def config(self, org_id: int) -> OrgConfig:
+        """The organisation's configuration keys, which say what it wants to be told."""
         ...
 
 

@@ -70,6 +70,10 @@ class Sweep:
         """Starts the thread."""
         self._thread.start()
 
+    def end(self) -> None:
+        """Has it begin with nothing more; `stop` waits for what is in hand."""
+        self._stop.set()
+
     def stop(self, timeout_s: float) -> None:
         """Asks the thread to end after the command in hand, and waits for it."""
         self._stop.set()

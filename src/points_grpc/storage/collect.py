@@ -70,6 +70,9 @@ class Collected:
         self.outbox_steps: list[OutboxStep] = []
         self._last_step: dict[int, tuple[int, str]] = {}
         self.tried: dict[int, None] = {}
+        self.notices: Rows = []
+        self.notices_gone: Rows = []
+        self.notices_failed: Rows = []
         self.purchases: dict[str, tuple[Value, ...]] = {}
         self.returns: Rows = []
         self.programs: dict[int, tuple[Value, ...]] = {}
@@ -256,6 +259,23 @@ class Collected:
         state = "DELIVERED" if event.delivered else "DEAD"
         step.settled.append((None, state, event.error, self._org_id, event.message_id))
 
+    def notice_queued(self, event: ev.NoticeQueued) -> None:
+        """A business event, due at once."""
+        one = event.notice
+        at = to_micros(one.created_at)
+        row = (one.org_id, one.event_id, one.customer_id, one.kind.value, "QUEUED", 0, at, at, "", one.body)
+        self.notices.append(row)
+
+    def notice_settled(self, event: ev.NoticeSettled) -> None:
+        """What became of one: what was published is removed."""
+        key = (self._org_id, event.event_id)
+        if event.delivered:
+            self.notices_gone.append(key)
+        elif event.retry_at is not None:
+            self.notices_failed.append(("QUEUED", to_micros(event.retry_at), event.error, *key))
+        else:
+            self.notices_failed.append(("DEAD", 0, event.error, *key))
+
     def _step(self, customer_id: int, kind: str) -> OutboxStep:
         """The step that a change of a customer's messages belongs to: after those of another kind that came before.
 
@@ -390,6 +410,8 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.MessageQueued: Collected.message_queued,
     ev.MessagesCancelled: Collected.messages_cancelled,
     ev.MessageSettled: Collected.message_settled,
+    ev.NoticeQueued: Collected.notice_queued,
+    ev.NoticeSettled: Collected.notice_settled,
     ev.CustomerSaved: Collected.customer_saved,
     ev.PurchaseRecorded: Collected.purchase_recorded,
     ev.ReturnBooked: Collected.return_booked,

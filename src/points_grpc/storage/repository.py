@@ -16,7 +16,7 @@ from typing import Self
 from sqlalchemy.pool import PoolProxiedConnection
 
 from points_grpc.domain.chain import SALT_BYTES, StreamHead
-from points_grpc.domain.model import OrgConfig, ProgramBook, WalletKey
+from points_grpc.domain.model import Notice, OrgConfig, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
 from points_grpc.service.ports import (
@@ -178,6 +178,16 @@ class SqlSnapshots:
                 rows.message(row)
                 for (org_id,) in found
                 for row in driver.query(sql.DUE_MESSAGES, (org_id, due, due, share))
+            ]
+
+    def due_notices(self, now: datetime, limit: int) -> Sequence[Notice]:
+        """Business events that are due, of each customer the oldest alone; shared among organisations as messages."""
+        due = to_micros(now)
+        with reading(self._database, self._probe) as driver:
+            found = driver.query(sql.NOTICE_ORGANISATIONS, (due, limit))
+            share = limit // max(1, len(found))
+            return [
+                rows.notice(row) for (org_id,) in found for row in driver.query(sql.DUE_NOTICES, (org_id, due, share))
             ]
 
     def wallets_after(self, last: DueWallet | None, now: datetime, limit: int) -> Sequence[DueWallet]:

@@ -22,6 +22,7 @@ from points_grpc.domain.model import (
     Lot,
     MadeTransfer,
     MissedCall,
+    Notice,
     Otp,
     OtpAction,
     OtpCounter,
@@ -452,6 +453,15 @@ def message(row: Row) -> SealedMessage:
         expires_at=from_micros(expires),
         locale=locale,
     )
+
+
+NOTICE_COLUMNS = ("org_id", "event_id", "customer_id", "kind", "created_at", "body", "attempts")
+
+
+def notice(row: Row) -> Notice:
+    """A business event that waits."""
+    org_id, event_id, customer_id, kind, created_at, body, attempts = row
+    return Notice(org_id, event_id, customer_id, Kind(kind), from_micros(created_at), bytes(body), attempts)
 
 
 TRANSACTION_COLUMNS = (

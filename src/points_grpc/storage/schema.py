@@ -642,6 +642,35 @@ _queued = outbox.c.state == "QUEUED"
 Index("ix_outbox_due", outbox.c.org_id, outbox.c.next_attempt_at, sqlite_where=_queued, postgresql_where=_queued)
 Index("ix_outbox_queued", outbox.c.org_id, outbox.c.customer_id, sqlite_where=_queued, postgresql_where=_queued)
 
+notices = Table(
+    "notices",
+    metadata,
+    _id("org_id"),
+    _id("event_id"),
+    _id("customer_id"),
+    _enum("kind"),
+    _text("state"),
+    _number("attempts"),
+    _micros("created_at"),
+    _micros("next_attempt_at"),
+    _text("last_error"),
+    _octets("body"),
+    _key("org_id", "event_id"),
+    _check("state", "state IN ('QUEUED', 'DEAD')"),
+    sqlite_with_rowid=False,
+)
+"""Business events on their way to a webhook; those that were given up stay. The journal has what was delivered."""
+_waiting = notices.c.state == "QUEUED"
+Index("ix_notices_due", notices.c.org_id, notices.c.next_attempt_at, sqlite_where=_waiting, postgresql_where=_waiting)
+Index(
+    "ix_notices_queued",
+    notices.c.org_id,
+    notices.c.customer_id,
+    notices.c.created_at,
+    sqlite_where=_waiting,
+    postgresql_where=_waiting,
+)
+
 # -- access and the installation -------------------------------------------------------------------------------------
 
 audit_events = Table(

@@ -28,6 +28,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    or_,
     select,
     true,
     tuple_,
@@ -52,6 +53,7 @@ from points_grpc.storage.schema import (
     journal_streams,
     lots,
     missed_calls,
+    notices,
     orgs,
     otp_counters,
     otps,
@@ -684,6 +686,26 @@ FLAG_FAILED_MESSAGES = compiled(
 )
 """Says of a customer whether a message that failed still waits."""
 
+INSERT_NOTICE = _insert(notices)
+DELETE_NOTICE = compiled(
+    delete(notices).where(_same_org(notices), notices.c.event_id == bindparam("of_event")), "org_id", "of_event"
+)
+FAIL_NOTICE = compiled(
+    update(notices)
+    .where(_same_org(notices), notices.c.event_id == bindparam("of_event"))
+    .values(
+        state=bindparam("state"),
+        attempts=notices.c.attempts + _ONE,
+        next_attempt_at=bindparam("retry_at"),
+        last_error=bindparam("error"),
+    ),
+    "state",
+    "retry_at",
+    "error",
+    "org_id",
+    "of_event",
+)
+
 INSERT_CUSTOMER = _insert(customers)
 UPDATE_CUSTOMER = _update(customers, rows.CUSTOMER_COLUMNS[1:], "org_id", "customer_id")
 UPSERT_PROGRAM = _upsert(programs)
@@ -760,6 +782,55 @@ def _due_messages() -> Statement:
 
 
 DUE_MESSAGES = _due_messages()
+
+
+def _follows_another() -> ColumnElement[bool]:
+    """Whether an older event of the same customer has to be published or given up first.
+
+    By the time of the commit, which follows the customer's lock, then by the id: ids of several hosts have no order.
+    """
+    older = notices.alias("older")
+    return (
+        select(older.c.event_id)
+        .where(
+            older.c.org_id == notices.c.org_id,
+            older.c.customer_id == notices.c.customer_id,
+            older.c.state == literal_column("'QUEUED'"),
+            or_(
+                older.c.created_at < notices.c.created_at,
+                and_(older.c.created_at == notices.c.created_at, older.c.event_id < notices.c.event_id),
+            ),
+        )
+        .correlate(notices)
+        .exists()
+    )
+
+
+_WAITS = notices.c.state == literal_column("'QUEUED'")
+
+NOTICE_ORGANISATIONS = compiled(
+    select(notices.c.org_id)
+    .where(_WAITS, notices.c.next_attempt_at <= bindparam("now"), ~_follows_another())
+    .group_by(notices.c.org_id)
+    .order_by(func.min(notices.c.next_attempt_at))
+    .limit(bindparam("limit"))
+    .offset(_ZERO),
+    "now",
+    "limit",
+)
+"""Who has events that `DUE_NOTICES` hands out: whose oldest waits longest comes first."""
+
+DUE_NOTICES = compiled(
+    select(*columns(notices, rows.NOTICE_COLUMNS))
+    .where(_same_org(notices), _WAITS, notices.c.next_attempt_at <= bindparam("now"), ~_follows_another())
+    .order_by(notices.c.next_attempt_at, notices.c.event_id)
+    .limit(bindparam("limit"))
+    .offset(_ZERO),
+    "org_id",
+    "now",
+    "limit",
+)
+"""Of each customer the oldest event alone: what follows waits for it."""
 
 # -- the sweep -------------------------------------------------------------------------------------------------------
 

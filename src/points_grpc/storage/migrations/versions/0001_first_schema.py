@@ -26,6 +26,7 @@ def upgrade() -> None:
     _create_holds()
     _create_codes()
     _create_missed_calls()
+    _create_notices()
     _create_access()
 
 
@@ -573,6 +574,41 @@ def _create_codes() -> None:
         "ix_outbox_queued",
         "outbox",
         ["org_id", "customer_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'QUEUED'"),
+        postgresql_where=sa.text("state = 'QUEUED'"),
+    )
+
+
+def _create_notices() -> None:
+    op.create_table(
+        "notices",
+        sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("event_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.SmallInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("next_attempt_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint("state IN ('QUEUED', 'DEAD')", name=op.f("ck_notices_state")),
+        sa.PrimaryKeyConstraint("org_id", "event_id", name=op.f("pk_notices")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_notices_due",
+        "notices",
+        ["org_id", "next_attempt_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'QUEUED'"),
+        postgresql_where=sa.text("state = 'QUEUED'"),
+    )
+    op.create_index(
+        "ix_notices_queued",
+        "notices",
+        ["org_id", "customer_id", "created_at"],
         unique=False,
         sqlite_where=sa.text("state = 'QUEUED'"),
         postgresql_where=sa.text("state = 'QUEUED'"),
