@@ -7,7 +7,6 @@ clocks, which do not jump.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import re
@@ -21,7 +20,7 @@ import grpc
 import pytest
 from bent import Bent
 from history import check
-from loads import PATIENCE_S, Record, until
+from loads import PATIENCE_S, Record, events, until
 from shop import PROGRAM, Shop, differences, transfer_fields, verify
 from tills import Tills
 
@@ -102,11 +101,6 @@ def postgres_host(tmp_path: Path) -> Iterator[Host]:
     made = Host(tmp_path, "postgresql")
     yield made
     made.close()
-
-
-def events(server: RunningServer, name: str) -> list[dict[str, Any]]:
-    """The lines of a server's log with this name."""
-    return [one for one in map(json.loads, server.errors().splitlines()) if one["event"] == name]
 
 
 def falling(on: ATestsDatabase) -> list[tuple[int, int]]:
