@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from bent import COMPILER, BentDisk, Disk, SmallDisk, may_mount
-from loads import Record, judge, load, until
+from loads import Record, events, judge, load, until
 from psycopg import sql
 from shop import PROGRAM, Shop
 
@@ -58,11 +56,6 @@ def started(folder: Path, on: ATestsDatabase, environment: Mapping[str, str]) ->
     shop = Shop(server.start(), token)
     shop.add_customers(CUSTOMERS, LOTS)
     return server, shop
-
-
-def events(server: RunningServer, name: str) -> list[dict[str, Any]]:
-    """The lines of a server's log with this name."""
-    return [one for one in map(json.loads, server.errors().splitlines()) if one["event"] == name]
 
 
 def is_read(server: RunningServer, shop: Shop) -> bool:

@@ -63,11 +63,15 @@ class Pair(Cluster):
             found = connection.execute(query, (state,)).fetchone()
         return int(found[0]) if found else 0
 
-    def fail_over(self) -> None:
-        """Ends the primary as a power cut would, and makes the standby the primary."""
+    def fail_over(self) -> int:
+        """Ends the primary as a power cut would, and makes the standby the primary; when the primary was gone, on the
+        monotonic clock in nanoseconds.
+        """
         self.primary.kill()
+        failed_at = time.monotonic_ns()
         with self.standby.connection() as connection:
             assert connection.execute("SELECT pg_promote(true, 60)").fetchone() == (True,)
+        return failed_at
 
     def close(self) -> None:
         """Ends both."""
@@ -124,8 +128,7 @@ def fail_over_and_judge(folder: Path, record: Record, *arguments: str, is_held: 
             if is_held:
                 os.kill(pair.sender("sync"), signal.SIGSTOP)
                 time.sleep(HELD_S)
-            failed_at = time.monotonic_ns()
-            pair.fail_over()
+            failed_at = pair.fail_over()
             wait(AFTER)
         judge(server, shop, work, server.on, record)
         record("figure.failovers", 1)

@@ -108,7 +108,7 @@ def try_code(snapshot: Snapshot, context: Context, binding: Binding, code: str, 
 
 
 def _is_over(otp: Otp, now: datetime) -> bool:
-    """Whether its life is over: also for a clock that goes back to before its issue by as long as it lives."""
+    """Whether its life is over. A clock that goes back prolongs none: as long before its issue a code is over, too."""
     return not otp.issued_at - (otp.expires_at - otp.issued_at) <= now <= otp.expires_at
 
 
