@@ -215,9 +215,11 @@ def test_an_old_key_is_retired(path: Path) -> None:
     upgrade(f"sqlite:///{path.parent / 'points.db'}")
     old = keys_file.load(path).active
     new = secrets(path, "rotate", "--in", "0").output.split()[0]
+    public = keys_file.load(path).keyring_at(datetime.now(UTC)).checkpoint_keys()[old].hex()
     retired = secrets(path, "retire", old)
 
-    assert (0, f"retired {old}\n") == (retired.exit_code, retired.output)
+    told = f"retired {old}\ncheckpoints that it signed are proved with --public-key {public}: keep it\n"
+    assert (0, told) == (retired.exit_code, retired.output)
     assert {new} == keys_file.load_or_create(path).key_ids
 
 

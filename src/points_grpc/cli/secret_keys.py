@@ -108,7 +108,8 @@ def retire(database: str, file: Path | None, key_id: str, *, lose: bool) -> None
     signed_with = keys.keyring_at(now).checkpoint_keys()[key_id]
     keys_file.save(path, keys.without(key_id, now))
     click.echo(f"retired {key_id}")
-    click.echo(f"checkpoints that it signed are proved with --public-key {signed_with.hex()}: keep it")
+    if not (keys.following and keys.following.key_id == key_id and keys.following.since > now):
+        click.echo(f"checkpoints that it signed are proved with --public-key {signed_with.hex()}: keep it")
     if compares:
         click.echo("requests were recorded under it: their repeats are compared by which fields are set alone")
 
