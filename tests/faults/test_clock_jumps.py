@@ -203,6 +203,7 @@ def test_server_that_starts_with_its_clock_behind_makes_higher_ids(either_host: 
 # -- leases ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_slot_that_only_seems_to_be_free(postgres_host: Host) -> None:
     """After a jump another server takes a slot whose lease looks old: who had it writes no more, and takes another."""
     host = postgres_host

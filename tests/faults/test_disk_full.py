@@ -110,6 +110,7 @@ def test_sqlite(disk: Disk, tmp_path: Path, record_property: Record, kills: bool
         server.close()
 
 
+@pytest.mark.long
 def test_postgresql(disk: Disk, tmp_path: Path, record_property: Record) -> None:
     """The same where the tables of PostgreSQL have no room."""
     cluster = OwnCluster(environment=disk.environment)

@@ -137,7 +137,7 @@ def fail_over_and_judge(folder: Path, record: Record, *arguments: str, is_held: 
         assert 0 == server.stop()
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_asynchronous_standby_does_not_have_it(tmp_path: Path, record_property: Record) -> None:
     """The proof above can fail: what was acknowledged while nothing reached the standby is lost, and is found to be."""
     with served(tmp_path, synchronous=False) as (pair, server, _, work):
