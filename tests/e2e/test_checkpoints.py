@@ -117,7 +117,7 @@ def test_made_and_proved_with(shop: Shop, tmp_path: Path) -> None:
     run("journal", "export", "--database", shop.running.database, "--org", str(shop.org_id), exported)
     key = ("--public-key", told.public_key.hex())
     proofs = [run("verify", "--export", exported, "--checkpoint", one, *key) for one in (made, later)]
-    keys = run("journal", "public-keys", "--database", shop.running.database, "--keys-file", shop.running.keys)
+    keys = run("journal", "keys", "--database", shop.running.database, "--keys-file", shop.running.keys)
 
     assert [0, 0] == [one.exit_code for one in proofs], [one.output for one in proofs]
     assert "2 entries, of which the checkpoint vouches for 1" in proofs[0].output

@@ -86,8 +86,16 @@ def export(database: str, org_id: int, file: Path) -> None:
 
 @journal.command()
 @server_options
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0.001),
+    help="Seconds without anything new after which it is given up.",
+)
 @NEW_FILE
-def fetch(file: Path, server: Server) -> None:
+def fetch(file: Path, server: Server, timeout_s: float) -> None:
     """Gets the journal of the caller's organisation from a server into FILE; goes on where FILE ends, if it is there.
 
     A file that was fetched before, or cut in between, gets what is new; any other is left alone.
@@ -109,7 +117,7 @@ def fetch(file: Path, server: Server) -> None:
                 out.seek(end.length)
                 out.truncate()
             with server.client() as points:
-                _append(out, points.export_journal(request), None if end is None else end.org_id)
+                _append(out, points.export_journal(request, timeout_s=timeout_s), None if end is None else end.org_id)
             length = out.tell()
     except WatchPositionLost as lost:
         raise click.ClickException(
@@ -150,7 +158,7 @@ def _append(out: BinaryIO, pieces: Iterable[ExportJournalResponse], org_id: int 
     os.fsync(out.fileno())
 
 
-@journal.command("public-keys")
+@journal.command("keys")
 @DATABASE
 @KEYS_FILE
 def public_keys(database: str, keys_file: Path | None) -> None:

@@ -205,7 +205,7 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
     "--public-key",
     "public_keys",
     multiple=True,
-    help="The key that must have signed it, in hex, as `journal public-keys` prints it; several: one of them.",
+    help="The key that must have signed it, in hex, as `journal keys` prints it; several: one of them.",
 )
 def verify(database: str, export_file: Path | None, checkpoint_file: Path | None, public_keys: tuple[str, ...]) -> None:
     """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
