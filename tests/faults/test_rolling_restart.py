@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -138,5 +139,5 @@ def test_five_restarts(tmp_path: Path, postgres: Cluster, record_property: Calla
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_hundred_restarts(tmp_path: Path, postgres: Cluster, record_property: Callable[[str, object], None]) -> None:
-    """The long form."""
-    restart_in_rotation(tmp_path, postgres, 100, record_property)
+    """The long form; POINTS_RESTARTS asks for another number."""
+    restart_in_rotation(tmp_path, postgres, int(os.environ.get("POINTS_RESTARTS", "100")), record_property)
