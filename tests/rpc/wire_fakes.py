@@ -11,7 +11,15 @@ from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Accepted, DoneResult, Outcome, Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    LotTrace,
+    PersonalPlace,
+    PersonalRecord,
+    TransferView,
+    WalletView,
+)
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.ports import DurabilityFact, LimitFact, Metadata, ServerFacts
 from points_grpc.service.ports import RequestRecord
@@ -98,6 +106,7 @@ class FakeReads:
         self.customers: dict[Identifier, tuple[Customer, tuple[int, ...]]] = {}
         self.wallet_view: WalletView | None = None
         self.lot_list: list[Lot] = []
+        self.personal: list[PersonalRecord] = []
         self.audit: list[AuditRow] = []
         self.journal: list[JournalRow] = []
         self.transfer_list: list[TransferView] = []
@@ -187,6 +196,15 @@ class FakeReads:
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         self._note("parties", org_id, customer_ids)
         return {one: self.names[one] for one in customer_ids if one in self.names}
+
+    async def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        self._note("personal_records", org_id, customer_id, place, limit)
+        start = int(place.after or 0)
+        page = self.personal[start : start + limit]
+        following = start + len(page)
+        return page, PersonalPlace(8, str(following)) if following < len(self.personal) else None
 
 
 class FakeJournal:

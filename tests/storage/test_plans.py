@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from points_grpc.storage import queries, watching
+from points_grpc.storage import erasing, journal_pages, personal, queries, watching
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (sql, queries, watching)
+    for module in (sql, queries, watching, erasing, personal, journal_pages)
     for name, found in vars(module).items()
     if isinstance(found, Statement) and not found.text.startswith("INSERT")
 }
@@ -36,14 +36,17 @@ FULL_KEYS = {
     "LOTS_OF_TRANSACTIONS": "PRIMARY KEY (org_id=? AND transaction_id=?)",
     "UPDATE_LOT": "PRIMARY KEY (org_id=? AND lot_id=?)",
 }
-WHOLE_ORGANISATION = {"ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM", "_HEADS"}
+WHOLE_ORGANISATION = {
+    *("ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM", "_HEADS"),
+    "_ERASED",
+}
 """What is read or written for an organisation as such."""
 
 
 def plan(path: Path, statement: Statement) -> list[str]:
     """The lines of the plan."""
     connection = sqlite3.connect(path)
-    bound = ["[]" if name in {"ids", "keys"} else 1 for name in statement.names]
+    bound = ["[]" if name in {"ids", "keys", "subjects", "customer_ids"} else 1 for name in statement.names]
     lines = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement.text}", bound)]
     connection.close()
     return lines

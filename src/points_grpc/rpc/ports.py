@@ -15,7 +15,15 @@ from points_grpc.domain.commands import Submission
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Refused, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    LotTrace,
+    PersonalPlace,
+    PersonalRecord,
+    TransferView,
+    WalletView,
+)
 from points_grpc.rpc.call import Caller, CallSpan
 from points_grpc.service.ports import RequestRecord
 
@@ -125,6 +133,12 @@ class Reads(Protocol):
 
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
+        ...
+
+    async def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        """What is kept about a person after a place, and where the next page starts."""
         ...
 
 

@@ -18,7 +18,15 @@ from points_grpc.domain.model import Channel, Customer, Identifier, Lot, OrgConf
 from points_grpc.domain.outcome import Outcome, Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Changes, Directory, Keys, Loaded, Lookups
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    LotTrace,
+    PersonalPlace,
+    PersonalRecord,
+    TransferView,
+    WalletView,
+)
 
 
 class StorageUnavailable(Exception):
@@ -269,4 +277,13 @@ class Queries(Protocol):
 
     def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
+        ...
+
+    def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        """What is kept about a customer and those merged into that one, after a place; and where the next page starts.
+
+        None: nowhere, it was the last one.
+        """
         ...

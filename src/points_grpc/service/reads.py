@@ -16,7 +16,15 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Party, Settled
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    LotTrace,
+    PersonalPlace,
+    PersonalRecord,
+    TransferView,
+    WalletView,
+)
 from points_grpc.service.ports import Queries, RequestRecord, StorageUnavailable
 
 _P = ParamSpec("_P")
@@ -148,3 +156,9 @@ class PooledQueries:
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
         return await self._run(self._queries.parties, org_id, customer_ids)
+
+    async def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        """What is kept about a person."""
+        return await self._run(self._queries.personal_records, org_id, customer_id, place, limit)

@@ -79,6 +79,7 @@ class Collected:
         self.config_keys: dict[str, str | None] = {}
         self.paused: bool | None = None
         self.audits: Rows = []
+        self.erased: tuple[int, ...] = ()
 
     @property
     def head(self) -> StreamHead:
@@ -275,6 +276,10 @@ class Collected:
         _, created = self.customers.get(customer_id, (None, False))
         self.customers[customer_id] = (event.customer, created or event.created)
 
+    def customers_erased(self, event: ev.CustomersErased) -> None:
+        """Customers who were erased; an erasure has a batch to itself."""
+        self.erased = event.customer_ids
+
     def purchase_recorded(self, event: ev.PurchaseRecorded) -> None:
         """A bill."""
         purchase = event.purchase
@@ -391,6 +396,7 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.MessagesCancelled: Collected.messages_cancelled,
     ev.MessageSettled: Collected.message_settled,
     ev.CustomerSaved: Collected.customer_saved,
+    ev.CustomersErased: Collected.customers_erased,
     ev.PurchaseRecorded: Collected.purchase_recorded,
     ev.ReturnBooked: Collected.return_booked,
     ev.ProgramSaved: Collected.program_saved,

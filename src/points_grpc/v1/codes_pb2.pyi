@@ -1242,6 +1242,13 @@ class _ServiceErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Serv
     position to resume at. A watch that finds a gap ends with it too, and without oldest.
     Remedy: read the present state in full, then watch from now.
     """
+    SERVICE_ERROR_CODE_POINTS_REMAIN: _ServiceErrorCode.ValueType  # 10019
+    """A customer who is to be erased has points, and the request does not say that they are forfeited;
+    or points of the customer are held by open authorisations, which somebody waits for: these are
+    in the way whatever the request says.
+    Remedy: let the customer spend or transfer the points, or set forfeit_points; capture or release
+    what is held.
+    """
 
 class ServiceErrorCode(_ServiceErrorCode, metaclass=_ServiceErrorCodeEnumTypeWrapper):
     """Codes of our own, where neither documented table has a row. Numbers start at 10001, clear of all
@@ -1342,5 +1349,12 @@ SERVICE_ERROR_CODE_WATCH_POSITION_LOST: ServiceErrorCode.ValueType  # 10018
 or no longer keeps, or a token that is none of this organisation's. oldest is the first
 position to resume at. A watch that finds a gap ends with it too, and without oldest.
 Remedy: read the present state in full, then watch from now.
+"""
+SERVICE_ERROR_CODE_POINTS_REMAIN: ServiceErrorCode.ValueType  # 10019
+"""A customer who is to be erased has points, and the request does not say that they are forfeited;
+or points of the customer are held by open authorisations, which somebody waits for: these are
+in the way whatever the request says.
+Remedy: let the customer spend or transfer the points, or set forfeit_points; capture or release
+what is held.
 """
 Global___ServiceErrorCode: _TypeAlias = ServiceErrorCode  # noqa: Y015
