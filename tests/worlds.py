@@ -20,6 +20,7 @@ from points_grpc.domain.commands import (
     AdjustPoints,
     AuthorizeRedemption,
     Command,
+    EraseCustomer,
     IssuePoints,
     MergeCustomers,
     RedeemPoints,
@@ -218,6 +219,11 @@ def merge(victim: int = ANN, survivor: int = BEN, **given: Any) -> MergeCustomer
     """A merge of Ann into Ben."""
     fields: dict[str, Any] = {"victim": by_id(victim), "survivor": by_id(survivor), "reason": "one person"}
     return MergeCustomers(**fields | given)
+
+
+def erase(customer_id: int = ANN, *, forfeit_points: bool = True) -> EraseCustomer:
+    """An erasure."""
+    return EraseCustomer(by_id(customer_id), forfeit_points, "asked for in case 12")
 
 
 def adjust(points: int = 50, customer_id: int = ANN, **given: Any) -> AdjustPoints:
@@ -511,7 +517,15 @@ class World:
             survivors=dict(self._survivors({*owners.values(), *parties, *bills.values()})),
             bills=bills,
             holds={one: self.holds[one].customer_id for part in named for one in part.hold_ids if one in self.holds},
+            families={known[one]: self._family(known[one]) for part in named for one in part.families if one in known},
         )
+
+    def _family(self, customer_id: int) -> tuple[int, ...]:
+        """Who was merged into a customer, directly or on the way."""
+        found = [customer_id]
+        for one in found:  # which grows on the way
+            found += [other.customer_id for other in self.customers.values() if other.merged_into == one]
+        return tuple(sorted(found[1:]))
 
     def _survivors(self, customer_ids: Iterable[int]) -> Iterator[tuple[int, int]]:
         for customer_id in customer_ids:
@@ -690,6 +704,9 @@ class World:
                 self.holds[hold.hold_id] = hold
             case ev.MissedCallRecorded(call) | ev.MissedCallUsed(call):
                 self.missed_calls[call.call_id] = call
+            case ev.CustomersErased(customer_ids):
+                self.otps = {key: one for key, one in self.otps.items() if key[0] not in customer_ids}
+                self.outbox = [one for one in self.outbox if one.customer_id not in customer_ids]
             case ev.ReturnBooked(returned):
                 self.returns[returned.transaction_number] = returned
             case _:

@@ -257,6 +257,7 @@ MERGED_CUSTOMER = Code(
         "SetTransferLock",
         "RecordPurchase",
         "MergeCustomers",
+        "EraseCustomer",
     ),
 )
 """
@@ -722,6 +723,7 @@ CLIENT_SIGNATURE_REQUIRED = Code(
         "IssuePoints",
         "AdjustPoints",
         "MergeCustomers",
+        "EraseCustomer",
     ),
 )
 """
@@ -1094,6 +1096,8 @@ CUSTOMER_NOT_FOUND = Code(
         "SetTransferLock",
         "RecordPurchase",
         "MergeCustomers",
+        "ExportCustomerData",
+        "EraseCustomer",
     ),
 )
 """
@@ -1447,7 +1451,7 @@ TRANSFER_CUSTOMER_NOT_FOUND = Code(
     retry=Retry.CHANGE_REQUEST,
     message="Customer not found for the given identifier",
     metadata_keys=("party",),
-    operations=("CheckTransfer", "IssueTransferOtp", "TransferPoints"),
+    operations=("CheckTransfer", "IssueTransferOtp", "TransferPoints", "ReverseTransfer"),
 )
 """
 The identifier is well formed, and the organisation has no such customer. One of another organisation looks the same.
@@ -1747,6 +1751,7 @@ PAGE_TOKEN_INVALID = Code(
         "ListLots",
         "ListTransactions",
         "ListTransfers",
+        "ExportCustomerData",
         "ListPrograms",
         "ListConfigKeys",
         "ListAuditEvents",
@@ -1895,6 +1900,7 @@ TOO_MANY_LOTS = Code(
         "ReverseRedemption",
         "AdjustPoints",
         "MergeCustomers",
+        "EraseCustomer",
     ),
 )
 """
@@ -1950,6 +1956,22 @@ it too, and without oldest. An export is to go on at a position behind head, whe
 or one that was restored or cut.
 Remedy: read the present state in full, then watch from now. Never append to an export that is refused: export anew, and
 prove both files.
+"""
+
+POINTS_REMAIN = Code(
+    table=Table.SERVICE,
+    number=10019,
+    reason="POINTS_REMAIN",
+    grpc=GrpcCode.FAILED_PRECONDITION,
+    retry=Retry.NEW_REQUEST_ID_WHEN_STATE_CHANGED,
+    message="The customer has points",
+    metadata_keys=("points", "held"),
+    operations=("EraseCustomer",),
+)
+"""
+A customer who is to be erased has points, and the request does not say that they are forfeited; or points of the
+customer are held by open authorisations, which somebody waits for: these are in the way whatever the request says.
+Remedy: let the customer spend or transfer the points, or set forfeit_points; capture or release what is held.
 """
 
 
@@ -2059,6 +2081,7 @@ CATALOGUE: tuple[Code, ...] = (
     STORAGE_FULL,
     HOLD_NOT_OPEN,
     WATCH_POSITION_LOST,
+    POINTS_REMAIN,
 )
 """
 Every code, table by table, in the order of codes.proto.

@@ -21,6 +21,7 @@ from conformance_table import (
     purchase,
     redeem,
     transfer,
+    wallet,
 )
 
 FIELD_10004 = "10004 INVALID_ARGUMENT FIELD_INVALID"
@@ -28,6 +29,7 @@ NOBODY_10001 = "10001 UNAUTHENTICATED UNAUTHENTICATED"
 DENIED_10002 = "10002 PERMISSION_DENIED PERMISSION_DENIED"
 NO_ID_10005 = "10005 INVALID_ARGUMENT REQUEST_ID_REQUIRED"
 REUSED_10006 = "10006 ALREADY_EXISTS REQUEST_ID_REUSED"
+REMAIN_10019 = "10019 FAILED_PRECONDITION POINTS_REMAIN"
 LOST_10018 = "10018 OUT_OF_RANGE WATCH_POSITION_LOST"
 TOKEN_10007 = "10007 INVALID_ARGUMENT PAGE_TOKEN_INVALID"
 NOT_FOUND_10012 = "10012 NOT_FOUND RESOURCE_NOT_FOUND"
@@ -37,6 +39,7 @@ MERGE = Do(
     "MergeCustomers",
     {"victim_customer_identifier": customer(1), "survivor_customer_identifier": customer(2), "reason": "x"},
 )
+ERASE = Do("EraseCustomer", {"customer_identifier": customer(1), "forfeit_points": True, "reason": "x"})
 HELD = Do("AuthorizeRedemption", redeem(), {"hold": "hold_id"})
 SIGNATURE_825 = "825 UNAUTHENTICATED CLIENT_SIGNATURE_REQUIRED"
 PROGRAM_895 = "895 FAILED_PRECONDITION PROGRAM_NOT_CONFIGURED"
@@ -112,6 +115,7 @@ CALLERS = (
             ("ReverseTransfer", {"transfer_id": 1, "shortfall": "FAIL", "reason": "x"}),
             ("AdjustPoints", {"customer_identifier": customer(1), "points": 5, "reason": "x"}),
             ("MergeCustomers", MERGE.fields),
+            ("EraseCustomer", {**ERASE.fields, "request_id": "signed"}),
             ("BatchTransferPoints", {"requests": [transfer(request_id="signed")]}),
             ("BatchRedeemPoints", {"requests": [redeem(request_id="signed")]}),
             ("BatchIssuePoints", {"requests": [{**issue(1, 5).fields, "request_id": "signed"}]}),
@@ -219,6 +223,7 @@ IDS = (
                 for rpc in ("ListCustomers", "ListWallets", "ListLiveLots", "ListJournalTransactions")
             ),
             ("of another client", "ListLots", LOTS, "$token", "reader"),
+            ("of what is kept", "ExportCustomerData", {"customer_identifier": customer(1)}, "$token", "admin"),
             ("for a list of one page", "ListPrograms", {}, "$token", "admin"),
         )
     ),
@@ -366,7 +371,30 @@ READS = (
             ("RecordPurchase", {"transaction_number": "BILL-1"}),
             ("ListTransfers", {}),
             ("ReturnTransaction", {"transaction_number": "BILL-1"}),
+            ("ExportCustomerData", {}),
+            ("EraseCustomer", {"reason": "x"}),
         )
+    ),
+    row(
+        "ReverseTransfer: the sender was erased",
+        "8015 NOT_FOUND TRANSFER_CUSTOMER_NOT_FOUND",
+        "ReverseTransfer",
+        {"transfer_id": "$transfer", "shortfall": "FAIL", "reason": "x"},
+        *BASE,
+        Do("TransferPoints", transfer(80), {"transfer": "data[0].transfer_id"}),
+        ERASE,
+        metadata={"party": "SOURCE"},
+        field="transfer_id",
+    ),
+    row(
+        "erased",
+        UNKNOWN_8015,
+        "EnrolCustomer",
+        {"customer_identifier": customer(1)},
+        *BASE,
+        ERASE,
+        metadata={"party": "CUSTOMER"},
+        field="customer_identifier.value",
     ),
     *(
         row(f"{rpc}: unknown program", PROGRAM_895, rpc, {**fields, "program_id": 99}, *BASE, field="program_id")
@@ -401,6 +429,7 @@ MERGED = (
             ("IssuePoints", "", {"customer_identifier": customer(1), "points": 5, "source": "LOYALTY_PLUS"}),
             ("AdjustPoints", "", {"customer_identifier": customer(1), "points": 5, "reason": "x"}),
             ("MergeCustomers", "", MERGE.fields),
+            ("EraseCustomer", "", ERASE.fields),
         )
     ),
 )
@@ -423,6 +452,26 @@ HOLDS = (
             ("released", "RELEASED", (Do("ReleaseRedemption", {"hold_id": "$hold"}),)),
             ("past its deadline", "EXPIRED", (Elapse(3600),)),
         )
+    ),
+)
+
+ERASURES = (
+    row(
+        "not forfeited",
+        REMAIN_10019,
+        "EraseCustomer",
+        {"customer_identifier": customer(1), "reason": "x"},
+        *BASE,
+        metadata={"points": wallet("wallet.current"), "held": "0"},
+    ),
+    row(
+        "held",
+        REMAIN_10019,
+        "EraseCustomer",
+        ERASE.fields,
+        *BASE,
+        HELD,
+        metadata={"points": wallet("wallet.current"), "held": wallet("wallet.held")},
     ),
 )
 
@@ -461,4 +510,4 @@ WATCHES = (
     ),
 )
 
-ROWS = (*CALLERS, *FIELDS, *IDS, *READS, *MERGED, *HOLDS, *WATCHES)
+ROWS = (*CALLERS, *FIELDS, *IDS, *READS, *MERGED, *HOLDS, *ERASURES, *WATCHES)

@@ -86,6 +86,8 @@ WELL_FORMED: Mapping[str, Mapping[str, Any]] = {
         "reason": "x",
     },
     "RecordMissedCall": {"mobile_number": "$mobile:3"},
+    "ExportCustomerData": ONE,
+    "EraseCustomer": {"customer_identifier": customer(9), "forfeit_points": True, "reason": "x"},
     "CreateProgram": {"name": "Another", "policy": POLICY},
     "GetProgram": {},
     "ListPrograms": {},

@@ -105,7 +105,7 @@ class TestIssue:
 
         result = world.accept(IssueTransferOtp(transfer(50)))
 
-        assert Challenge("+91******0011", ("MOBILE",), NOW + 5 * MINUTE, 5) == result.challenge
+        assert Challenge("+91******0011", ("MOBILE",), NOW + 5 * MINUTE, 5, ANN) == result.challenge
         assert world.last_code() not in repr(result)
 
     def test_record(self) -> None:

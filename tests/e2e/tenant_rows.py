@@ -151,6 +151,15 @@ ROWS = (
         {"victimCustomerIdentifier": _CUSTOMER, "survivorCustomerIdentifier": _RECEIVER, "reason": "why"},
     ),
     _customer("RecordMissedCall", OPERATOR, {"mobileNumber": "$mobile"}),
+    _customer("ExportCustomerData", MANAGER, {"customerIdentifier": _CUSTOMER}),
+    _customer("ExportCustomerData", MANAGER, {"customerIdentifier": _by("MOBILE", "mobile")}, "by mobile"),
+    _customer("EraseCustomer", ADMIN, {"customerIdentifier": _CUSTOMER, "forfeitPoints": True, "reason": "why"}),
+    _customer(
+        "EraseCustomer",
+        ADMIN,
+        {"customerIdentifier": _by("EXTERNAL_ID", "external"), "forfeitPoints": True, "reason": "why"},
+        "by external id",
+    ),
     # programs
     _program("CreateProgram", ADMIN, {"programId": "$new_program", "name": "Program"}),
     _program("GetProgram", READER, {"programId": "$program"}),

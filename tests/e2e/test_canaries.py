@@ -190,7 +190,7 @@ def be_refused(world: World) -> None:
     call = {"mobileNumber": UNKNOWN_MOBILE}
     world.ask("customers", "RecordMissedCall", customer_service_pb2.RecordMissedCallRequest(), call)
     world.use(world.codes()[0] * 20, notes=NOTES * 100, request_id=f"{EMAIL} {MOBILE}")
-    text = {"key": "OTP_TRANSFER_EMAIL_TEXT", "value": f"{EMAIL} without what it needs"}
+    text = {"key": "OTP_TRANSFER_EMAIL_TEXT", "value": f"{UNKNOWN_MOBILE} without what it needs"}
     world.ask("programs", "SetConfigKey", program_service_pb2.SetConfigKeyRequest(), text)
     mails = len(world.relay.mails)
     world.issue(BY_EMAIL)
@@ -228,11 +228,27 @@ def crash(world: World) -> None:
     until(lambda: world.server.errors().count("writer_started") >= 2)
 
 
+def erase_all(world: World) -> None:
+    """Everybody is handed out and erased, after all that: those whom messages failed, and the broken one, too."""
+    world.server.on.tamper("UPDATE customers SET fraud_status = 1 WHERE customer_id = 13")
+    for who in (BY_EMAIL, BY_MOBILE, RECEIVER, BROKEN):
+        asked = {"customerIdentifier": who}
+        world.ask("customers", "ExportCustomerData", customer_service_pb2.ExportCustomerDataRequest(), asked)
+        asked |= {"forfeitPoints": True, "reason": "asked for in case 12"}
+        world.ask("customers", "EraseCustomer", customer_service_pb2.EraseCustomerRequest(), asked)
+        world.ask("customers", "EraseCustomer", customer_service_pb2.EraseCustomerRequest(), asked)
+
+
 def test_nothing_marked_is_told_to_anybody(world: World) -> None:
-    """Success, failure and crash: logs, metrics and refusals name nobody and repeat nothing."""
+    """Success, failure and crash: logs, metrics and refusals name nobody and repeat nothing. After their erasure, the
+    database and its log hold nothing of the persons either.
+    """
     deliver_and_fail(world)
     be_refused(world)
     crash(world)
+    kept = world.server.on.content()
+    refusals = len(world.refusals)
+    erase_all(world)
     told = world.told()
     secrets = {PASSWORD, SIGNING_SECRET, WRONG_CODE, WRONG_SECRET, world.token.split("_")[2], *world.codes()}
     persons = {MOBILE, EMAIL, NAME, UNKNOWN_MOBILE, UNKNOWN_EMAIL, EXTERNAL, NOTES, "ptarmigan"}
@@ -240,9 +256,13 @@ def test_nothing_marked_is_told_to_anybody(world: World) -> None:
     assert 7 < len(secrets)
     assert 40 < len(world.refusals)
     assert [] == [one for one in secrets | persons if one.lower() in told.lower()]
+    assert refusals == len(world.refusals)  # all were erased
+    until(lambda: EMAIL.encode() not in world.server.on.content())  # the log, once nobody reads an older state
     content = world.server.on.content()
-    assert [] == [one for one in secrets if one.encode() in content]
-    assert EMAIL.encode() in content  # what is looked through is the database
+    assert [] == [one for one in secrets if one.encode() in kept or one.encode() in content]
+    customers = {EMAIL, MOBILE, NAME, EXTERNAL}
+    assert customers == {one for one in customers if one.encode() in kept}
+    assert [] == [one for one in (*customers, NOTES, "ptarmigan") if one.encode() in content]
 
 
 def test_secrets_are_no_arguments_of_the_process(world: World) -> None:

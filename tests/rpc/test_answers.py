@@ -33,7 +33,18 @@ from points_grpc.codes import CATALOGUE, Code
 from points_grpc.domain import model as m
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused
 from points_grpc.domain.policy import Policy
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TracedLot, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    EnrolledCustomer,
+    JournalRow,
+    LotTrace,
+    PersonalRecord,
+    ReferredEntry,
+    SentMessage,
+    TracedLot,
+    TransferView,
+    WalletView,
+)
 from points_grpc.rpc.answers import Answers
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.limits import Limits
@@ -389,6 +400,101 @@ def test_customer() -> None:
     assert shown(answer) == {"customer": CUSTOMER_JSON}
 
 
+PERSONAL: tuple[tuple[PersonalRecord, dict[str, Any]], ...] = (
+    (EnrolledCustomer(CUSTOMER, (973, 974)), {"customer": CUSTOMER_JSON}),
+    (
+        m.Wallet(m.WalletKey(11, 973), 4, 90, 10, 5, 100, 20, 12_345, AT, LATER),
+        {
+            "wallet": {
+                "customer_id": "11",
+                "program_id": "973",
+                "current": "90",
+                "lifetime_earned": "100",
+                "lifetime_received": "20",
+                "lifetime_purchases": "12345",
+                "enrolled_at": AT_JSON,
+            }
+        },
+    ),
+    (
+        ReferredEntry(entry(99), "REF-1"),
+        {"transaction": {"transaction": ENTRY_JSON, "external_reference_number": "REF-1"}},
+    ),
+    (
+        m.Purchase("BILL-1", 11, 973, 0),
+        {
+            "purchase": {
+                "transaction_number": "BILL-1",
+                "customer_id": "11",
+                "program_id": "973",
+                "amount_minor_units": "0",
+            }
+        },
+    ),
+    (
+        m.Purchase("BILL-2", 11, 973, None),
+        {
+            "purchase": {
+                "transaction_number": "BILL-2",
+                "customer_id": "11",
+                "program_id": "973",
+            }
+        },
+    ),
+    (
+        m.Return("BILL-1", 11, 500, 5, AT, "r-1", "till", "torn"),
+        {
+            "purchase_return": {
+                "transaction_number": "BILL-1",
+                "customer_id": "11",
+                "amount_minor_units": "500",
+                "points": "5",
+                "returned_at": AT_JSON,
+                "notes": "torn",
+            }
+        },
+    ),
+    (
+        m.MissedCall(7, 11, "+919148574269", AT, AT, 99),
+        {
+            "missed_call": {
+                "customer_id": "11",
+                "mobile_number": "+919148574269",
+                "called_at": AT_JSON,
+                "used_by_transaction_id": "99",
+            }
+        },
+    ),
+    (
+        SentMessage(11, "MOBILE", "+919148574269", "DELIVERED", AT),
+        {
+            "message": {
+                "customer_id": "11",
+                "channel": "MOBILE",
+                "target": "+919148574269",
+                "state": "DELIVERED",
+                "created_at": AT_JSON,
+            }
+        },
+    ),
+)
+
+
+def test_what_is_kept_about_a_person() -> None:
+    """Each kind of record has its message, and the pages go on where the one before ended."""
+    world = World()
+    world.reads.personal = [one for one, _ in PERSONAL]
+    request = customer_service_pb2.ExportCustomerDataRequest(customer_identifier=MOBILE, page_size=3)
+    found: list[dict[str, Any]] = []
+    for _ in range(3):
+        page = world.ask("export_customer_data", request)
+        found += shown(page)["records"]
+        request.page_token = page.next_page_token
+
+    assert [one for _, one in PERSONAL] == found
+    assert "" == request.page_token
+
+
 def test_programs() -> None:
     """Programs are listed by id, and the default one is marked."""
     world = World()
@@ -431,6 +537,7 @@ ListAuditEvents = program_service_pb2.ListAuditEventsRequest
 ListTransactions = wallet_service_pb2.ListTransactionsRequest
 GetTransaction = wallet_service_pb2.GetTransactionRequest
 GetCustomer = customer_service_pb2.GetCustomerRequest
+ExportCustomerData = customer_service_pb2.ExportCustomerDataRequest
 OTHER = type(MOBILE)(type=MOBILE.type, value="9148574260")
 BAD = type(MOBILE)(type=MOBILE.type, value="x")
 
@@ -443,6 +550,7 @@ REFUSALS: tuple[tuple[str, Message, Code, str], ...] = (
             ("list_transactions", ListTransactions),
             ("list_transfers", ListTransfers),
             ("get_customer", GetCustomer),
+            ("export_customer_data", ExportCustomerData),
         )
         for given, code, field in (
             (OTHER, codes.CUSTOMER_NOT_FOUND, "customer_identifier.value"),

@@ -420,6 +420,18 @@ ROWS: tuple[tuple[Callable[[o.Settled], Message], o.Result, dict[str, Any]], ...
         )
     ),
     (render.record_purchase, o.PurchaseResult(12_345), {"lifetime_purchases": "12345"}),
+    (
+        render.erase_customer,
+        o.ErasureResult(11, (12, 13), AT, (99, 100), 130, True),
+        {
+            "customer_id": "11",
+            "merged_customer_ids": ["12", "13"],
+            "erased_at": AT_JSON,
+            "transaction_ids": ["99", "100"],
+            "points_forfeited": "130",
+            "already_erased": True,
+        },
+    ),
     (render.record_missed_call, o.MissedCallResult(11, AT), {"customer_id": "11", "called_at": AT_JSON}),
     (
         render.create_program,

@@ -18,6 +18,8 @@ from points_grpc.domain.views import (
     Listed,
     ListedWallet,
     LotTrace,
+    PersonalPlace,
+    PersonalRecord,
     Position,
     TransferView,
     WalletView,
@@ -111,6 +113,7 @@ class FakeReads:
         self.customers: dict[Identifier, tuple[Customer, tuple[int, ...]]] = {}
         self.wallet_view: WalletView | None = None
         self.lot_list: list[Lot] = []
+        self.personal: list[PersonalRecord] = []
         self.audit: list[AuditRow] = []
         self.journal: list[JournalRow] = []
         self.transfer_list: list[TransferView] = []
@@ -200,6 +203,15 @@ class FakeReads:
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         self._note("parties", org_id, customer_ids)
         return {one: self.names[one] for one in customer_ids if one in self.names}
+
+    async def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        self._note("personal_records", org_id, customer_id, place, limit)
+        start = int(place.after or 0)
+        page = self.personal[start : start + limit]
+        following = start + len(page)
+        return page, PersonalPlace(8, str(following)) if following < len(self.personal) else None
 
 
 class FakeLists:

@@ -262,6 +262,12 @@ def record_missed_call() -> customer_service_pb2.RecordMissedCallRequest:
     )
 
 
+def erase_customer() -> customer_service_pb2.EraseCustomerRequest:
+    return customer_service_pb2.EraseCustomerRequest(
+        customer_identifier=MOBILE, forfeit_points=True, reason="a reason", request_id="erase-1"
+    )
+
+
 def policy() -> program_service_pb2.Policy:
     return program_service_pb2.Policy(
         revision=9,
@@ -374,6 +380,7 @@ BUILDERS = (
     record_purchase,
     merge_customers,
     record_missed_call,
+    erase_customer,
     create_program,
     create_program_group,
     set_policy,

@@ -21,6 +21,7 @@ from points_grpc.domain.commands import (
     AuthorizeRedemption,
     CaptureRedemption,
     Command,
+    EraseCustomer,
     IssueTransferOtp,
     MergeCustomers,
     RedeemPoints,
@@ -102,6 +103,10 @@ def send(source_id: int, destination_id: int, points: int, **given: str) -> Tran
     return TransferPoints(points, GOLD, by_id(source_id), by_id(destination_id), **given)
 
 
+def erase(customer_id: int) -> EraseCustomer:
+    return EraseCustomer(by_id(customer_id), True, "asked for")
+
+
 def reversals(bench: Bench, one: int) -> tuple[Command, Command]:
     redemption_id = bench.accept(redeem(one, 70)).redemption_id
     again = ReverseRedemption(by_id(one), redemption_id=redemption_id, points=50)
@@ -135,10 +140,14 @@ PAIRS: dict[str, Pair] = {
         MergeCustomers(by_id(one), by_id(one + 2), "one person"),
         send(one + 1, one, 40),
     ),
+    "erasure and merge": lambda _, one: (erase(one), MergeCustomers(by_id(one + 1), by_id(one), "one person")),
+    "merge and erasure": lambda _, one: (MergeCustomers(by_id(one + 1), by_id(one), "one person"), erase(one)),
+    "erasure and transfer to who is erased": lambda _, one: (erase(one), send(one + 1, one, 40)),
+    "erasure and erasure": lambda _, one: (erase(one), erase(one)),
 }
 
 Result = tuple[bool, bool, tuple[int, ...]]
-"""Whether each was accepted, and what the customers have then."""
+"""Whether each was accepted, and what the customers have then, and whether they are erased."""
 
 
 def prepared(writers: Writers, pair: Pair) -> tuple[int, Submission, Submission]:
@@ -155,7 +164,9 @@ def prepared(writers: Writers, pair: Pair) -> tuple[int, Submission, Submission]
 def result(writers: Writers, one: int, outcomes: Sequence[Outcome]) -> Result:
     accepted = [isinstance(outcome, Accepted) for outcome in outcomes]
     query = (
-        "SELECT current, held FROM wallets WHERE customer_id BETWEEN ? AND ? AND program_id = ? ORDER BY customer_id"
+        "SELECT current, held, CASE WHEN erased_at IS NULL THEN 0 ELSE 1 END FROM wallets"
+        " JOIN customers ON customers.org_id = wallets.org_id AND customers.customer_id = wallets.customer_id"
+        " WHERE wallets.customer_id BETWEEN ? AND ? AND program_id = ? ORDER BY wallets.customer_id"
     )
     figures = [figure for row in writers.first.rows(query, one, one + 2, GOLD) for figure in row]
     return accepted[0], accepted[1], tuple(figures)

@@ -96,6 +96,10 @@ RESULTS: dict[str, list[Result]] = {
     "SetTransferLock": [out.CustomerResult(customer(ANN), (GOLD,))],
     "RecordPurchase": [out.PurchaseResult(BIG)],
     "RecordMissedCall": [out.MissedCallResult(ANN, NOW)],
+    "EraseCustomer": [
+        out.ErasureResult(ANN, (BEN,), NOW, (9,), BIG, False),
+        out.ErasureResult(ANN, (), NOW, (), 0, True),
+    ],
     "CreateProgram": [out.ProgramResult(PROGRAM, True)],
     "CreateProgramGroup": [out.GroupResult(3)],
     "SetPolicy": [out.PolicyResult(POLICY, NOW)],

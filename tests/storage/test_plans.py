@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from points_grpc.storage import listings, queries, watching
+from points_grpc.storage import erasing, journal_pages, listings, personal, queries, watching
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (sql, queries, listings, watching)
+    for module in (sql, queries, listings, watching, erasing, personal, journal_pages)
     for name, found in vars(module).items()
     if isinstance(found, Statement) and not found.text.startswith("INSERT")
 }
@@ -36,7 +36,10 @@ FULL_KEYS = {
     "LOTS_OF_TRANSACTIONS": "PRIMARY KEY (org_id=? AND transaction_id=?)",
     "UPDATE_LOT": "PRIMARY KEY (org_id=? AND lot_id=?)",
 }
-WHOLE_ORGANISATION = {"ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM", "_HEADS"}
+WHOLE_ORGANISATION = {
+    *("ORG", "PROGRAMS", "GROUPS", "CONFIG", "BUMP_BOOK", "SET_PAUSED", "SET_DEFAULT_PROGRAM", "_HEADS"),
+    "_ERASED",
+}
 """What is read or written for an organisation as such."""
 COUNTED = {"_COUNT_CUSTOMERS", "_COUNT_WALLETS", "_COUNT_WALLETS_IN", "_COUNT_LOTS", "_COUNT_LOTS_IN"}
 """What is counted on demand: an index is walked."""
@@ -45,7 +48,7 @@ COUNTED = {"_COUNT_CUSTOMERS", "_COUNT_WALLETS", "_COUNT_WALLETS_IN", "_COUNT_LO
 def plan(path: Path, statement: Statement) -> list[str]:
     """The lines of the plan."""
     connection = sqlite3.connect(path)
-    bound = ["[]" if name in {"ids", "keys"} else 1 for name in statement.names]
+    bound = ["[]" if name in {"ids", "keys", "subjects", "customer_ids"} else 1 for name in statement.names]
     lines = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement.text}", bound)]
     connection.close()
     return lines

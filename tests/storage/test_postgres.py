@@ -26,7 +26,17 @@ from points_grpc.service.ports import (
     StorageUnavailable,
     WriterFenced,
 )
-from points_grpc.storage import listings, migrate, postgres, postgres_duty, postgres_faults, queries, schema
+from points_grpc.storage import (
+    erasing,
+    listings,
+    migrate,
+    personal,
+    postgres,
+    postgres_duty,
+    postgres_faults,
+    queries,
+    schema,
+)
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 from points_grpc.storage.engine import Database, NotDurable
@@ -461,9 +471,9 @@ def test_upgrade_says_where_it_got(postgres: Cluster) -> None:
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (sql, queries, listings)
+    for module in (sql, queries, listings, erasing, personal)
     for name, found in vars(module).items()
-    if isinstance(found, Statement)
+    if isinstance(found, Statement) and name != "_ERASED"
 }
 SMALL = {"orgs", "programs", "program_groups", "policies", "config_keys"}
 """Tables of an organisation as such."""

@@ -16,6 +16,7 @@ from points_grpc.cli.call import call
 from points_grpc.cli.certificates import certificates
 from points_grpc.cli.codes import codes
 from points_grpc.cli.config import CONFIG, config, show
+from points_grpc.cli.customers import customers
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
 from points_grpc.cli.exporting import export
 from points_grpc.cli.importing import import_
@@ -254,6 +255,7 @@ main.add_command(call)
 main.add_command(certificates)
 main.add_command(codes)
 main.add_command(config)
+main.add_command(customers)
 main.add_command(export)
 main.add_command(import_)
 main.add_command(journal)

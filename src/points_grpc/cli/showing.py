@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOTS_SHOWN = 100
 TRANSACTIONS_SHOWN = 10
 
-_TYPES = click.Choice(["ID", "MOBILE", "EXTERNAL_ID", "EMAIL"], case_sensitive=False)
+TYPES = click.Choice(["ID", "MOBILE", "EXTERNAL_ID", "EMAIL"], case_sensitive=False)
 
 
 @click.group()
@@ -36,7 +36,7 @@ def wallet() -> None:
 
 @wallet.command()
 @click.argument("customer")
-@click.option("--type", "kind", type=_TYPES, default="ID", help="How the customer is named.")
+@click.option("--type", "kind", type=TYPES, default="ID", help="How the customer is named.")
 @click.option("--program", "program_id", type=click.IntRange(1), help="The program.  [default: the organisation's]")
 @JSON
 @server_options
@@ -49,7 +49,7 @@ def show(server: Server, customer: str, kind: str, program_id: int | None, *, as
         value=customer,
     )
     program = program_id or 0
-    with _answered(server) as points:
+    with answered(server) as points:
         found = points.get_wallet(wallet_service_pb2.GetWalletRequest(customer_identifier=who, program_id=program))
         program = found.wallet.program_id
         named = points.get_program(program_service_pb2.GetProgramRequest(program_id=program)).program
@@ -97,7 +97,7 @@ def trace(server: Server, lot_id: int, lots_max: int, *, as_json: bool) -> None:
     """Where the points of a lot came from, and where they went: a tree from the issue to the last holder."""
     from points_grpc.v1 import wallet_service_pb2  # noqa: PLC0415 - gRPC takes a while to import
 
-    with _answered(server) as points:
+    with answered(server) as points:
         found = points.trace_lot(wallet_service_pb2.TraceLotRequest(lot_id=lot_id, lots_max=lots_max))
     if as_json:
         _print_messages({"trace": [found]}, single={"trace"})
@@ -185,7 +185,7 @@ def _print_transactions(page: wallet_service_pb2.ListTransactionsResponse, custo
 
 
 @contextmanager
-def _answered(server: Server) -> Iterator[PointsClient]:
+def answered(server: Server) -> Iterator[PointsClient]:
     """A client; what is refused or not answered is a sentence, and exit code 1."""
     from points_grpc.client import NotAnswered, PointsError  # noqa: PLC0415 - gRPC takes a while to import
 

@@ -50,6 +50,12 @@ _MERGE_CUSTOMERS = Method(
 _RECORD_MISSED_CALL = Method(
     "/points.v1.CustomerService/RecordMissedCall", customer_service_pb2.RecordMissedCallResponse, writes=True
 )
+_EXPORT_CUSTOMER_DATA = Method(
+    "/points.v1.CustomerService/ExportCustomerData", customer_service_pb2.ExportCustomerDataResponse, writes=False
+)
+_ERASE_CUSTOMER = Method(
+    "/points.v1.CustomerService/EraseCustomer", customer_service_pb2.EraseCustomerResponse, writes=True
+)
 _ISSUE_POINTS = Method("/points.v1.IssuanceService/IssuePoints", issuance_service_pb2.IssuePointsResponse, writes=True)
 _ADJUST_POINTS = Method(
     "/points.v1.IssuanceService/AdjustPoints", issuance_service_pb2.AdjustPointsResponse, writes=True
@@ -281,6 +287,35 @@ class BlockingMethods:
         of the program's policy.
         """
         return self._call(_RECORD_MISSED_CALL, request, timeout_s, metadata)
+
+    def export_customer_data(
+        self,
+        request: customer_service_pb2.ExportCustomerDataRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> customer_service_pb2.ExportCustomerDataResponse:
+        """
+        Hands out all that is kept about a customer and those merged into that one, page by page: names, identifiers,
+        wallets, lots, journal, bills, calls, messages and audit events. Not handed out are one-time codes and the keyed
+        hashes of requests.
+        """
+        return self._call(_EXPORT_CUSTOMER_DATA, request, timeout_s, metadata)
+
+    def erase_customer(
+        self,
+        request: customer_service_pb2.EraseCustomerRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> customer_service_pb2.EraseCustomerResponse:
+        """
+        Erases who a customer and those merged into that one are: names, identifiers, language, addresses of messages,
+        calls, notes, and what recorded answers hold of these. The journal stays whole, under the bare number. From here
+        on every write that names the number is refused as for an unknown customer, and the identifiers are free for
+        others. Erasing again changes nothing.
+        """
+        return self._call(_ERASE_CUSTOMER, request, timeout_s, metadata)
 
     def issue_points(
         self,
@@ -896,6 +931,35 @@ class AsyncMethods:
         of the program's policy.
         """
         return await self._call(_RECORD_MISSED_CALL, request, timeout_s, metadata)
+
+    async def export_customer_data(
+        self,
+        request: customer_service_pb2.ExportCustomerDataRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> customer_service_pb2.ExportCustomerDataResponse:
+        """
+        Hands out all that is kept about a customer and those merged into that one, page by page: names, identifiers,
+        wallets, lots, journal, bills, calls, messages and audit events. Not handed out are one-time codes and the keyed
+        hashes of requests.
+        """
+        return await self._call(_EXPORT_CUSTOMER_DATA, request, timeout_s, metadata)
+
+    async def erase_customer(
+        self,
+        request: customer_service_pb2.EraseCustomerRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> customer_service_pb2.EraseCustomerResponse:
+        """
+        Erases who a customer and those merged into that one are: names, identifiers, language, addresses of messages,
+        calls, notes, and what recorded answers hold of these. The journal stays whole, under the bare number. From here
+        on every write that names the number is refused as for an unknown customer, and the identifiers are free for
+        others. Erasing again changes nothing.
+        """
+        return await self._call(_ERASE_CUSTOMER, request, timeout_s, metadata)
 
     async def issue_points(
         self,

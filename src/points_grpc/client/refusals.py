@@ -1820,6 +1820,29 @@ class WatchPositionLost(ServiceRefused):
         return whole(self.metadata, "head")
 
 
+class PointsRemain(ServiceRefused):
+    """The code 10019.
+
+    "The customer has points"
+
+    A customer who is to be erased has points, and the request does not say that they are forfeited; or points of the
+    customer are held by open authorisations, which somebody waits for: these are in the way whatever the request says.
+    Remedy: let the customer spend or transfer the points, or set forfeit_points; capture or release what is held.
+    """
+
+    CODE: ClassVar[Code | None] = codes.POINTS_REMAIN
+
+    @property
+    def points(self) -> int | None:
+        """The `points` of the metadata."""
+        return whole(self.metadata, "points")
+
+    @property
+    def held(self) -> int | None:
+        """The `held` of the metadata."""
+        return whole(self.metadata, "held")
+
+
 BY_REASON: Mapping[str, type[Refused]] = MappingProxyType(
     {
         "FRAUD_CHECK_CONFIG_INVALID": FraudCheckConfigInvalid,
@@ -1916,6 +1939,7 @@ BY_REASON: Mapping[str, type[Refused]] = MappingProxyType(
         "STORAGE_FULL": StorageFull,
         "HOLD_NOT_OPEN": HoldNotOpen,
         "WATCH_POSITION_LOST": WatchPositionLost,
+        "POINTS_REMAIN": PointsRemain,
     }
 )
 """The exception of every code, by its reason."""

@@ -239,6 +239,18 @@ class RecordMissedCall(Struct, frozen=True):
         return "RecordMissedCall(…)"
 
 
+class EraseCustomer(Struct, frozen=True):
+    """Erase who a customer is. `forfeit_points`: what is left in the wallets goes; else it is in the way."""
+
+    customer: Identifier
+    forfeit_points: bool
+    reason: str
+
+    def __repr__(self) -> str:
+        """Shows no identifier: commands end up in tracebacks and test reports."""
+        return "EraseCustomer(…)"
+
+
 class CreateProgram(Struct, frozen=True):
     """Create a program; `program_id` 0: the server chooses."""
 
@@ -351,6 +363,7 @@ Command = (
     | RecordPurchase
     | MergeCustomers
     | RecordMissedCall
+    | EraseCustomer
     | CreateProgram
     | CreateProgramGroup
     | SetPolicy

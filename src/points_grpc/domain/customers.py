@@ -88,7 +88,7 @@ def change_keys(command: CustomerChange, directory: Directory, book: ProgramBook
 def decide_creation(command: CreateCustomer, context: Context, snapshot: Snapshot) -> Decision:
     """Creates the customer with enrolments, or refuses a taken identifier (10013) or unknown program (895)."""
     for identifier in creation_lookups(command).identifiers:
-        if snapshot.find(identifier) is not None:
+        if snapshot.on_record(identifier) is not None:
             return Decision(Refused(codes.RESOURCE_EXISTS, {"resource": "customer"}, field=_field_of(identifier)))
     if not set(command.program_ids) <= snapshot.book.programs.keys():
         return Decision(Refused(codes.PROGRAM_NOT_CONFIGURED, field="enrolled_program_ids"))

@@ -15,6 +15,7 @@ from points_grpc import codes
 from points_grpc.domain import (
     adjustment,
     customers,
+    erasure,
     holds,
     issuance,
     merging,
@@ -93,6 +94,7 @@ OPERATIONS: Mapping[type[Any], Operation] = {
     cmd.RecordPurchase: Operation(customers.change_lookups, customers.change_keys, customers.decide_purchase),
     cmd.MergeCustomers: Operation(merging.lookups, merging.keys, merging.decide),
     cmd.RecordMissedCall: Operation(customers.change_lookups, customers.change_keys, customers.decide_missed_call),
+    cmd.EraseCustomer: Operation(erasure.lookups, erasure.keys, erasure.decide),
     cmd.CreateProgram: Operation(_nothing, _no_keys, programs.decide_program),
     cmd.CreateProgramGroup: Operation(_nothing, _no_keys, programs.decide_group),
     cmd.SetPolicy: Operation(_nothing, _no_keys, programs.decide_policy),
@@ -111,8 +113,10 @@ EXCLUSIVE = (
     cmd.SetConfigKey,
     cmd.SetPause,
     cmd.SetProgramActive,
+    cmd.EraseCustomer,
 )
-"""Commands that change what others are judged by: each runs in a batch of its own."""
+"""Commands that change what others are judged by, and erasures, which change what others left: each runs in a batch of
+its own."""
 
 UNRECORDED = (cmd.AcknowledgeMessages, cmd.AcknowledgeNotices, cmd.BookDue)
 """Commands of the server itself, which nobody repeats under a request id."""

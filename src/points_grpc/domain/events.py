@@ -161,6 +161,12 @@ class CustomerSaved(Struct, frozen=True):
     created: bool
 
 
+class CustomersErased(Struct, frozen=True):
+    """Who these customers were is gone, wherever it is kept: addresses of messages, notes, calls, recorded answers."""
+
+    customer_ids: tuple[int, ...]
+
+
 class Enrolled(Struct, frozen=True):
     """A customer was enrolled in a program: the wallet exists from here on."""
 
@@ -249,6 +255,7 @@ Event = (
     | NoticeQueued
     | NoticeSettled
     | CustomerSaved
+    | CustomersErased
     | Enrolled
     | PurchaseRecorded
     | ReturnBooked

@@ -141,6 +141,8 @@ class Customer(Struct, frozen=True):
     """Whether messages to the customer wait of which one failed."""
     locale: str = ""
     """The language of messages, as a BCP 47 tag; empty for the organisation's own texts."""
+    erased_at: datetime | None = None
+    """When it was erased who this is; nothing names the customer any more but its number, on record."""
 
 
 class Wallet(Struct, frozen=True):

@@ -156,7 +156,9 @@ def issue(snapshot: Snapshot, context: Context, binding: Binding, policy: OtpPol
         if old.state is OtpState.LIVE and old.program_id != otp.program_id
     )
     return Issue(
-        challenge=Challenge(mask(channel, address), (channel.value,), otp.expires_at, otp.attempts_left),
+        challenge=Challenge(
+            mask(channel, address), (channel.value,), otp.expires_at, otp.attempts_left, otp.customer_id
+        ),
         events=(
             *replaced,
             OtpSaved(otp),

@@ -110,6 +110,8 @@ class Challenge(Struct, frozen=True):
     channels: tuple[str, ...]
     expires_at: datetime
     attempts_left: int
+    customer_id: int = 0
+    """To whom."""
 
 
 class TransferResult(Struct, frozen=True):
@@ -311,6 +313,17 @@ class MissedCallResult(Struct, frozen=True):
     called_at: datetime
 
 
+class ErasureResult(Struct, frozen=True):
+    """A customer who was erased, with those merged into that one. `repeated`: it was done before, nothing changed."""
+
+    customer_id: int
+    merged_ids: tuple[int, ...]
+    erased_at: datetime
+    transaction_ids: tuple[int, ...]
+    points_forfeited: int
+    repeated: bool
+
+
 class ProgramResult(Struct, frozen=True):
     """A program that was created."""
 
@@ -353,6 +366,7 @@ Result = (
     | MergeResult
     | PurchaseResult
     | MissedCallResult
+    | ErasureResult
     | ProgramResult
     | GroupResult
     | PolicyResult
@@ -381,6 +395,7 @@ RESULT_TYPES: Mapping[str, type[Result]] = {
     "RecordPurchase": PurchaseResult,
     "MergeCustomers": MergeResult,
     "RecordMissedCall": MissedCallResult,
+    "EraseCustomer": ErasureResult,
     "CreateProgram": ProgramResult,
     "CreateProgramGroup": GroupResult,
     "SetPolicy": PolicyResult,

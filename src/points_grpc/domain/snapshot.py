@@ -81,7 +81,9 @@ class DuplicateKey(NamedTuple):
 
 
 class Lookups(Struct, frozen=True):
-    """What a command names before anything is resolved. `bills`: purchases whose customers may have been merged."""
+    """What a command names before anything is resolved. `bills`: purchases whose customers may have been merged;
+    `families`: customers of whom it is asked who was merged into them.
+    """
 
     identifiers: tuple[Identifier, ...] = ()
     redemption_ids: tuple[str, ...] = ()
@@ -90,12 +92,14 @@ class Lookups(Struct, frozen=True):
     transfer_ids: tuple[int, ...] = ()
     hold_ids: tuple[str, ...] = ()
     bills: tuple[str, ...] = ()
+    families: tuple[Identifier, ...] = ()
 
 
 class Directory(Struct, frozen=True):
     """What the names resolved to; an absent key means that there is no such thing.
 
-    `survivors` says into whom those were merged whom a redemption, a transfer or a bill names, and these in turn.
+    `survivors` says into whom those were merged whom a redemption, a transfer or a bill names, and these in turn;
+    `families`, who was merged into a customer, directly or on the way.
     """
 
     customers: Mapping[Identifier, int]
@@ -106,6 +110,7 @@ class Directory(Struct, frozen=True):
     survivors: Mapping[int, int] = {}
     holds: Mapping[str, int] = {}
     bills: Mapping[str, int] = {}
+    families: Mapping[int, tuple[int, ...]] = {}
 
     def with_survivors(self, customer_ids: Iterable[int]) -> frozenset[int]:
         """Customers whom a redemption, a transfer or a bill names, and whoever they were merged into."""
@@ -297,9 +302,18 @@ class Snapshot:
         return day
 
     def find(self, identifier: Identifier) -> Customer | None:
-        """The customer whom an identifier names, or None."""
+        """The customer whom an identifier names, or None. Who was erased is unknown from then on."""
+        found = self.on_record(identifier)
+        return None if found is None or found.erased_at is not None else found
+
+    def on_record(self, identifier: Identifier) -> Customer | None:
+        """As `find`, erased customers too: their numbers stand in the journal, and are never given again."""
         customer_id = self._identifiers.get(identifier)
         return None if customer_id is None else self.customer(customer_id)
+
+    def merged_into(self, customer_id: int) -> tuple[int, ...]:
+        """Who was merged into a customer, directly or on the way; asked in `Lookups.families`."""
+        return self._loaded.directory.families.get(customer_id, ())
 
     def customer(self, customer_id: int) -> Customer:
         """A customer by id; the id must be known to exist."""

@@ -129,6 +129,7 @@ def judge(case: Case) -> Refused | None:
         operations_run(case)
         or configuration_parses(case)
         or transfer_is_known(case)
+        or sender_is_known(case)
         or customers_differ(case)
         or points_are_there(case)
     )
@@ -156,6 +157,13 @@ def transfer_is_known(case: Case) -> Refused | None:
     """10012: no such transfer in the organisation."""
     if case.found is None:
         return Refused(codes.RESOURCE_NOT_FOUND, {"resource": "Transfer"}, field="transfer_id")
+    return None
+
+
+def sender_is_known(case: Case) -> Refused | None:
+    """8015: who would get the points back was erased."""
+    if case.sender.erased_at is not None:
+        return Refused(codes.TRANSFER_CUSTOMER_NOT_FOUND, {"party": "SOURCE"}, field="transfer_id")
     return None
 
 

@@ -1,14 +1,14 @@
-"""What reads show: wallets, pages of the journal, and what became of a command. Data only."""
+"""What reads show: wallets, pages of the journal, what became of a command, what is kept about a person. Data only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 
-from points_grpc.domain.model import JournalEntry, Kind, Lot
+from points_grpc.domain.model import Customer, JournalEntry, Kind, Lot, MissedCall, Purchase, Return, Wallet
 from points_grpc.domain.outcome import Balance, ProgramShare
 
 Item = TypeVar("Item")
@@ -105,3 +105,43 @@ class LotTrace(Struct, frozen=True):
     ancestors: tuple[TracedLot, ...]
     descendants: tuple[TracedLot, ...]
     omitted: int
+
+
+class EnrolledCustomer(Struct, frozen=True):
+    """A customer with the programs of enrolment."""
+
+    customer: Customer
+    program_ids: tuple[int, ...]
+
+
+class ReferredEntry(Struct, frozen=True):
+    """A journal transaction with the caller's reference of the redemption or authorisation that it was; or empty."""
+
+    row: JournalRow
+    external_reference: str
+
+
+class SentMessage(Struct, frozen=True):
+    """A message of the outbox, without its code."""
+
+    customer_id: int
+    channel: str
+    target: str
+    state: str
+    created_at: datetime
+
+
+PersonalRecord = (
+    EnrolledCustomer | Wallet | Lot | ReferredEntry | Purchase | Return | MissedCall | SentMessage | AuditRow
+)
+"""Something that is kept about a person."""
+
+
+class PersonalPlace(NamedTuple):
+    """Where reading what is kept about a person goes on: a kind of record, and the key of the last one of it."""
+
+    section: int
+    after: str
+
+
+PERSONAL_START = PersonalPlace(0, "")

@@ -13,10 +13,11 @@ from typing import TypeVar
 from points_grpc import codes
 from points_grpc.domain.model import BucketKey, Customer, Lot, Program, ProgramBook, Source, WalletKey
 from points_grpc.domain.outcome import Refused
-from points_grpc.domain.views import AuditRow, JournalRow
+from points_grpc.domain.views import PERSONAL_START, PersonalPlace
 from points_grpc.rpc import render
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.pages import PageRequest, Pages
+from points_grpc.rpc.personal_records import personal_record
 from points_grpc.rpc.ports import Reads
 from points_grpc.rpc.render_policy import policy as render_policy
 from points_grpc.rpc.shape import INT64_MAX, SERVICE, Shape
@@ -25,6 +26,8 @@ from points_grpc.v1 import customer_service_pb2, program_service_pb2, wallet_ser
 
 LOTS_PAGE = 100
 LOTS_PAGE_MAX = 1000
+RECORDS_PAGE = 100
+RECORDS_PAGE_MAX = 200
 TRANSACTIONS_PAGE = 50
 TRANSACTIONS_PAGE_MAX = 200
 TRACED_LOTS_MAX = 1000
@@ -135,7 +138,7 @@ class Answers:
         page, last = _page(found, size)
         position = _TRANSACTION_POSITION.pack(last.entry.transaction_id) if last else b""
         return wallet_service_pb2.ListTransactionsResponse(
-            transactions=[journal_transaction(one) for one in page],
+            transactions=[render.journal_transaction(one) for one in page],
             next_page_token=self._pages.token(caller, request, position) if last else "",
         )
 
@@ -156,7 +159,7 @@ class Answers:
         if row is None:
             return _not_found("Transaction", "transaction_id")
         return wallet_service_pb2.GetTransactionResponse(
-            state=wallet_service_pb2.GetTransactionResponse.ACCEPTED, transaction=journal_transaction(row)
+            state=wallet_service_pb2.GetTransactionResponse.ACCEPTED, transaction=render.journal_transaction(row)
         )
 
     async def _command(self, request_id: str, caller: Caller) -> wallet_service_pb2.GetTransactionResponse:
@@ -172,7 +175,7 @@ class Answers:
         row = None
         if outcome.transaction_id is not None:
             row = await self._reads.transaction(caller.org_id, outcome.transaction_id)
-        transaction = None if row is None else journal_transaction(row)
+        transaction = None if row is None else render.journal_transaction(row)
         return response(state=response.ACCEPTED, transaction=transaction, operation=record.operation)
 
     async def list_transfers(
@@ -247,6 +250,29 @@ class Answers:
             return found
         return customer_service_pb2.GetCustomerResponse(customer=render.customer(*found))
 
+    async def export_customer_data(
+        self, request: customer_service_pb2.ExportCustomerDataRequest, caller: Caller
+    ) -> customer_service_pb2.ExportCustomerDataResponse | Refused:
+        """ExportCustomerData."""
+        shape = self._shape(caller)
+        size = _page_size(request, shape, default=RECORDS_PAGE, size_max=RECORDS_PAGE_MAX)
+        customer = await self._customer(request, shape, caller)
+        if isinstance(customer, Refused):
+            return customer
+        place = PERSONAL_START
+        if request.page_token:
+            position = self._pages.position(caller, request, request.page_token)
+            if not position:
+                return _PAGE_TOKEN_INVALID
+            place = PersonalPlace(position[0], position[1:].decode())
+        page, following = await self._reads.personal_records(caller.org_id, customer[0].customer_id, place, size)
+        token = ""
+        if following is not None:
+            token = self._pages.token(caller, request, bytes((following.section,)) + following.after.encode())
+        return customer_service_pb2.ExportCustomerDataResponse(
+            records=[personal_record(one) for one in page], next_page_token=token
+        )
+
     # -- ProgramService
 
     async def get_program(
@@ -315,7 +341,7 @@ class Answers:
         page, last = _page(found, size)
         position = _AUDIT_POSITION.pack(last.audit_id) if last else b""
         return program_service_pb2.ListAuditEventsResponse(
-            audit_events=[_audit_event(one) for one in page],
+            audit_events=[render.audit_event(one) for one in page],
             next_page_token=self._pages.token(caller, request, position) if last else "",
         )
 
@@ -329,6 +355,7 @@ class Answers:
         self,
         request: (
             customer_service_pb2.GetCustomerRequest
+            | customer_service_pb2.ExportCustomerDataRequest
             | wallet_service_pb2.GetWalletRequest
             | wallet_service_pb2.ListLotsRequest
             | wallet_service_pb2.ListTransactionsRequest
@@ -423,50 +450,3 @@ def _lot_at(position: bytes) -> Lot:
 def _microseconds(at: datetime) -> int:
     """A time as whole microseconds since 1970."""
     return (at - _EPOCH) // timedelta(microseconds=1)
-
-
-def _audit_event(row: AuditRow) -> program_service_pb2.AuditEvent:
-    """A line of the audit log."""
-    return program_service_pb2.AuditEvent(
-        audit_id=row.audit_id,
-        changed_at=render.timestamp(row.at),
-        actor=row.actor,
-        action=row.action,
-        subject=row.subject,
-        before=row.before,
-        after=row.after,
-        reason=row.reason,
-    )
-
-
-def journal_transaction(row: JournalRow) -> wallet_service_pb2.JournalTransaction:
-    """A journal transaction with its postings."""
-    entry = row.entry
-    return wallet_service_pb2.JournalTransaction(
-        transaction_id=entry.transaction_id,
-        kind=wallet_service_pb2.JournalTransaction.Kind.ValueType(entry.kind),
-        created_at=render.timestamp(entry.created_at),
-        customer_id=entry.customer_id,
-        counterparty_id=entry.counterparty_id or 0,
-        program_id=entry.program_id,
-        points=entry.points,
-        request_id=entry.request_id,
-        actor=entry.actor,
-        notes=entry.notes,
-        policy_revision=entry.policy_revision,
-        stream=row.stream,
-        position=row.position,
-        postings=[
-            wallet_service_pb2.Posting(
-                account=wallet_service_pb2.Posting.Account.ValueType(one.account),
-                customer_id=one.customer_id,
-                program_id=one.program_id,
-                lot_id=one.lot_id,
-                points=one.points,
-                wallet_version=one.wallet_version,
-                balance_after=one.balance_after,
-                held=one.held,
-            )
-            for one in entry.postings
-        ],
-    )

@@ -73,3 +73,17 @@ class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
         return await self._desk.command(
             request, context, parse.record_missed_call, render.record_missed_call, pb.RecordMissedCallResponse
         )
+
+    async def ExportCustomerData(
+        self, request: pb.ExportCustomerDataRequest, context: Context
+    ) -> pb.ExportCustomerDataResponse:
+        """Hands out what is kept about a customer."""
+        return await self._desk.question(
+            request, context, self._answers.export_customer_data, pb.ExportCustomerDataResponse
+        )
+
+    async def EraseCustomer(self, request: pb.EraseCustomerRequest, context: Context) -> pb.EraseCustomerResponse:
+        """Erases who a customer is."""
+        return await self._desk.command(
+            request, context, parse.erase_customer, render.erase_customer, pb.EraseCustomerResponse
+        )

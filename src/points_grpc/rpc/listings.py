@@ -16,7 +16,6 @@ from points_grpc import codes
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.views import ListedWallet, Position
 from points_grpc.rpc import render
-from points_grpc.rpc.answers import journal_transaction
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.pages import Pages
 from points_grpc.rpc.ports import Lists, Reads
@@ -126,7 +125,7 @@ class Listings:
             caller.org_id, since=since, until=until, after=after, limit=size, count=request.count_total
         )
         return wallet_service_pb2.ListJournalTransactionsResponse(
-            transactions=[journal_transaction(one) for one in found.items],
+            transactions=[render.journal_transaction(one) for one in found.items],
             next_page_token=self._token(request, caller, found.after),
             total_size=found.total,
         )

@@ -398,6 +398,16 @@ def record_missed_call(request: customer_service_pb2.RecordMissedCallRequest, sh
     return c.RecordMissedCall(customer or Identifier(IdentifierType.MOBILE, ""), called_at)
 
 
+@reads(SERVICE)
+def erase_customer(request: customer_service_pb2.EraseCustomerRequest, shape: Shape) -> c.EraseCustomer:
+    """EraseCustomer."""
+    return c.EraseCustomer(
+        customer=shape.identifier(request, "customer_identifier", request.customer_identifier),
+        forfeit_points=request.forfeit_points,
+        reason=shape.text("reason", request.reason, NOTES_LENGTH_MAX, required=True),
+    )
+
+
 # -- ProgramService
 
 

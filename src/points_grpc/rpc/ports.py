@@ -21,6 +21,8 @@ from points_grpc.domain.views import (
     Listed,
     ListedWallet,
     LotTrace,
+    PersonalPlace,
+    PersonalRecord,
     Position,
     TransferView,
     WalletView,
@@ -135,6 +137,12 @@ class Reads(Protocol):
 
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
+        ...
+
+    async def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        """What is kept about a person after a place, and where the next page starts."""
         ...
 
 

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from points_grpc import codes
 from points_grpc.domain import model
 from points_grpc.domain import outcome as o
-from points_grpc.domain.views import TracedLot, TransferView
+from points_grpc.domain.views import AuditRow, JournalRow, TracedLot, TransferView
 from points_grpc.rpc.render_policy import policy as render_policy
 from points_grpc.rpc.status_items import status_item, warning_items
 from points_grpc.v1 import (
@@ -394,6 +394,21 @@ def record_missed_call(settled: o.Settled) -> customer_service_pb2.RecordMissedC
     )
 
 
+def erase_customer(settled: o.Settled) -> customer_service_pb2.EraseCustomerResponse:
+    """EraseCustomer."""
+    _, result = _result(settled, o.ErasureResult)
+    return customer_service_pb2.EraseCustomerResponse(
+        customer_id=result.customer_id,
+        merged_customer_ids=result.merged_ids,
+        erased_at=timestamp(result.erased_at),
+        transaction_ids=result.transaction_ids,
+        points_forfeited=result.points_forfeited,
+        already_erased=result.repeated,
+        request_id=settled.request_id,
+        replayed=settled.replayed,
+    )
+
+
 # -- ProgramService
 
 
@@ -491,8 +506,8 @@ def lot(given: model.Lot) -> common_pb2.Lot:
         remaining=given.remaining,
         held=given.held,
         awarded_at=timestamp(given.awarded_at),
-        available_from=_moment(given.available_from if given.promised else None),
-        expires_at=_moment(given.expires_at),
+        available_from=moment(given.available_from if given.promised else None),
+        expires_at=moment(given.expires_at),
         parent_lot_id=given.parent_lot_id or 0,
         root_lot_id=given.root_lot_id,
         transaction_id=given.transaction_id,
@@ -515,10 +530,11 @@ def customer(given: model.Customer, program_ids: Iterable[int]) -> customer_serv
         campaign_contact=given.campaign_contact,
         fraud_status=customer_service_pb2.Customer.FraudStatus.ValueType(given.fraud_status),
         status_label=customer_service_pb2.Customer.StatusLabel.ValueType(given.status_label),
-        transfers_locked_until=_moment(given.transfers_locked_until),
+        transfers_locked_until=moment(given.transfers_locked_until),
         created_at=timestamp(given.created_at),
         merged_into_customer_id=given.merged_into or 0,
         locale=given.locale,
+        erased_at=moment(given.erased_at),
     )
 
 
@@ -553,6 +569,53 @@ def traced_lot(given: TracedLot) -> wallet_service_pb2.TraceLotResponse.Node:
     )
 
 
+def audit_event(row: AuditRow) -> program_service_pb2.AuditEvent:
+    """A line of the audit log."""
+    return program_service_pb2.AuditEvent(
+        audit_id=row.audit_id,
+        changed_at=timestamp(row.at),
+        actor=row.actor,
+        action=row.action,
+        subject=row.subject,
+        before=row.before,
+        after=row.after,
+        reason=row.reason,
+    )
+
+
+def journal_transaction(row: JournalRow) -> wallet_service_pb2.JournalTransaction:
+    """A journal transaction with its postings."""
+    entry = row.entry
+    return wallet_service_pb2.JournalTransaction(
+        transaction_id=entry.transaction_id,
+        kind=wallet_service_pb2.JournalTransaction.Kind.ValueType(entry.kind),
+        created_at=timestamp(entry.created_at),
+        customer_id=entry.customer_id,
+        counterparty_id=entry.counterparty_id or 0,
+        program_id=entry.program_id,
+        points=entry.points,
+        request_id=entry.request_id,
+        actor=entry.actor,
+        notes=entry.notes,
+        policy_revision=entry.policy_revision,
+        stream=row.stream,
+        position=row.position,
+        postings=[
+            wallet_service_pb2.Posting(
+                account=wallet_service_pb2.Posting.Account.ValueType(one.account),
+                customer_id=one.customer_id,
+                program_id=one.program_id,
+                lot_id=one.lot_id,
+                points=one.points,
+                wallet_version=one.wallet_version,
+                balance_after=one.balance_after,
+                held=one.held,
+            )
+            for one in entry.postings
+        ],
+    )
+
+
 def program(given: model.Program, *, default: bool) -> program_service_pb2.Program:
     """A program."""
     return program_service_pb2.Program(
@@ -579,7 +642,7 @@ def _result(settled: o.Settled, kind: type[Result]) -> tuple[o.Accepted, Result]
     return outcome, outcome.result
 
 
-def _moment(at: datetime | None) -> Timestamp | None:
+def moment(at: datetime | None) -> Timestamp | None:
     """A time on the wire that may be unset."""
     return None if at is None else timestamp(at)
 
@@ -601,7 +664,7 @@ def _lot_shares(given: Iterable[o.LotShare]) -> list[common_pb2.LotBreakup]:
             lot_id=one.lot_id,
             earning_program_id=one.earning_program_id,
             points=one.points,
-            expires_at=_moment(one.expires_at),
+            expires_at=moment(one.expires_at),
         )
         for one in given
     ]

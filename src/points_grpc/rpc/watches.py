@@ -20,10 +20,11 @@ from points_grpc import codes
 from points_grpc.domain.model import WalletKey
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.views import JournalRow
-from points_grpc.rpc.answers import Answers, journal_transaction
+from points_grpc.rpc.answers import Answers
 from points_grpc.rpc.call import Call
 from points_grpc.rpc.ports import Watching
 from points_grpc.rpc.positions import Positions
+from points_grpc.rpc.render import journal_transaction
 from points_grpc.rpc.shape import SERVICE, Shape
 from points_grpc.service.watching import Gap
 from points_grpc.v1 import wallet_service_pb2

@@ -379,6 +379,7 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
     transfer_ids: dict[int, None] = {}
     hold_ids: dict[str, None] = {}
     bills: dict[str, None] = {}
+    families: dict[Identifier, None] = {}
     for part in parts:
         identifiers.update(dict.fromkeys(part.identifiers))
         redemption_ids.update(dict.fromkeys(part.redemption_ids))
@@ -387,6 +388,7 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
         transfer_ids.update(dict.fromkeys(part.transfer_ids))
         hold_ids.update(dict.fromkeys(part.hold_ids))
         bills.update(dict.fromkeys(part.bills))
+        families.update(dict.fromkeys(part.families))
     return Lookups(
         tuple(identifiers),
         tuple(redemption_ids),
@@ -395,4 +397,5 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
         tuple(transfer_ids),
         tuple(hold_ids),
         tuple(bills),
+        tuple(families),
     )

@@ -34,6 +34,8 @@ from points_grpc.domain.views import (
     Listed,
     ListedWallet,
     LotTrace,
+    PersonalPlace,
+    PersonalRecord,
     Position,
     TransferView,
     WalletView,
@@ -300,6 +302,15 @@ class Queries(Protocol):
 
     def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
+        ...
+
+    def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        """What is kept about a customer and those merged into that one, after a place; and where the next page starts.
+
+        None: nowhere, it was the last one.
+        """
         ...
 
 

@@ -22,6 +22,8 @@ from points_grpc.domain.views import (
     Listed,
     ListedWallet,
     LotTrace,
+    PersonalPlace,
+    PersonalRecord,
     Position,
     TransferView,
     WalletView,
@@ -157,6 +159,12 @@ class PooledQueries:
     async def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
         return await self._run(self._queries.parties, org_id, customer_ids)
+
+    async def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        """What is kept about a person."""
+        return await self._run(self._queries.personal_records, org_id, customer_id, place, limit)
 
 
 class PooledListings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from points_grpc.domain.chain import EMPTY, StreamHead
+from points_grpc.domain.erasure import person_in
 from points_grpc.domain.model import Bucket, BucketKey, Hold, HoldState, Message, MissedCall, Redemption
 from points_grpc.domain.outcome import Accepted
 from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
@@ -99,6 +100,7 @@ class Writer:
                 to_micros(customer.created_at),
                 customer.messages_failed,
                 customer.locale,
+                to_micros_or_none(customer.erased_at),
             )
             if is_new:
                 created.append((self._org_id, customer.customer_id, *values))
@@ -285,6 +287,7 @@ class Writer:
                     encode_outcome(outcome),
                     outcome.transaction_id if isinstance(outcome, Accepted) else None,
                     to_micros(record.created_at),
+                    person_in(outcome.result) if isinstance(outcome, Accepted) else None,
                 )
             )
         self._many(sql.INSERT_REQUEST, written)

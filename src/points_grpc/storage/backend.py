@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -55,6 +55,16 @@ class Backend(Protocol):
 
     def durability(self, connection: PoolProxiedConnection) -> Durability:
         """What holds for the commits of a connection, read back from that connection."""
+        ...
+
+    def overwrite(self, connection: PoolProxiedConnection) -> bool:
+        """Makes what was deleted or replaced leave the database's files, where the connection that writes can do that
+        and it is its business; False if somebody who reads is in the way, so that it has to be tried again.
+        """
+        ...
+
+    def vacuum(self, connection: PoolProxiedConnection, tables: Sequence[str]) -> None:
+        """Rewrites the tables, or the whole database, without what was deleted or replaced; takes long."""
         ...
 
     def long_reads(self, connection: Connection) -> AbstractContextManager[None]:

@@ -82,6 +82,7 @@ class Collected:
         self.config_keys: dict[str, str | None] = {}
         self.paused: bool | None = None
         self.audits: Rows = []
+        self.erased: tuple[int, ...] = ()
 
     @property
     def head(self) -> StreamHead:
@@ -295,6 +296,10 @@ class Collected:
         _, created = self.customers.get(customer_id, (None, False))
         self.customers[customer_id] = (event.customer, created or event.created)
 
+    def customers_erased(self, event: ev.CustomersErased) -> None:
+        """Customers who were erased; an erasure has a batch to itself."""
+        self.erased = event.customer_ids
+
     def purchase_recorded(self, event: ev.PurchaseRecorded) -> None:
         """A bill."""
         purchase = event.purchase
@@ -413,6 +418,7 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
     ev.NoticeQueued: Collected.notice_queued,
     ev.NoticeSettled: Collected.notice_settled,
     ev.CustomerSaved: Collected.customer_saved,
+    ev.CustomersErased: Collected.customers_erased,
     ev.PurchaseRecorded: Collected.purchase_recorded,
     ev.ReturnBooked: Collected.return_booked,
     ev.ProgramSaved: Collected.program_saved,

@@ -19,9 +19,10 @@ from points_grpc.service.ids import lowest_id
 from points_grpc.storage import rows
 from points_grpc.storage.driver import Driver, Row, Statement, Value
 from points_grpc.storage.engine import Database
+from points_grpc.storage.journal_pages import journal_rows
 from points_grpc.storage.key_lists import among
 from points_grpc.storage.load import Books
-from points_grpc.storage.queries import journal_rows, lots_as_of, stored_balance
+from points_grpc.storage.queries import lots_as_of, stored_balance
 from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import customers, lots, transactions, wallets
 from points_grpc.storage.statements import columns, compiled

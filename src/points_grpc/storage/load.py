@@ -126,7 +126,8 @@ class Reader:
         bills = {one.transaction_number: one.customer_id for one in billed}
         survivors = self._survivors(parties.union(redemptions.values(), bills.values()))
         holds: dict[str, int] = dict(self._by_values(sql.HOLD_OWNERS, lookups.hold_ids))
-        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors, holds, bills)
+        families = self._families(customers[one] for one in lookups.families if one in customers)
+        return Directory(customers, redemptions, by_reference, by_number, transfers, survivors, holds, bills, families)
 
     def _survivors(self, customer_ids: Collection[int]) -> dict[int, int]:
         """Into whom customers were merged, and these in turn."""
@@ -138,6 +139,19 @@ class Reader:
             merged = {one.customer_id: one.merged_into for one in known if one.merged_into is not None}
             found |= merged
             asked = set(merged.values())
+        return found
+
+    def _families(self, customer_ids: Iterable[int]) -> dict[int, tuple[int, ...]]:
+        """Who was merged into customers, directly or on the way."""
+        found: dict[int, tuple[int, ...]] = {}
+        for customer_id in customer_ids:
+            asked, family = {customer_id}, set[int]()
+            while asked:
+                merged = [rows.customer(row) for row in self._by_values(sql.CUSTOMERS_MERGED_INTO, asked)]
+                self._customers.update((one.customer_id, one) for one in merged)
+                asked = {one.customer_id for one in merged}
+                family |= asked
+            found[customer_id] = tuple(sorted(family))
         return found
 
     def replace_customers(self, customers: Iterable[Customer]) -> bool:

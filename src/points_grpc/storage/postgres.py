@@ -6,7 +6,7 @@ Nothing here knows a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -122,6 +122,17 @@ class Postgres:
         """Runs statements on a connection."""
         opened = cast("psycopg.Connection[Row]", connection.driver_connection)
         return PostgresDriver(opened, BEGIN_WRITE if writes else "", probe, writes=writes)
+
+    def overwrite(self, connection: PoolProxiedConnection) -> bool:  # noqa: ARG002 - what the protocol asks
+        """Nothing: what was replaced leaves the tables with the next VACUUM, and the log as it is kept."""
+        return True
+
+    def vacuum(self, connection: PoolProxiedConnection, tables: Sequence[str]) -> None:
+        """Removes rows that were replaced; what is read or written meanwhile goes on."""
+        opened = cast("psycopg.Connection[Row]", connection.driver_connection)
+        opened.autocommit = True
+        with opened.cursor() as cursor:
+            cursor.execute(f"VACUUM {', '.join(tables)}".encode())
 
     def durability(self, connection: PoolProxiedConnection) -> Durability:
         """What the connection says of its commits."""

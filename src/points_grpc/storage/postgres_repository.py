@@ -121,15 +121,21 @@ class PostgresWriteSession(SqlWriteSession):
             self._repository.drop_writer(self._org_id)
 
     def _compare_names(self) -> None:
-        """References and bills may name more redemptions than before they were kept from changing."""
+        """References and bills may name more redemptions than before they were kept from changing, and more customers
+        may have been merged.
+        """
         asked = Lookups(
             external_references=self._lookups.external_references,
             transaction_numbers=self._lookups.transaction_numbers,
+            identifiers=self._lookups.families,
+            families=self._lookups.families,
         )
         before = self._resolved
-        if before is None or not (asked.external_references or asked.transaction_numbers):
+        if before is None or not (asked.external_references or asked.transaction_numbers or asked.families):
             return
         after = super().resolve(asked)
+        if before.families != after.families:
+            raise StorageConflict("a customer was merged by another writer")
         if (before.by_external_reference, before.by_transaction_number) != (
             after.by_external_reference,
             after.by_transaction_number,

@@ -34,7 +34,7 @@ class PostgresText:
     """A statement for the driver. `order`: which of the caller's parameters each `$n` is.
 
     `many`: the same for many rows, each parameter the array of a column; `arrays` writes these. Empty for queries and
-    for what chooses its rows by a query of its own.
+    for what chooses its rows by a query or a list of its own.
     """
 
     text: str
@@ -62,7 +62,7 @@ def in_postgres(statement: Statement) -> PostgresText:
         raise AssertionError(f"parameters are named {statement.names}, the statement binds {names}: {found}")
     order = tuple(statement.names.index(name) for name in names)
     text = str(found)
-    if text.startswith(("SELECT", "WITH")) or _is_nested(text):
+    if text.startswith(("SELECT", "WITH")) or _is_nested(text) or " = ANY (" in text:
         return PostgresText(text, order, "", ())
     types = [_type_of(found.binds[name].type) for name in names]
     arrays = tuple(_ARRAYS[name] for name in types)

@@ -33,7 +33,6 @@ from points_grpc.domain.model import (
     JournalEntry,
     Kind,
     Lot,
-    Posting,
     ProgramBook,
     Wallet,
     WalletKey,
@@ -41,15 +40,26 @@ from points_grpc.domain.model import (
 from points_grpc.domain.outcome import Accepted, Balance, Party, ProgramShare, TransferResult
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Lookups
-from points_grpc.domain.views import AuditRow, JournalRow, LotTrace, TracedLot, TransferView, WalletView
+from points_grpc.domain.views import (
+    AuditRow,
+    JournalRow,
+    LotTrace,
+    PersonalPlace,
+    PersonalRecord,
+    TracedLot,
+    TransferView,
+    WalletView,
+)
 from points_grpc.service.ports import RequestRecord
 from points_grpc.storage import rows, wallet_texts
 from points_grpc.storage import statements as sql
 from points_grpc.storage.codec import decode_policy
 from points_grpc.storage.driver import Driver, Row, Statement
 from points_grpc.storage.engine import Database
+from points_grpc.storage.journal_pages import POSTINGS_OF_CUSTOMERS, TRANSACTIONS, journal_rows, with_victims
 from points_grpc.storage.key_lists import among
 from points_grpc.storage.load import Books, Reader
+from points_grpc.storage.personal import personal_page
 from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import (
     audit_events,
@@ -145,11 +155,11 @@ class SqlQueries:
         statement = _TOUCHED_IN_PROGRAM if program_id else _TOUCHED
         program = (program_id,) if program_id else ()
         with reading(self._database) as driver:
-            merged = _with_victims(driver, org_id, customer_id)
+            merged = with_victims(driver, org_id, customer_id)
             ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit)
             bound = driver.bind_values(ids)
-            entries = driver.query(_TRANSACTIONS, (org_id, bound))
-            changed = driver.query(_POSTINGS_OF_CUSTOMERS, (org_id, driver.bind_values(merged), bound))
+            entries = driver.query(TRANSACTIONS, (org_id, bound))
+            changed = driver.query(POSTINGS_OF_CUSTOMERS, (org_id, driver.bind_values(merged), bound))
         return journal_rows(entries, changed)
 
     def transfers(
@@ -159,9 +169,9 @@ class SqlQueries:
         statement = _TRANSFERRED_IN_PROGRAM if program_id else _TRANSFERRED
         program = (program_id,) if program_id else ()
         with reading(self._database) as driver:
-            merged = _with_victims(driver, org_id, customer_id)
+            merged = with_victims(driver, org_id, customer_id)
             ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit)
-            found = driver.query(_TRANSACTIONS, (org_id, driver.bind_values(ids)))
+            found = driver.query(TRANSACTIONS, (org_id, driver.bind_values(ids)))
             entries = [rows.entry(row, ())[0] for row in found]
             records = Reader(driver, org_id).recorded([one.request_id for one in entries])
         return [_transfer_view(one, records, merged) for one in entries]
@@ -184,7 +194,7 @@ class SqlQueries:
         """A journal transaction with all postings."""
         with reading(self._database) as driver:
             bound = driver.bind_values([transaction_id])
-            entries = driver.query(_TRANSACTIONS, (org_id, bound))
+            entries = driver.query(TRANSACTIONS, (org_id, bound))
             changed = driver.query(_POSTINGS, (org_id, bound))
         found = journal_rows(entries, changed)
         return found[0] if found else None
@@ -205,20 +215,17 @@ class SqlQueries:
         with reading(self._database) as driver:
             return dict(driver.query(sql.CONFIG, (org_id,)))
 
+    def personal_records(
+        self, org_id: int, customer_id: int, place: PersonalPlace, limit: int
+    ) -> tuple[Sequence[PersonalRecord], PersonalPlace | None]:
+        """What is kept about a customer and those merged into that one, kind after kind."""
+        with reading(self._database) as driver:
+            return personal_page(driver, org_id, customer_id, place, limit)
+
     def parties(self, org_id: int, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
         with reading(self._database) as driver:
             return Reader(driver, org_id).parties(customer_ids)
-
-
-def _with_victims(driver: Driver, org_id: int, customer_id: int) -> list[int]:
-    """A customer, and all who were merged into that one, directly or not."""
-    found = [customer_id]
-    asked = found
-    while asked:
-        asked = [one for (one,) in driver.query(_VICTIMS, (org_id, driver.bind_values(asked)))]
-        found += asked
-    return found
 
 
 def _newest(
@@ -405,20 +412,6 @@ def _as_of(lot: Lot, now: datetime, overdue: int) -> Lot:
     if expired:
         return replace(lot, remaining=0, held=0, promised=False)
     return replace(lot, promised=promised, held=lot.held - overdue)
-
-
-def journal_rows(entries: Sequence[Row], changed: Sequence[Row]) -> list[JournalRow]:
-    """Transactions with those of the postings that were read."""
-    by_transaction: dict[int, list[Posting]] = {}
-    for row in changed:
-        transaction_id, posting = rows.posting(row)
-        by_transaction.setdefault(transaction_id, []).append(posting)
-    found: list[JournalRow] = []
-    for row in entries:
-        entry: JournalEntry
-        entry, stream, position = rows.entry(row, tuple(by_transaction.get(row[0], ())))
-        found.append(JournalRow(entry, stream, position))
-    return found
 
 
 # -- the statements --------------------------------------------------------------------------------------------------
@@ -725,18 +718,6 @@ def _transferred(*, in_program: bool) -> Statement:
 _TRANSFERRED = _transferred(in_program=False)
 _TRANSFERRED_IN_PROGRAM = _transferred(in_program=True)
 
-_VICTIMS = compiled(
-    select(customers.c.customer_id)
-    .where(
-        customers.c.org_id == bindparam("org_id"),
-        among(customers.c.merged_into, "ids"),
-        customers.c.merged_into.is_not(None),
-    )
-    .order_by(customers.c.customer_id),
-    "org_id",
-    "ids",
-)
-
 
 def _traced_lots(column: str, *names: str) -> Statement:
     found = (
@@ -760,35 +741,11 @@ def _traced_lots(column: str, *names: str) -> Statement:
 _TRACED = _traced_lots("lot_id")
 _TRACED_CHILDREN = _traced_lots("parent_lot_id", "limit")
 
-_TRANSACTIONS = compiled(
-    select(*columns(transactions, rows.TRANSACTION_COLUMNS))
-    .where(
-        transactions.c.org_id == bindparam("org_id"),
-        among(transactions.c.transaction_id, "ids"),
-    )
-    .order_by(transactions.c.transaction_id.desc()),
-    "org_id",
-    "ids",
-)
-
 _POSTINGS = compiled(
     select(*columns(postings, rows.POSTING_COLUMNS))
     .where(postings.c.org_id == bindparam("org_id"), among(postings.c.transaction_id, "ids"))
     .order_by(postings.c.transaction_id, postings.c.seq),
     "org_id",
-    "ids",
-)
-
-_POSTINGS_OF_CUSTOMERS = compiled(
-    select(*columns(postings, rows.POSTING_COLUMNS))
-    .where(
-        postings.c.org_id == bindparam("org_id"),
-        among(postings.c.customer_id, "customer_ids"),
-        among(postings.c.transaction_id, "ids"),
-    )
-    .order_by(postings.c.transaction_id, postings.c.seq),
-    "org_id",
-    "customer_ids",
     "ids",
 )
 

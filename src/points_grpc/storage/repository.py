@@ -34,6 +34,7 @@ from points_grpc.storage.apply import Writer
 from points_grpc.storage.backend import Durability
 from points_grpc.storage.driver import Driver, Probe
 from points_grpc.storage.engine import Database, require_durable
+from points_grpc.storage.erasing import erase, erased_in
 from points_grpc.storage.load import WINDOW, Books, Reader
 from points_grpc.storage.slots import FileSlot, Slot, WriterLease
 from points_grpc.storage.times import to_micros
@@ -74,13 +75,14 @@ class SqlReadSession:
 class SqlWriteSession(SqlReadSession):
     """One write transaction of one organisation: its own context manager, rolled back unless it was committed."""
 
-    __slots__ = ("_done", "_repository", "_writer")
+    __slots__ = ("_done", "_erases", "_repository", "_writer")
 
     def __init__(self, repository: SqlRepository, driver: Driver, org_id: int, *, window: int, now: Clock) -> None:
         super().__init__(driver, org_id, books=repository.books, window=window, now=now)
         self._repository = repository
         self._writer: Writer | None = None
         self._done = False
+        self._erases = False
 
     def __enter__(self) -> Self:
         try:
@@ -123,6 +125,9 @@ class SqlWriteSession(SqlReadSession):
         """Writes what the batch changed. Once per transaction."""
         if self._writer is not None:
             raise RuntimeError("a transaction takes one batch")
+        if customer_ids := erased_in(changes.events):
+            erase(self._driver, self._org_id, customer_ids)
+            self._erases = True
         head = self._repository.stream_head(self._driver, self._org_id)
         self._writer = Writer(
             self._driver, self._org_id, stream=self._repository.slot.number, head=head, salt=self._repository.salt
@@ -136,6 +141,8 @@ class SqlWriteSession(SqlReadSession):
         self._done = True
         if self._writer is not None:
             self._repository.stream_advanced(self._org_id, self._writer.head)
+        if self._erases:
+            self._repository.overwrite()
 
 
 class SqlSnapshots:
@@ -234,6 +241,7 @@ class SqlRepository(SqlSnapshots):
         self._durable = durable
         self._lease_wait_s = lease_wait_s
         self._heads: dict[int, StreamHead | None] = {}
+        self._to_overwrite = True  # who wrote before may have ended before it came to that
         self._connection: PoolProxiedConnection | None = None
         self._driver: Driver | None = None
         self._lease: WriterLease | None = None
@@ -262,7 +270,12 @@ class SqlRepository(SqlSnapshots):
         return self._database.backend.name
 
     def keep_lease(self) -> bool:
-        """Renews the lease, where it is one that ends by itself; False if it was lost. Called by the writer alone."""
+        """Renews the lease, where it is one that ends by itself; False if it was lost. Called by the writer alone.
+
+        What was erased and still stands in the files, because somebody was reading, is tried again here.
+        """
+        if self._to_overwrite:
+            self.overwrite()
         return True
 
     def last_id(self) -> int:
@@ -276,6 +289,12 @@ class SqlRepository(SqlSnapshots):
         self._writer_driver()
         assert self._connection is not None
         return self._connection
+
+    def overwrite(self) -> None:
+        """Makes what was erased leave the files of the database, where that is the writer's to do; or later, while
+        somebody reads an older state. Called by the writer alone, between two transactions.
+        """
+        self._to_overwrite = not self._database.backend.overwrite(self.connection())
 
     def write(self, org_id: int) -> SqlWriteSession:
         """A write transaction. Called by the writer alone."""

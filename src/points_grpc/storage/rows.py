@@ -68,12 +68,14 @@ CUSTOMER_COLUMNS = (
     "created_at",
     "messages_failed",
     "locale",
+    "erased_at",
 )
 
 
 def customer(row: Row) -> Customer:
     """A customer."""
-    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, failed, locale = row
+    number, first, last, mobile, email, external, contact, fraud, label, locked, merged, created, *rest = row
+    failed, locale, erased = rest
     return Customer(
         number,
         first,
@@ -89,6 +91,7 @@ def customer(row: Row) -> Customer:
         from_micros(created),
         bool(failed),
         locale,
+        None if erased is None else from_micros(erased),
     )
 
 

@@ -180,6 +180,7 @@ customers = Table(
     _micros("created_at"),
     _flag("messages_failed"),
     _text("locale"),
+    _micros("erased_at", nullable=True),
     _key("org_id", "customer_id"),
     _refers(("org_id",), "orgs"),
     _check("id", "customer_id > 0"),
@@ -397,10 +398,22 @@ requests = Table(
     _text("outcome"),
     _id("transaction_id", nullable=True),
     _micros("created_at"),
+    _id("customer_id", nullable=True),
     _key("org_id", "request_id"),
     _check("transaction", "accepted = 1 OR (accepted = 0 AND transaction_id IS NULL)"),
 )
-"""The one outcome of each request id. Rows are long and ids random, so SQLite keeps them in the order of arrival."""
+"""The one outcome of each request id. Rows are long and ids random, so SQLite keeps them in the order of arrival.
+
+`customer_id`: whose names, identifiers or masked address the outcome holds; null for most, which hold nobody's.
+"""
+_personal = requests.c.customer_id.is_not(None)
+Index(
+    "ix_requests_customer",
+    requests.c.org_id,
+    requests.c.customer_id,
+    sqlite_where=_personal,
+    postgresql_where=_personal,
+)
 
 redemptions = Table(
     "redemptions",
@@ -526,6 +539,7 @@ purchases = Table(
     _check("amount", "amount >= 0"),
     sqlite_with_rowid=False,
 )
+Index("ix_purchases_customer", purchases.c.org_id, purchases.c.customer_id, purchases.c.transaction_number)
 
 missed_calls = Table(
     "missed_calls",
@@ -543,6 +557,7 @@ missed_calls = Table(
 )
 """Calls that customers made to prove a redemption. `used_by`: the transaction that one proved."""
 _unused = missed_calls.c.used_by.is_(None)
+Index("ix_missed_calls_customer", missed_calls.c.org_id, missed_calls.c.customer_id, missed_calls.c.call_id)
 Index(
     "ix_missed_calls_unused",
     missed_calls.c.org_id,
@@ -570,6 +585,7 @@ returns = Table(
     sqlite_with_rowid=False,
 )
 """Purchases that were returned, each once; what was given back with them is in the journal, under their request id."""
+Index("ix_returns_customer", returns.c.org_id, returns.c.customer_id, returns.c.transaction_number)
 
 # -- one-time codes and their messages -------------------------------------------------------------------------------
 
@@ -640,6 +656,15 @@ outbox = Table(
 """Messages on their way. The sealed code is erased when the message is settled or cancelled."""
 _queued = outbox.c.state == "QUEUED"
 Index("ix_outbox_due", outbox.c.org_id, outbox.c.next_attempt_at, sqlite_where=_queued, postgresql_where=_queued)
+_settled = outbox.c.state != "QUEUED"
+Index(
+    "ix_outbox_settled",
+    outbox.c.org_id,
+    outbox.c.customer_id,
+    outbox.c.message_id,
+    sqlite_where=_settled,
+    postgresql_where=_settled,
+)
 Index("ix_outbox_queued", outbox.c.org_id, outbox.c.customer_id, sqlite_where=_queued, postgresql_where=_queued)
 
 notices = Table(

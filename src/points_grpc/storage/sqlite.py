@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,9 @@ CACHE_KIB = 65_536
 CHECKPOINT_PAGES = 8_000
 """How long the log grows before a commit copies it into the file: longer than the default of 1,000 pages, because the
 same pages are written again and again, and are copied once."""
+
+OVERWRITE_WAIT_MS = 250
+"""How long what was erased waits for readers before it is tried again some seconds later."""
 
 CACHED_STATEMENTS = 512
 """Prepared statements that a connection keeps: a few dozen texts, each for up to eight numbers of rows."""
@@ -100,6 +103,30 @@ class Sqlite:
     def durability(self, connection: PoolProxiedConnection) -> Durability:
         """What the connection says of its commits."""
         return durability(connection.cursor())
+
+    def overwrite(self, connection: PoolProxiedConnection) -> bool:
+        """Copies the log into the file, whose pages are overwritten by that, and empties the log.
+
+        Who reads an older state is waited for for a moment: readers end soon, and a backup does not hold up writes.
+        """
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {OVERWRITE_WAIT_MS}")
+        try:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            [(busy, _, _)] = cursor.fetchall()
+        except sqlite3.Error:  # What is committed stays so; the disk may be full, and have room again later.
+            return False
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            cursor.close()
+        return not busy
+
+    def vacuum(self, connection: PoolProxiedConnection, tables: Sequence[str]) -> None:  # noqa: ARG002 - one file
+        """Writes the whole file anew; needs as much room again for as long."""
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("VACUUM")
+        if not self.overwrite(connection):
+            raise ValueError(f"somebody reads {self.place}: the log has what was erased until that is over; try again")
 
     @contextmanager
     def long_reads(self, connection: Connection) -> Iterator[None]:

@@ -224,6 +224,14 @@ CUSTOMERS_BY_MOBILE = _customers_by("mobile")
 CUSTOMERS_BY_EMAIL = _customers_by("email")
 CUSTOMERS_BY_EXTERNAL_ID = _customers_by("external_id")
 
+CUSTOMERS_MERGED_INTO = compiled(
+    select(*columns(customers, rows.CUSTOMER_COLUMNS)).where(
+        _same_org(customers), among(customers.c.merged_into, "ids"), customers.c.merged_into.is_not(None)
+    ),
+    "org_id",
+    "ids",
+)
+
 PARTIES = compiled(
     select(*columns(customers, rows.PARTY_COLUMNS)).where(_same_org(customers), among(customers.c.customer_id, "ids")),
     "org_id",

@@ -15,8 +15,8 @@ from points_grpc.domain.views import JournalRow
 from points_grpc.storage import rows
 from points_grpc.storage.driver import Driver, Row
 from points_grpc.storage.engine import Database
+from points_grpc.storage.journal_pages import journal_rows
 from points_grpc.storage.key_lists import among
-from points_grpc.storage.queries import journal_rows
 from points_grpc.storage.repository import reading
 from points_grpc.storage.schema import journal_streams, postings, transactions, wallets
 from points_grpc.storage.statements import columns, compiled

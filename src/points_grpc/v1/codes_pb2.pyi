@@ -1245,6 +1245,13 @@ class _ServiceErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Serv
     Remedy: read the present state in full, then watch from now. Never append to an export that is
     refused: export anew, and prove both files.
     """
+    SERVICE_ERROR_CODE_POINTS_REMAIN: _ServiceErrorCode.ValueType  # 10019
+    """A customer who is to be erased has points, and the request does not say that they are forfeited;
+    or points of the customer are held by open authorisations, which somebody waits for: these are
+    in the way whatever the request says.
+    Remedy: let the customer spend or transfer the points, or set forfeit_points; capture or release
+    what is held.
+    """
 
 class ServiceErrorCode(_ServiceErrorCode, metaclass=_ServiceErrorCodeEnumTypeWrapper):
     """Codes of our own, where neither documented table has a row. Numbers start at 10001, clear of all
@@ -1348,5 +1355,12 @@ is to go on at a position behind head, where stream ends: it is another database
 was restored or cut.
 Remedy: read the present state in full, then watch from now. Never append to an export that is
 refused: export anew, and prove both files.
+"""
+SERVICE_ERROR_CODE_POINTS_REMAIN: ServiceErrorCode.ValueType  # 10019
+"""A customer who is to be erased has points, and the request does not say that they are forfeited;
+or points of the customer are held by open authorisations, which somebody waits for: these are
+in the way whatever the request says.
+Remedy: let the customer spend or transfer the points, or set forfeit_points; capture or release
+what is held.
 """
 Global___ServiceErrorCode: _TypeAlias = ServiceErrorCode  # noqa: Y015

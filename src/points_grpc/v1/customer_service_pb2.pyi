@@ -10,6 +10,8 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from points_grpc.v1 import common_pb2 as _common_pb2
+from points_grpc.v1 import program_service_pb2 as _program_service_pb2
+from points_grpc.v1 import wallet_service_pb2 as _wallet_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -121,6 +123,7 @@ class Customer(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     MERGED_INTO_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
+    ERASED_AT_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.int
     """The id, from 1 up."""
     first_name: _builtins.str
@@ -153,6 +156,10 @@ class Customer(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the customer was created."""
 
+    @_builtins.property
+    def erased_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was erased who this is; unset if it was not. The names and identifiers are empty then."""
+
     def __init__(
         self,
         *,
@@ -168,10 +175,11 @@ class Customer(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         merged_into_customer_id: _builtins.int = ...,
         locale: _builtins.str = ...,
+        erased_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "transfers_locked_until", b"transfers_locked_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "erased_at", b"erased_at", "transfers_locked_until", b"transfers_locked_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_contact", b"campaign_contact", "created_at", b"created_at", "customer_id", b"customer_id", "enrolled_program_ids", b"enrolled_program_ids", "first_name", b"first_name", "fraud_status", b"fraud_status", "identifiers", b"identifiers", "last_name", b"last_name", "locale", b"locale", "merged_into_customer_id", b"merged_into_customer_id", "status_label", b"status_label", "transfers_locked_until", b"transfers_locked_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_contact", b"campaign_contact", "created_at", b"created_at", "customer_id", b"customer_id", "enrolled_program_ids", b"enrolled_program_ids", "erased_at", b"erased_at", "first_name", b"first_name", "fraud_status", b"fraud_status", "identifiers", b"identifiers", "last_name", b"last_name", "locale", b"locale", "merged_into_customer_id", b"merged_into_customer_id", "status_label", b"status_label", "transfers_locked_until", b"transfers_locked_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -814,3 +822,461 @@ class RecordMissedCallResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordMissedCallResponse: _TypeAlias = RecordMissedCallResponse  # noqa: Y015
+
+@_typing.final
+class ExportCustomerDataRequest(_message.Message):
+    """Asks for a page of all that is kept about a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many records at most: 1 to 200; 0 for 100. A page may have fewer, and more follow."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page. Refused with 10007 if it is of another query."""
+    @_builtins.property
+    def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """Who; required. Refused with 8015 if unknown. Who was erased is known by number alone."""
+
+    def __init__(
+        self,
+        *,
+        customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCustomerDataRequest: _TypeAlias = ExportCustomerDataRequest  # noqa: Y015
+
+@_typing.final
+class ExportCustomerDataResponse(_message.Message):
+    """A page of all that is kept about a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerRecord]:
+        """The records, kind after kind in the order of the fields of CustomerRecord."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___CustomerRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCustomerDataResponse: _TypeAlias = ExportCustomerDataResponse  # noqa: Y015
+
+@_typing.final
+class CustomerRecord(_message.Message):
+    """Something that is kept about a customer, or about one who was merged into that customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Wallet(_message.Message):
+        """A wallet, as stored: what is due may not be booked yet."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+        PROGRAM_ID_FIELD_NUMBER: _builtins.int
+        CURRENT_FIELD_NUMBER: _builtins.int
+        LIFETIME_EARNED_FIELD_NUMBER: _builtins.int
+        LIFETIME_RECEIVED_FIELD_NUMBER: _builtins.int
+        LIFETIME_PURCHASES_FIELD_NUMBER: _builtins.int
+        ENROLLED_AT_FIELD_NUMBER: _builtins.int
+        customer_id: _builtins.int
+        """Whose."""
+        program_id: _builtins.int
+        """The program."""
+        current: _builtins.int
+        """Current points, in the smallest unit."""
+        lifetime_earned: _builtins.int
+        """Points ever earned in the program."""
+        lifetime_received: _builtins.int
+        """Points ever received by transfer."""
+        lifetime_purchases: _builtins.int
+        """Purchases, in minor units of money."""
+        @_builtins.property
+        def enrolled_at(self) -> _timestamp_pb2.Timestamp:
+            """Since when the customer is enrolled; unset if not."""
+
+        def __init__(
+            self,
+            *,
+            customer_id: _builtins.int = ...,
+            program_id: _builtins.int = ...,
+            current: _builtins.int = ...,
+            lifetime_earned: _builtins.int = ...,
+            lifetime_received: _builtins.int = ...,
+            lifetime_purchases: _builtins.int = ...,
+            enrolled_at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["enrolled_at", b"enrolled_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "customer_id", b"customer_id", "enrolled_at", b"enrolled_at", "lifetime_earned", b"lifetime_earned", "lifetime_purchases", b"lifetime_purchases", "lifetime_received", b"lifetime_received", "program_id", b"program_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Transaction(_message.Message):
+        """An entry of the journal, and what was kept beside it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TRANSACTION_FIELD_NUMBER: _builtins.int
+        TRANSACTION_NUMBER_FIELD_NUMBER: _builtins.int
+        EXTERNAL_REFERENCE_NUMBER_FIELD_NUMBER: _builtins.int
+        transaction_number: _builtins.str
+        """The bill; empty if there is none."""
+        external_reference_number: _builtins.str
+        """The caller's reference of a redemption or of an authorisation; empty if there is none."""
+        @_builtins.property
+        def transaction(self) -> _wallet_service_pb2.JournalTransaction:
+            """The entry, with the postings that touch the customer."""
+
+        def __init__(
+            self,
+            *,
+            transaction: _wallet_service_pb2.JournalTransaction | None = ...,
+            transaction_number: _builtins.str = ...,
+            external_reference_number: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["external_reference_number", b"external_reference_number", "transaction", b"transaction", "transaction_number", b"transaction_number"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Purchase(_message.Message):
+        """A bill."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TRANSACTION_NUMBER_FIELD_NUMBER: _builtins.int
+        CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+        PROGRAM_ID_FIELD_NUMBER: _builtins.int
+        AMOUNT_MINOR_UNITS_FIELD_NUMBER: _builtins.int
+        transaction_number: _builtins.str
+        """Its number."""
+        customer_id: _builtins.int
+        """Who bought."""
+        program_id: _builtins.int
+        """The program in which it counts."""
+        amount_minor_units: _builtins.int
+        """What was paid, in minor units; unset if only an issue of points named the bill."""
+        def __init__(
+            self,
+            *,
+            transaction_number: _builtins.str = ...,
+            customer_id: _builtins.int = ...,
+            program_id: _builtins.int = ...,
+            amount_minor_units: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units", "amount_minor_units", b"amount_minor_units"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units", "amount_minor_units", b"amount_minor_units", "customer_id", b"customer_id", "program_id", b"program_id", "transaction_number", b"transaction_number"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__amount_minor_units: _TypeAlias = _typing.Literal["amount_minor_units"]  # noqa: Y015
+        _WhichOneofArgType__amount_minor_units: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__amount_minor_units) -> _WhichOneofReturnType__amount_minor_units | None: ...
+
+    @_typing.final
+    class Return(_message.Message):
+        """A return of a bill."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TRANSACTION_NUMBER_FIELD_NUMBER: _builtins.int
+        CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+        AMOUNT_MINOR_UNITS_FIELD_NUMBER: _builtins.int
+        POINTS_FIELD_NUMBER: _builtins.int
+        RETURNED_AT_FIELD_NUMBER: _builtins.int
+        NOTES_FIELD_NUMBER: _builtins.int
+        transaction_number: _builtins.str
+        """The number of the bill."""
+        customer_id: _builtins.int
+        """Who brought it back."""
+        amount_minor_units: _builtins.int
+        """What was paid back, in minor units; unset if it was not said."""
+        points: _builtins.int
+        """Points given back with it."""
+        notes: _builtins.str
+        """The caller's notes."""
+        @_builtins.property
+        def returned_at(self) -> _timestamp_pb2.Timestamp:
+            """When."""
+
+        def __init__(
+            self,
+            *,
+            transaction_number: _builtins.str = ...,
+            customer_id: _builtins.int = ...,
+            amount_minor_units: _builtins.int | None = ...,
+            points: _builtins.int = ...,
+            returned_at: _timestamp_pb2.Timestamp | None = ...,
+            notes: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units", "amount_minor_units", b"amount_minor_units", "returned_at", b"returned_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units", "amount_minor_units", b"amount_minor_units", "customer_id", b"customer_id", "notes", b"notes", "points", b"points", "returned_at", b"returned_at", "transaction_number", b"transaction_number"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__amount_minor_units: _TypeAlias = _typing.Literal["amount_minor_units"]  # noqa: Y015
+        _WhichOneofArgType__amount_minor_units: _TypeAlias = _typing.Literal["_amount_minor_units", b"_amount_minor_units"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__amount_minor_units) -> _WhichOneofReturnType__amount_minor_units | None: ...
+
+    @_typing.final
+    class MissedCall(_message.Message):
+        """A missed call."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+        MOBILE_NUMBER_FIELD_NUMBER: _builtins.int
+        CALLED_AT_FIELD_NUMBER: _builtins.int
+        USED_BY_TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+        customer_id: _builtins.int
+        """Who called."""
+        mobile_number: _builtins.str
+        """The number that called."""
+        used_by_transaction_id: _builtins.int
+        """The transaction that it proved; 0 if none."""
+        @_builtins.property
+        def called_at(self) -> _timestamp_pb2.Timestamp:
+            """When."""
+
+        def __init__(
+            self,
+            *,
+            customer_id: _builtins.int = ...,
+            mobile_number: _builtins.str = ...,
+            called_at: _timestamp_pb2.Timestamp | None = ...,
+            used_by_transaction_id: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["called_at", b"called_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["called_at", b"called_at", "customer_id", b"customer_id", "mobile_number", b"mobile_number", "used_by_transaction_id", b"used_by_transaction_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Message(_message.Message):
+        """A message with a one-time code, without the code."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+        CHANNEL_FIELD_NUMBER: _builtins.int
+        TARGET_FIELD_NUMBER: _builtins.int
+        STATE_FIELD_NUMBER: _builtins.int
+        CREATED_AT_FIELD_NUMBER: _builtins.int
+        customer_id: _builtins.int
+        """To whom."""
+        channel: _builtins.str
+        """MOBILE or EMAIL."""
+        target: _builtins.str
+        """The number or address."""
+        state: _builtins.str
+        """QUEUED, DELIVERED, CANCELLED or DEAD."""
+        @_builtins.property
+        def created_at(self) -> _timestamp_pb2.Timestamp:
+            """When it was made."""
+
+        def __init__(
+            self,
+            *,
+            customer_id: _builtins.int = ...,
+            channel: _builtins.str = ...,
+            target: _builtins.str = ...,
+            state: _builtins.str = ...,
+            created_at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "created_at", b"created_at", "customer_id", b"customer_id", "state", b"state", "target", b"target"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    WALLET_FIELD_NUMBER: _builtins.int
+    LOT_FIELD_NUMBER: _builtins.int
+    TRANSACTION_FIELD_NUMBER: _builtins.int
+    PURCHASE_FIELD_NUMBER: _builtins.int
+    PURCHASE_RETURN_FIELD_NUMBER: _builtins.int
+    MISSED_CALL_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    AUDIT_EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def customer(self) -> Global___Customer:
+        """A customer: the one asked for, then those merged into that one."""
+
+    @_builtins.property
+    def wallet(self) -> Global___CustomerRecord.Wallet:
+        """A wallet."""
+
+    @_builtins.property
+    def lot(self) -> _common_pb2.Lot:
+        """A lot that was ever in one of the wallets; newest first."""
+
+    @_builtins.property
+    def transaction(self) -> Global___CustomerRecord.Transaction:
+        """An entry of the journal; newest first."""
+
+    @_builtins.property
+    def purchase(self) -> Global___CustomerRecord.Purchase:
+        """A bill."""
+
+    @_builtins.property
+    def purchase_return(self) -> Global___CustomerRecord.Return:
+        """A return."""
+
+    @_builtins.property
+    def missed_call(self) -> Global___CustomerRecord.MissedCall:
+        """A missed call."""
+
+    @_builtins.property
+    def message(self) -> Global___CustomerRecord.Message:
+        """A message."""
+
+    @_builtins.property
+    def audit_event(self) -> _program_service_pb2.AuditEvent:
+        """A line of the audit log."""
+
+    def __init__(
+        self,
+        *,
+        customer: Global___Customer | None = ...,
+        wallet: Global___CustomerRecord.Wallet | None = ...,
+        lot: _common_pb2.Lot | None = ...,
+        transaction: Global___CustomerRecord.Transaction | None = ...,
+        purchase: Global___CustomerRecord.Purchase | None = ...,
+        purchase_return: Global___CustomerRecord.Return | None = ...,
+        missed_call: Global___CustomerRecord.MissedCall | None = ...,
+        message: Global___CustomerRecord.Message | None = ...,
+        audit_event: _program_service_pb2.AuditEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event", "customer", b"customer", "lot", b"lot", "message", b"message", "missed_call", b"missed_call", "purchase", b"purchase", "purchase_return", b"purchase_return", "record", b"record", "transaction", b"transaction", "wallet", b"wallet"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event", b"audit_event", "customer", b"customer", "lot", b"lot", "message", b"message", "missed_call", b"missed_call", "purchase", b"purchase", "purchase_return", b"purchase_return", "record", b"record", "transaction", b"transaction", "wallet", b"wallet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["customer", "wallet", "lot", "transaction", "purchase", "purchase_return", "missed_call", "message", "audit_event"]  # noqa: Y015
+    _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
+
+Global___CustomerRecord: _TypeAlias = CustomerRecord  # noqa: Y015
+
+@_typing.final
+class EraseCustomerRequest(_message.Message):
+    """Asks to erase who a customer is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    FORFEIT_POINTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    forfeit_points: _builtins.bool
+    """Takes away what is left in the wallets, as adjustments in the journal. Else points that remain are refused (10019);
+    points that are held are refused in any case.
+    """
+    reason: _builtins.str
+    """Why; required, at most 500 characters; kept in the audit log and, with points forfeited, in the journal. Must not say
+    who it was: it stays.
+    """
+    request_id: _builtins.str
+    """Names this write; `[\\x21-\\x7e]{1,64}`, made by the server if empty. It stays as well."""
+    @_builtins.property
+    def customer_identifier(self) -> _common_pb2.CustomerIdentifier:
+        """Who; required. Refused with 8015 if unknown, 419 if merged away: name the survivor. Who was erased is known by number
+        alone.
+        """
+
+    def __init__(
+        self,
+        *,
+        customer_identifier: _common_pb2.CustomerIdentifier | None = ...,
+        forfeit_points: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_identifier", b"customer_identifier", "forfeit_points", b"forfeit_points", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseCustomerRequest: _TypeAlias = EraseCustomerRequest  # noqa: Y015
+
+@_typing.final
+class EraseCustomerResponse(_message.Message):
+    """A customer who was erased, durably."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    MERGED_CUSTOMER_IDS_FIELD_NUMBER: _builtins.int
+    ERASED_AT_FIELD_NUMBER: _builtins.int
+    TRANSACTION_IDS_FIELD_NUMBER: _builtins.int
+    POINTS_FORFEITED_FIELD_NUMBER: _builtins.int
+    ALREADY_ERASED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.int
+    """The number that stays."""
+    points_forfeited: _builtins.int
+    """Points taken away, in the smallest units of their programs."""
+    already_erased: _builtins.bool
+    """True if the customer had been erased before, and nothing was changed."""
+    request_id: _builtins.str
+    """The request id, given or made: what settles an open outcome."""
+    replayed: _builtins.bool
+    """True if this answer was recorded by an earlier call with the same request id."""
+    @_builtins.property
+    def merged_customer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The numbers of those who were merged into that one, and were erased along."""
+
+    @_builtins.property
+    def erased_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def transaction_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The journal transactions that took the points away, one for each wallet that had some."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.int = ...,
+        merged_customer_ids: _abc.Iterable[_builtins.int] | None = ...,
+        erased_at: _timestamp_pb2.Timestamp | None = ...,
+        transaction_ids: _abc.Iterable[_builtins.int] | None = ...,
+        points_forfeited: _builtins.int = ...,
+        already_erased: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erased_at", b"erased_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_erased", b"already_erased", "customer_id", b"customer_id", "erased_at", b"erased_at", "merged_customer_ids", b"merged_customer_ids", "points_forfeited", b"points_forfeited", "replayed", b"replayed", "request_id", b"request_id", "transaction_ids", b"transaction_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseCustomerResponse: _TypeAlias = EraseCustomerResponse  # noqa: Y015

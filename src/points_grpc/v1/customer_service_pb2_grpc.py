@@ -80,6 +80,16 @@ class CustomerServiceStub(object):
                 request_serializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallRequest.SerializeToString,
                 response_deserializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallResponse.FromString,
                 _registered_method=True)
+        self.ExportCustomerData = channel.unary_unary(
+                '/points.v1.CustomerService/ExportCustomerData',
+                request_serializer=points_dot_v1_dot_customer__service__pb2.ExportCustomerDataRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_customer__service__pb2.ExportCustomerDataResponse.FromString,
+                _registered_method=True)
+        self.EraseCustomer = channel.unary_unary(
+                '/points.v1.CustomerService/EraseCustomer',
+                request_serializer=points_dot_v1_dot_customer__service__pb2.EraseCustomerRequest.SerializeToString,
+                response_deserializer=points_dot_v1_dot_customer__service__pb2.EraseCustomerResponse.FromString,
+                _registered_method=True)
 
 
 class CustomerServiceServicer(object):
@@ -154,6 +164,25 @@ class CustomerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportCustomerData(self, request, context):
+        """Hands out all that is kept about a customer and those merged into that one, page by page: names, identifiers,
+        wallets, lots, journal, bills, calls, messages and audit events. Not handed out are one-time codes and the keyed
+        hashes of requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseCustomer(self, request, context):
+        """Erases who a customer and those merged into that one are: names, identifiers, language, addresses of messages,
+        calls, notes, and what recorded answers hold of these. The journal stays whole, under the bare number. From here on
+        every write that names the number is refused as for an unknown customer, and the identifiers are free for others.
+        Erasing again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustomerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -201,6 +230,16 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.RecordMissedCall,
                     request_deserializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallRequest.FromString,
                     response_serializer=points_dot_v1_dot_customer__service__pb2.RecordMissedCallResponse.SerializeToString,
+            ),
+            'ExportCustomerData': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportCustomerData,
+                    request_deserializer=points_dot_v1_dot_customer__service__pb2.ExportCustomerDataRequest.FromString,
+                    response_serializer=points_dot_v1_dot_customer__service__pb2.ExportCustomerDataResponse.SerializeToString,
+            ),
+            'EraseCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseCustomer,
+                    request_deserializer=points_dot_v1_dot_customer__service__pb2.EraseCustomerRequest.FromString,
+                    response_serializer=points_dot_v1_dot_customer__service__pb2.EraseCustomerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -447,6 +486,60 @@ class CustomerService(object):
             '/points.v1.CustomerService/RecordMissedCall',
             points_dot_v1_dot_customer__service__pb2.RecordMissedCallRequest.SerializeToString,
             points_dot_v1_dot_customer__service__pb2.RecordMissedCallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCustomerData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.CustomerService/ExportCustomerData',
+            points_dot_v1_dot_customer__service__pb2.ExportCustomerDataRequest.SerializeToString,
+            points_dot_v1_dot_customer__service__pb2.ExportCustomerDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/points.v1.CustomerService/EraseCustomer',
+            points_dot_v1_dot_customer__service__pb2.EraseCustomerRequest.SerializeToString,
+            points_dot_v1_dot_customer__service__pb2.EraseCustomerResponse.FromString,
             options,
             channel_credentials,
             insecure,

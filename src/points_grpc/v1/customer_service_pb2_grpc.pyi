@@ -59,6 +59,17 @@ class CustomerServiceStub:
     """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
     the program's policy.
     """
+    ExportCustomerData: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ExportCustomerDataRequest, _customer_service_pb2.ExportCustomerDataResponse]
+    """Hands out all that is kept about a customer and those merged into that one, page by page: names, identifiers,
+    wallets, lots, journal, bills, calls, messages and audit events. Not handed out are one-time codes and the keyed
+    hashes of requests.
+    """
+    EraseCustomer: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.EraseCustomerRequest, _customer_service_pb2.EraseCustomerResponse]
+    """Erases who a customer and those merged into that one are: names, identifiers, language, addresses of messages,
+    calls, notes, and what recorded answers hold of these. The journal stays whole, under the bare number. From here on
+    every write that names the number is refused as for an unknown customer, and the identifiers are free for others.
+    Erasing again changes nothing.
+    """
 
 @_typing.type_check_only
 class CustomerServiceAsyncStub(CustomerServiceStub):
@@ -90,6 +101,17 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     RecordMissedCall: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordMissedCallRequest, _customer_service_pb2.RecordMissedCallResponse]  # type: ignore[assignment]
     """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
     the program's policy.
+    """
+    ExportCustomerData: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ExportCustomerDataRequest, _customer_service_pb2.ExportCustomerDataResponse]  # type: ignore[assignment]
+    """Hands out all that is kept about a customer and those merged into that one, page by page: names, identifiers,
+    wallets, lots, journal, bills, calls, messages and audit events. Not handed out are one-time codes and the keyed
+    hashes of requests.
+    """
+    EraseCustomer: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.EraseCustomerRequest, _customer_service_pb2.EraseCustomerResponse]  # type: ignore[assignment]
+    """Erases who a customer and those merged into that one are: names, identifiers, language, addresses of messages,
+    calls, notes, and what recorded answers hold of these. The journal stays whole, under the bare number. From here on
+    every write that names the number is refused as for an unknown customer, and the identifiers are free for others.
+    Erasing again changes nothing.
     """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -173,6 +195,29 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_customer_service_pb2.RecordMissedCallResponse, _abc.Awaitable[_customer_service_pb2.RecordMissedCallResponse]]:
         """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
         the program's policy.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportCustomerData(
+        self,
+        request: _customer_service_pb2.ExportCustomerDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.ExportCustomerDataResponse, _abc.Awaitable[_customer_service_pb2.ExportCustomerDataResponse]]:
+        """Hands out all that is kept about a customer and those merged into that one, page by page: names, identifiers,
+        wallets, lots, journal, bills, calls, messages and audit events. Not handed out are one-time codes and the keyed
+        hashes of requests.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseCustomer(
+        self,
+        request: _customer_service_pb2.EraseCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customer_service_pb2.EraseCustomerResponse, _abc.Awaitable[_customer_service_pb2.EraseCustomerResponse]]:
+        """Erases who a customer and those merged into that one are: names, identifiers, language, addresses of messages,
+        calls, notes, and what recorded answers hold of these. The journal stays whole, under the bare number. From here on
+        every write that names the number is refused as for an unknown customer, and the identifiers are free for others.
+        Erasing again changes nothing.
         """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

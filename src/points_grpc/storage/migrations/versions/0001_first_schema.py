@@ -114,6 +114,7 @@ def _create_customers() -> None:
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("messages_failed", sa.SmallInteger(), nullable=False),
         sa.Column("locale", sa.Text(), nullable=False),
+        sa.Column("erased_at", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.CheckConstraint("customer_id > 0", name=op.f("ck_customers_id")),
         sa.CheckConstraint("merged_into <> customer_id", name=op.f("ck_customers_merged_into")),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.org_id"], name=op.f("fk_customers_orgs")),
@@ -336,10 +337,19 @@ def _create_requests() -> None:
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=True),
         sa.CheckConstraint(
             "accepted = 1 OR (accepted = 0 AND transaction_id IS NULL)", name=op.f("ck_requests_transaction")
         ),
         sa.PrimaryKeyConstraint("org_id", "request_id", name=op.f("pk_requests")),
+    )
+    op.create_index(
+        "ix_requests_customer",
+        "requests",
+        ["org_id", "customer_id"],
+        unique=False,
+        sqlite_where=sa.text("customer_id IS NOT NULL"),
+        postgresql_where=sa.text("customer_id IS NOT NULL"),
     )
 
 
@@ -410,6 +420,7 @@ def _create_redemptions() -> None:
         sa.PrimaryKeyConstraint("org_id", "transaction_number", name=op.f("pk_purchases")),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_purchases_customer", "purchases", ["org_id", "customer_id", "transaction_number"], unique=False)
     op.create_table(
         "returns",
         sa.Column("org_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -426,6 +437,7 @@ def _create_redemptions() -> None:
         sa.PrimaryKeyConstraint("org_id", "transaction_number", name=op.f("pk_returns")),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_returns_customer", "returns", ["org_id", "customer_id", "transaction_number"], unique=False)
 
 
 def _create_holds() -> None:
@@ -563,6 +575,14 @@ def _create_codes() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index(
+        "ix_outbox_settled",
+        "outbox",
+        ["org_id", "customer_id", "message_id"],
+        unique=False,
+        sqlite_where=sa.text("state != 'QUEUED'"),
+        postgresql_where=sa.text("state != 'QUEUED'"),
+    )
+    op.create_index(
         "ix_outbox_due",
         "outbox",
         ["org_id", "next_attempt_at"],
@@ -633,6 +653,7 @@ def _create_missed_calls() -> None:
         sa.PrimaryKeyConstraint("org_id", "call_id", name=op.f("pk_missed_calls")),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_missed_calls_customer", "missed_calls", ["org_id", "customer_id", "call_id"], unique=False)
     op.create_index(
         "ix_missed_calls_unused",
         "missed_calls",
