@@ -73,6 +73,7 @@ class Cluster:
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        self._made: set[str] = set()
 
     def database(self, name: str) -> str:
         """The URL of a database, as the service takes it."""
@@ -84,12 +85,19 @@ class Cluster:
         with self.connection() as connection:
             statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
             connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        self._made.add(name)
         return name
 
     def drop(self, name: str) -> None:
         """Removes a database, whoever is connected."""
         with self.connection() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._made.discard(name)
+
+    def clean(self) -> None:
+        """Removes the databases that were made and are still there: the server lives on without them."""
+        for name in sorted(self._made):
+            self.drop(name)
 
     @contextlib.contextmanager
     def connection(self, name: str = "postgres") -> Iterator[psycopg.Connection]:
@@ -262,7 +270,11 @@ def cluster() -> Iterator[Cluster]:
     """The server that the environment names, or one of our own."""
     named = os.environ.get(SERVER_URL)
     if named:
-        yield Cluster(make_url(named).set(drivername="postgresql+psycopg"))
+        given = Cluster(make_url(named).set(drivername="postgresql+psycopg"))
+        try:
+            yield given
+        finally:
+            given.clean()
         return
     own = OwnCluster()
     try:

@@ -39,8 +39,9 @@ PLANTED = (
         (
             Edit(
                 "storage/postgres_repository.py",
-                "        return frozenset(customer_ids) if wait else frozenset(one.customer_id for one in locked)",
-                "        return frozenset(customer_ids)",
+                "        return frozenset(locking.customer_ids) if locking.wait else"
+                " frozenset(one.customer_id for one in locked)",
+                "        return frozenset(locking.customer_ids)",
             ),
         ),
         "tests/service/test_two_writers.py::test_pair_is_as_if_one_came_after_the_other",
@@ -51,11 +52,11 @@ PLANTED = (
         "What was recorded of a request id is looked up before the lock, and recorded again without a look.",
         (
             Edit(
-                "service/executor.py",
-                "            held_up = self._lock(session, org_id, batch, keys)\n"
-                "            known = session.recorded({one.request_id for one in batch if one.request_id_given})\n",
-                "            known = session.recorded({one.request_id for one in batch if one.request_id_given})\n"
-                "            held_up = self._lock(session, org_id, batch, keys)\n",
+                "storage/repository.py",
+                "            locking = self._ask_lock(customer_ids, wait=wait)\n"
+                "            recorded = self._reader.ask_recorded(request_ids)\n",
+                "            recorded = self._reader.ask_recorded(request_ids)\n"
+                "            locking = self._ask_lock(customer_ids, wait=wait)\n",
             ),
             Edit(
                 "storage/statements.py",
@@ -69,7 +70,7 @@ PLANTED = (
     Planted(
         "deferral that starves",
         "A command whose customers another writer always has is passed over for ever.",
-        (Edit("service/executor.py", "wait=passed_over >= PASSED_OVER_MAX", "wait=False"),),
+        (Edit("service/executor.py", "self._passed_over.get(org_id, 0) >= PASSED_OVER_MAX", "False"),),
         "tests/service/test_two_writers.py::test_who_is_passed_over_again_and_again_waits_in_the_end",
         "Deferred",
     ),

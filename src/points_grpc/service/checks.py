@@ -32,8 +32,7 @@ class Checks:
         """Decides on a snapshot of its own; nothing is written, and the ids that it makes are thrown away."""
         config = self._snapshots.config(submission.org_id)
         with self._snapshots.read(submission.org_id) as session:
-            book = session.book()
-            directory = session.resolve(lookups_of(submission.command))
+            book, directory = session.names(lookups_of(submission.command))
             keys = keys_of(submission.command, directory, book)
             windows: dict[WalletKey, int] = {}
             while True:

@@ -130,24 +130,24 @@ class Executor:
         self._step(Step.PREPARE)
         config = self._config(org_id)
         with self._repository.write(org_id) as session:
-            book = session.book()
-            directory = session.resolve(_union(lookups_of(one.command) for one in batch))
+            book, directory = session.names(_union(lookups_of(one.command) for one in batch))
             keys = {id(one): keys_of(one.command, directory, book) for one in batch}
-            held_up = self._lock(session, org_id, batch, keys)
-            known = session.recorded({one.request_id for one in batch if one.request_id_given})
-            work = _Work(org_id, batch, config, known, held_up)
-            all_keys = Keys.union(
-                keys[id(one)] for index, one in enumerate(batch) if one.request_id not in known and index not in held_up
-            )
+            customers = frozenset().union(*(_locked_for(one) for one in keys.values()))
+            given = {one.request_id for one in batch if one.request_id_given}
+            all_keys = Keys.union(keys.values())
+            wait = self._passed_over.get(org_id, 0) >= PASSED_OVER_MAX
+            taken = session.take(sorted(customers), given, all_keys, book, directory, wait=wait)
+            held_up = self._held_up(org_id, batch, keys, customers - taken.locked)
+            work = _Work(org_id, batch, config, taken.recorded, held_up)
+            loaded = taken.loaded
             while True:
-                loaded = session.load(all_keys, book, directory, work.windows)
                 self._step(Step.DECIDE)
                 try:
                     snapshot, answers, records = self._decide(work, loaded, keys)
                     decided.extend(answers)
                     break
                 except _Retry:
-                    continue
+                    loaded = session.load(all_keys, book, directory, work.windows)
             changes = snapshot.changes
             if self._publishes:
                 changes.events.extend(list(notices(org_id, config, changes.events, self._next_id)))
@@ -169,17 +169,15 @@ class Executor:
         if self._traced:
             self._meter.step(self._monotonic(), step.value)
 
-    def _lock(
-        self, session: WriteSession, org_id: int, batch: Sequence[Submission], keys: Mapping[int, Keys]
+    def _held_up(
+        self, org_id: int, batch: Sequence[Submission], keys: Mapping[int, Keys], not_locked: frozenset[int]
     ) -> frozenset[int]:
-        """Locks the customers of a batch; which of its commands have to come again because others have theirs."""
-        customers = frozenset().union(*(_locked_for(one) for one in keys.values()))
+        """Which commands have to come again because others have their customers; counts the batches with such."""
         passed_over = self._passed_over.pop(org_id, 0)
-        locked = session.lock(sorted(customers), wait=passed_over >= PASSED_OVER_MAX)
-        if locked >= customers:
+        if not not_locked:
             return frozenset()
         self._passed_over[org_id] = passed_over + 1
-        return _held_up(batch, keys, locked)
+        return _held_up(batch, keys, not_locked)
 
     def _decide(
         self, work: _Work, loaded: Loaded, keys: Mapping[int, Keys]
@@ -314,14 +312,18 @@ def _locked_for(keys: Keys) -> frozenset[int]:
     return keys.customers | keys.messages
 
 
-def _held_up(batch: Sequence[Submission], keys: Mapping[int, Keys], locked: frozenset[int]) -> frozenset[int]:
+def _held_up(batch: Sequence[Submission], keys: Mapping[int, Keys], not_locked: frozenset[int]) -> frozenset[int]:
     """The commands some of whose customers are not locked, and those that must not overtake them."""
     found: set[int] = set()
     waiting: set[int] = set()
     request_ids: set[str] = set()
     for index, submission in enumerate(batch):
         customers = _locked_for(keys[id(submission)])
-        if customers <= locked and waiting.isdisjoint(customers) and submission.request_id not in request_ids:
+        if (
+            not_locked.isdisjoint(customers)
+            and waiting.isdisjoint(customers)
+            and submission.request_id not in request_ids
+        ):
             continue
         found.add(index)
         waiting |= customers

@@ -112,28 +112,39 @@ class SealedMessage(Struct, frozen=True):
         return f"SealedMessage({self.message_id})"
 
 
+class Taken(Struct, frozen=True):
+    """What a batch is decided on: which customers are locked, which request ids have an outcome, and the state.
+
+    What was loaded for customers that are not locked may change under way: nothing may be decided on it.
+    """
+
+    locked: frozenset[int]
+    recorded: Mapping[str, RequestRecord]
+    loaded: Loaded
+
+
 class WriteSession(Protocol):
     """One write transaction for one organisation. Left without `commit`, it is rolled back."""
 
-    def recorded(self, request_ids: Collection[str]) -> Mapping[str, RequestRecord]:
-        """The outcomes already recorded. Asked after the lock: a duplicate that another process decided is there.
-
-        An id that two processes decide at the same time for different customers is written by one; the other conflicts.
-        """
+    def names(self, lookups: Lookups) -> tuple[ProgramBook, Directory]:
+        """The organisation's programs as of this transaction, and what the commands name."""
         ...
 
-    def book(self) -> ProgramBook:
-        """The organisation's programs as of this transaction."""
-        ...
+    def take(
+        self,
+        customer_ids: Sequence[int],
+        request_ids: Collection[str],
+        keys: Keys,
+        book: ProgramBook,
+        directory: Directory,
+        *,
+        wait: bool,
+    ) -> Taken:
+        """Locks customers' rows in the order given, with `wait` all; then recalls request ids; then loads as `load`.
 
-    def resolve(self, lookups: Lookups) -> Directory:
-        """Resolves what the commands name."""
-        ...
-
-    def lock(self, customer_ids: Sequence[int], *, wait: bool) -> frozenset[int]:
-        """Locks the customers' rows in the order given and returns those that are locked; with `wait`, all.
-
-        Raises `StorageConflict` if what was resolved before does not hold any more.
+        Recalled after the lock: a duplicate that another process decided is there. An id that two processes decide at
+        the same time for different customers is written by one; the other conflicts.
+        Raises `StorageConflict` if what was resolved before the lock does not hold any more.
         """
         ...
 
@@ -157,11 +168,7 @@ class WriteSession(Protocol):
 class ReadSession(Protocol):
     """One read-only snapshot for checks; the same questions as a write, and no way to change anything."""
 
-    def book(self) -> ProgramBook:
-        """As in a write session."""
-        ...
-
-    def resolve(self, lookups: Lookups) -> Directory:
+    def names(self, lookups: Lookups) -> tuple[ProgramBook, Directory]:
         """As in a write session."""
         ...
 

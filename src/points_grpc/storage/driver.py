@@ -57,6 +57,29 @@ class Statement:
     core: ClauseElement | None = field(default=None, compare=False, repr=False)
 
 
+class Answer(Protocol):
+    """The rows that a query was asked for."""
+
+    def rows(self) -> Sequence[Row]:
+        """All of them; once what was asked together is at its end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows that are there already."""
+
+    found: Sequence[Row]
+
+    def rows(self) -> Sequence[Row]:
+        """All of them."""
+        return self.found
+
+
+NOTHING = Found(())
+"""The answer to what nobody had to be asked."""
+
+
 class Cursor(Protocol):
     """What is used of a driver's cursor (PEP 249)."""
 
@@ -94,7 +117,10 @@ class Driver(Protocol):
     """Runs statements on one connection, one transaction after the other; good for one thread at a time."""
 
     def begin(self) -> None:
-        """Starts a transaction: one that writes, or one that reads a snapshot, whatever the connection is for."""
+        """Starts a transaction: one that writes, or one that reads a snapshot, whatever the connection is for.
+
+        Where the database is elsewhere, it starts with the first statement and travels with it.
+        """
         ...
 
     def bind_values(self, values: Sequence[int] | Sequence[str]) -> Value:
@@ -107,6 +133,10 @@ class Driver(Protocol):
 
     def query(self, statement: Statement, parameters: Sequence[Value]) -> Sequence[Row]:
         """Runs a query and returns all its rows."""
+        ...
+
+    def ask(self, statement: Statement, parameters: Sequence[Value]) -> Answer:
+        """As `query`, for what can wait: within `together`, the rows are there at its end."""
         ...
 
     def change(self, statement: Statement, parameters: Sequence[Value]) -> int:
@@ -122,7 +152,10 @@ class Driver(Protocol):
         ...
 
     def together(self) -> AbstractContextManager[None]:
-        """What is put within may travel together: what fails is raised at the end at the latest."""
+        """What is asked and put within may travel together, in that order: one round trip, however much it is.
+
+        What fails is raised at the end at the latest. What is queried within waits for its answer all the same.
+        """
         ...
 
     def commit(self) -> None:
@@ -185,6 +218,10 @@ class SqliteDriver:
             return self._cursor.fetchall()
         except DRIVER_ERRORS as error:
             raise translate(error) from error
+
+    def ask(self, statement: Statement, parameters: Sequence[Value]) -> Answer:
+        """As `query`: the database is in this process."""
+        return Found(self.query(statement, parameters))
 
     def change(self, statement: Statement, parameters: Sequence[Value]) -> int:
         """Runs a statement that changes rows and returns how many it changed."""

@@ -1,6 +1,7 @@
 """Statements run on a connection of psycopg: the sibling of `driver.SqliteDriver`.
 
-Every statement is prepared once, and its text serves any number of rows (`postgres_sql`). A connection that is lost
+Every statement is prepared once, and its text serves any number of rows (`postgres_sql`). What is asked or put together
+travels in one pipeline, and the start of a transaction with its first statement. A connection that is lost
 before the commit has written nothing: a writer is told of a conflict, so that the whole transaction is run again on a
 new one; a reader, that the database is unavailable.
 """
@@ -8,7 +9,8 @@ new one; a reader, that the database is unavailable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
@@ -16,7 +18,7 @@ from psycopg import pq
 from psycopg.errors import Diagnostic
 
 from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageUnavailable
-from points_grpc.storage.driver import Probe, Row, Statement, Value
+from points_grpc.storage.driver import Answer, Probe, Row, Statement, Value
 from points_grpc.storage.faults import translate
 from points_grpc.storage.postgres_faults import translate_commit
 from points_grpc.storage.postgres_sql import in_postgres, numbers, texts, tuples
@@ -26,21 +28,47 @@ _Waiting = tuple[_Cursor, int, Exception | None]
 """A statement on its way: its cursor, how many rows it must change, and what is raised otherwise."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A query on its way, or back."""
+
+    cursor: _Cursor
+
+    def rows(self) -> Sequence[Row]:
+        """All its rows."""
+        return self.cursor.fetchall()
+
+
 class PostgresDriver:
     """Runs statements on a connection to PostgreSQL."""
 
-    __slots__ = ("_begin", "_connection", "_cursor", "_probe", "_waiting", "_warned", "_writes")
+    __slots__ = (
+        "_begin",
+        "_connection",
+        "_cursor",
+        "_pipeline",
+        "_probe",
+        "_to_begin",
+        "_waiting",
+        "_warned",
+        "_writes",
+    )
 
     def __init__(
         self, connection: psycopg.Connection[Row], begin: str, probe: Probe | None = None, *, writes: bool
     ) -> None:
-        """`begin` starts a transaction. A connection that writes is the driver's own: it begins and commits itself."""
+        """`begin` starts a transaction. A connection that writes is the driver's own: it begins and commits itself.
+
+        One that reads begins by itself, with its first statement.
+        """
         self._connection = connection
         self._cursor = psycopg.RawCursor(connection)
         self._begin = begin
         self._probe = probe
         self._writes = writes
-        self._waiting: list[_Waiting] | None = None
+        self._pipeline: ExitStack | None = None
+        self._waiting: list[_Waiting] = []
+        self._to_begin = False
         self._warned = False
         if writes:
             connection.autocommit = True
@@ -52,8 +80,8 @@ class PostgresDriver:
         return self._connection.closed or self._connection.pgconn.status != pq.ConnStatus.OK
 
     def begin(self) -> None:
-        """Starts a transaction."""
-        self._run(self._begin)
+        """Starts a transaction, with the next statement."""
+        self._to_begin = self._writes
 
     def bind_values(self, values: Sequence[int] | Sequence[str]) -> str:
         """A list of keys as one parameter. Texts with a NUL are left out: nothing stored has one."""
@@ -71,6 +99,11 @@ class PostgresDriver:
         self._execute(found.text, found.bind(parameters))
         return self._cursor.fetchall()
 
+    def ask(self, statement: Statement, parameters: Sequence[Value]) -> Answer:
+        """As `query`; within `together`, it is sent and not waited for."""
+        found = in_postgres(statement)
+        return _Asked(self._execute(found.text, found.bind(parameters), cursor=self._next_cursor()))
+
     def change(self, statement: Statement, parameters: Sequence[Value]) -> int:
         """Runs a statement that changes rows and returns how many it changed."""
         found = in_postgres(statement)
@@ -85,33 +118,36 @@ class PostgresDriver:
 
     def put(self, statement: Statement, rows: Sequence[Sequence[Value]], otherwise: Exception | None = None) -> None:
         """As `change_many`; raises `otherwise` if not exactly one row changed for each: at once, or with the others."""
-        if self._waiting is None:
+        if self._pipeline is None:
             if self.change_many(statement, rows) != len(rows) and otherwise is not None:
                 raise otherwise
             return
         found = in_postgres(statement)
-        cursor = psycopg.RawCursor(self._connection)
-        self._execute(found.many, found.bind_many(rows), cursor=cursor)
+        cursor = self._execute(found.many, found.bind_many(rows), cursor=self._next_cursor())
         self._waiting.append((cursor, len(rows), otherwise))
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Sends what is put within without waiting for answers, and looks at all of them at the end."""
-        waiting: list[_Waiting] = []
+        """Sends what is asked and put within without waiting for answers, and looks at all of them at the end."""
+        if self._pipeline is not None:
+            raise RuntimeError("what travels together does so in one go")
+        self._waiting = []
         try:
-            with self._connection.pipeline():
-                self._waiting = waiting
+            with ExitStack() as self._pipeline:  # entered by the first statement, if there is one
                 yield
         except psycopg.Error as error:
             raise self._translated(error) from error
         finally:
-            self._waiting = None
-        for cursor, expected, otherwise in waiting:
+            self._pipeline = None
+        for cursor, expected, otherwise in self._waiting:
             if otherwise is not None and cursor.rowcount != expected:
                 raise otherwise
 
     def commit(self) -> None:
         """Commits; raises `OutcomeUnknown` where it cannot be known whether it did, or whether the standby has it."""
+        if self._to_begin:  # Nothing was asked and nothing written.
+            self._to_begin = False
+            return
         self._warned = False
         try:
             if self._probe is not None:
@@ -126,22 +162,30 @@ class PostgresDriver:
 
     def rollback(self) -> None:
         """Rolls back. A connection that cannot even do that has nothing that could be kept."""
+        if self._to_begin:
+            self._to_begin = False
+            return
         try:
             self._cursor.execute("ROLLBACK", prepare=False)
         except psycopg.Error as error:
             raise StorageUnavailable("the connection was lost") from error
 
-    def _run(self, text: str) -> None:
-        """Runs a statement that is not worth preparing."""
-        self._execute(text, (), prepare=False)
+    def _next_cursor(self) -> _Cursor:
+        """A cursor for a statement that waits with others, or alone."""
+        return psycopg.RawCursor(self._connection)
 
     def _execute(
         self, text: str, parameters: Sequence[Value], *, prepare: bool = True, cursor: _Cursor | None = None
-    ) -> None:
+    ) -> _Cursor:
+        if self._to_begin:
+            self._to_begin = False
+            self._execute(self._begin, (), prepare=False, cursor=None if cursor is None else self._next_cursor())
         try:
             if self._probe is not None:
                 self._probe(text)
-            (cursor or self._cursor).execute(cast("Any", text), parameters, prepare=prepare)
+            if self._pipeline is not None and not self._connection.pgconn.pipeline_status:
+                self._pipeline.enter_context(self._connection.pipeline())
+            return (cursor or self._cursor).execute(cast("Any", text), parameters, prepare=prepare)
         except psycopg.Error as error:
             raise self._translated(error) from error
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from points_grpc.service.ports import StorageFull, StorageUnavailable, WriterFenced
-from points_grpc.storage.driver import Driver
+from points_grpc.storage.driver import Answer, Driver
 from points_grpc.storage.engine import Database, require_schema
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 from points_grpc.storage.postgres_sql import on_postgres
@@ -63,9 +63,13 @@ class SlotLease:
         except DRIVER_ERRORS as error:
             raise translate(error) from error
 
-    def fence(self, driver: Driver) -> None:
-        """Raises `WriterFenced` unless the slot is still held, and keeps it until the transaction ends."""
-        held = driver.query(_FENCE, (self.slot.number, self.slot.epoch))
+    def ask(self, driver: Driver) -> Answer:
+        """Asks whether the slot is still held, and keeps it until the transaction ends."""
+        return driver.ask(_FENCE, (self.slot.number, self.slot.epoch))
+
+    def fence(self, driver: Driver, asked: Answer) -> None:
+        """Raises `WriterFenced` unless it is."""
+        held = asked.rows()
         if not held:
             raise WriterFenced("the lease of the writer slot was lost")
         if held[0][0]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -27,19 +28,33 @@ from points_grpc.service.ports import (
     StorageConflict,
     StorageFull,
     StorageUnavailable,
+    Taken,
 )
 from points_grpc.storage import rows
 from points_grpc.storage import statements as sql
 from points_grpc.storage.apply import Writer
 from points_grpc.storage.backend import Durability
-from points_grpc.storage.driver import Driver, Probe
+from points_grpc.storage.driver import NOTHING, Answer, Driver, Probe
 from points_grpc.storage.engine import Database, require_durable
 from points_grpc.storage.erasing import erase, erased_in
-from points_grpc.storage.load import WINDOW, Books, Reader
+from points_grpc.storage.load import WINDOW, AskedNames, Books, Reader
 from points_grpc.storage.slots import FileSlot, Slot, WriterLease
 from points_grpc.storage.times import to_micros
 
 Clock = Callable[[], datetime]
+
+AskClock = Callable[[Driver], Clock]
+"""Asks what the time is; once the answer is there, the clock that it returns says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locking:
+    """Customers that are to be locked, and what was asked with the lock."""
+
+    customer_ids: Sequence[int]
+    wait: bool
+    asked: Answer = NOTHING
+    names: AskedNames | None = None
 
 
 def system_now() -> datetime:
@@ -47,21 +62,40 @@ def system_now() -> datetime:
     return datetime.now(UTC)
 
 
+def told_by(now: Clock) -> AskClock:
+    """What a clock at hand says when it is asked."""
+
+    def ask(_: Driver) -> Clock:
+        read = now()
+        return lambda: read
+
+    return ask
+
+
 class SqlReadSession:
     """One read-only snapshot of one organisation."""
 
-    __slots__ = ("_books", "_driver", "_now", "_org_id", "_reader")
+    __slots__ = ("_books", "_clock", "_driver", "_org_id", "_reader")
 
-    def __init__(self, driver: Driver, org_id: int, *, books: Books, window: int, now: Clock) -> None:
+    def __init__(self, driver: Driver, org_id: int, *, books: Books, window: int, clock: AskClock) -> None:
         self._driver = driver
         self._org_id = org_id
         self._books = books
-        self._now = now
+        self._clock = clock
         self._reader = Reader(driver, org_id, window)
+
+    def names(self, lookups: Lookups) -> tuple[ProgramBook, Directory]:
+        """The organisation's programs as of this transaction, and what the commands name."""
+        with self._driver.together():
+            version = self._ask_version()
+            asked = self._reader.ask_names(lookups)
+        return self._book(version), self._reader.directory(asked)
 
     def book(self) -> ProgramBook:
         """The organisation's programs as of this transaction."""
-        return self._books.read(self._driver, self._org_id)
+        with self._driver.together():
+            version = self._ask_version()
+        return self._book(version)
 
     def resolve(self, lookups: Lookups) -> Directory:
         """Resolves what the commands name."""
@@ -69,7 +103,16 @@ class SqlReadSession:
 
     def load(self, keys: Keys, book: ProgramBook, directory: Directory, windows: Mapping[WalletKey, int]) -> Loaded:
         """Reads the clock, then everything declared."""
-        return self._reader.load(keys, book, directory, windows, self._now())
+        with self._driver.together():
+            now = self._clock(self._driver)
+            asked = self._reader.ask_keys(keys, directory, windows)
+        return self._reader.loaded(asked, book, now())
+
+    def _ask_version(self) -> Answer:
+        return self._books.ask(self._driver, self._org_id)
+
+    def _book(self, version: Answer) -> ProgramBook:
+        return self._books.book(self._driver, self._org_id, version)
 
 
 class SqlWriteSession(SqlReadSession):
@@ -77,8 +120,8 @@ class SqlWriteSession(SqlReadSession):
 
     __slots__ = ("_done", "_erases", "_repository", "_writer")
 
-    def __init__(self, repository: SqlRepository, driver: Driver, org_id: int, *, window: int, now: Clock) -> None:
-        super().__init__(driver, org_id, books=repository.books, window=window, now=now)
+    def __init__(self, repository: SqlRepository, driver: Driver, org_id: int, *, window: int, clock: AskClock) -> None:
+        super().__init__(driver, org_id, books=repository.books, window=window, clock=clock)
         self._repository = repository
         self._writer: Writer | None = None
         self._done = False
@@ -105,17 +148,34 @@ class SqlWriteSession(SqlReadSession):
         finally:
             self._repository.writing = False
 
-    def book(self) -> ProgramBook:
-        """The organisation's programs as of this transaction. What it changed itself is not remembered: it may fail."""
-        return self._books.read(self._driver, self._org_id, keep=self._writer is None)
+    def take(
+        self,
+        customer_ids: Sequence[int],
+        request_ids: Collection[str],
+        keys: Keys,
+        book: ProgramBook,
+        directory: Directory,
+        *,
+        wait: bool,
+    ) -> Taken:
+        """Locks, then recalls, then reads the clock, then loads: in this order, and in one go."""
+        with self._driver.together():
+            locking = self._ask_lock(customer_ids, wait=wait)
+            recorded = self._reader.ask_recorded(request_ids)
+            now = self._clock(self._driver)
+            asked = self._reader.ask_keys(keys, directory, {})
+        locked = self._locked(locking)
+        return Taken(locked, self._reader.records(recorded), self._reader.loaded(asked, book, now()))
 
     def recorded(self, request_ids: Collection[str]) -> Mapping[str, RequestRecord]:
         """The outcomes already recorded."""
         return self._reader.recorded(request_ids)
 
-    def lock(self, customer_ids: Sequence[int], *, wait: bool) -> frozenset[int]:  # noqa: ARG002 - no other writer runs
-        """Locks nothing: the transaction has the whole database to itself, so every customer is locked."""
-        return frozenset(customer_ids)
+    def lock(self, customer_ids: Sequence[int], *, wait: bool) -> frozenset[int]:
+        """Locks customers, and looks whether what was resolved before still holds."""
+        with self._driver.together():
+            locking = self._ask_lock(customer_ids, wait=wait)
+        return self._locked(locking)
 
     def parties(self, customer_ids: Collection[int]) -> Mapping[int, Party]:
         """The names of customers."""
@@ -143,6 +203,17 @@ class SqlWriteSession(SqlReadSession):
             self._repository.stream_advanced(self._org_id, self._writer.head)
         if self._erases:
             self._repository.overwrite()
+
+    def _book(self, version: Answer) -> ProgramBook:
+        """As read. What this transaction changed itself is not remembered: it may fail."""
+        return self._books.book(self._driver, self._org_id, version, keep=self._writer is None)
+
+    def _ask_lock(self, customer_ids: Sequence[int], *, wait: bool) -> Locking:
+        """Locks nothing: the transaction has the whole database to itself, so every customer is locked."""
+        return Locking(customer_ids, wait)
+
+    def _locked(self, locking: Locking) -> frozenset[int]:
+        return frozenset(locking.customer_ids)
 
 
 class SqlSnapshots:
@@ -208,7 +279,7 @@ class SqlSnapshots:
             ]
 
     def _read_session(self, driver: Driver, org_id: int) -> SqlReadSession:
-        return SqlReadSession(driver, org_id, books=self.books, window=self._window, now=self._now)
+        return SqlReadSession(driver, org_id, books=self.books, window=self._window, clock=told_by(self._now))
 
 
 class SqlRepository(SqlSnapshots):
@@ -307,7 +378,7 @@ class SqlRepository(SqlSnapshots):
         return FileSlot(self._database, self._now(), wait_s=self._lease_wait_s)
 
     def _write_session(self, driver: Driver, org_id: int) -> SqlWriteSession:
-        return SqlWriteSession(self, driver, org_id, window=self._window, now=self._now)
+        return SqlWriteSession(self, driver, org_id, window=self._window, clock=told_by(self._now))
 
     # -- what the write session asks back ------------------------------------------------------------------------------
 
