@@ -43,7 +43,7 @@ from points_grpc.storage.engine import Database, NotDurable
 from points_grpc.storage.opening import open_repository
 from points_grpc.storage.postgres_duty import AdvisoryClaim
 from points_grpc.storage.postgres_repository import PostgresRepository
-from points_grpc.storage.postgres_sql import in_postgres, numbers, octets, texts
+from points_grpc.storage.postgres_sql import bigints, in_postgres, numbers, octets, texts
 from points_grpc.storage.repository import SqlRepository
 from postgres_cluster import Cluster, OwnCluster
 
@@ -566,6 +566,21 @@ def test_arrays_say_what_they_hold(on: PostgresDatabase) -> None:
         ).fetchall()
 
     assert row == (hostile, [1, None, -(2**63), 1, 0], [b"\x00\xff", None, b""])
+
+
+def test_arrays_of_large_numbers_say_what_they_hold(on: PostgresDatabase) -> None:
+    """In the server's own form: nulls, flags, the largest and the lowest, none at all."""
+    arrays = [[1, -(2**63), 2**63 - 1], [None, 0, True, False, None], [None], [7] * 1_000]
+    database = Database(on.url)
+    connection = database.connect_writer()
+    cursor = psycopg.RawCursor(connection.driver_connection)
+    [row] = cursor.execute(
+        "SELECT " + ", ".join(f"CAST(${n} AS BIGINT[])" for n in range(1, 5)), list(map(bigints, arrays))
+    )
+    connection.close()
+    database.close()
+
+    assert row == tuple(arrays)
 
 
 # -- who is on duty ----------------------------------------------------------------------------------------------------

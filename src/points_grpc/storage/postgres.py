@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.types.numeric import Int8Dumper, IntLoader
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -21,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 from points_grpc.storage.driver import Probe, Row
 from points_grpc.storage.faults import translate
 from points_grpc.storage.postgres_driver import PostgresDriver
+from points_grpc.storage.postgres_sql import BigintArray
 
 BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
@@ -183,6 +186,17 @@ class Postgres:
         )
 
 
+class _BigintArrayDumper(Dumper):
+    """Sends an array that is in the server's form already."""
+
+    format = Format.BINARY
+    oid = psycopg.postgres.types["int8"].array_oid
+
+    def dump(self, obj: BigintArray) -> bytes:
+        """As it is."""
+        return obj
+
+
 def _managed(engine: Engine) -> Engine:
     event.listen(engine, "connect", _set_up)
     return engine
@@ -203,4 +217,5 @@ def _set_up(connection: psycopg.Connection[Row], _entry: ConnectionPoolEntry) ->
     connection.prepared_max = PREPARED_MAX
     connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_dumper(str, StrDumperUnknown)
+    connection.adapters.register_dumper(BigintArray, _BigintArrayDumper)
     connection.adapters.register_loader("numeric", IntLoader)

@@ -2,13 +2,15 @@
 
 An INSERT or UPDATE of one row becomes one of many: its parameters become arrays, one for each column, and `unnest`
 makes rows of them. So every statement has one text, whatever the size of the batch, and is prepared once. Arrays travel
-as their literals, which the interpreter writes much faster than a driver adapts lists. Only texts are rewritten here,
-all of them written by SQLAlchemy; values are always bound.
+as their literals, which the interpreter writes much faster than a driver adapts lists; those of large numbers, which
+most columns are, travel as the server sends them: neither side has to spell. Only texts are rewritten here, all of
+them written by SQLAlchemy; values are always bound.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +31,10 @@ _VALUES = re.compile(r"VALUES \(.*?\)(?= ON CONFLICT|$)", re.DOTALL)
 Column = Sequence[Value]
 
 
+class BigintArray(bytes):
+    """An array of BIGINT as the server sends it; what it is bound as is set up with the connection (`postgres`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class PostgresText:
     """A statement for the driver. `order`: which of the caller's parameters each `$n` is.
@@ -40,13 +46,13 @@ class PostgresText:
     text: str
     order: tuple[int, ...]
     many: str
-    arrays: tuple[Callable[[Column], str], ...]
+    arrays: tuple[Callable[[Column], str | BigintArray], ...]
 
     def bind(self, parameters: Sequence[Value]) -> list[Value]:
         """The caller's parameters in the order of the placeholders."""
         return [parameters[place] for place in self.order]
 
-    def bind_many(self, rows: Sequence[Sequence[Value]]) -> list[str]:
+    def bind_many(self, rows: Sequence[Sequence[Value]]) -> list[str | BigintArray]:
         """The columns of the caller's rows, as arrays in the order of the placeholders."""
         columns = list(zip(*rows, strict=True))
         return [array(columns[place]) for array, place in zip(self.arrays, self.order, strict=True)]
@@ -113,7 +119,25 @@ _TYPES: Sequence[tuple[type[TypeEngine[Any]], str]] = (
     (LargeBinary, "BYTEA"),
 )
 
-# -- literals of arrays ------------------------------------------------------------------------------------------------
+# -- arrays ------------------------------------------------------------------------------------------------------------
+
+BIGINT_OID = 20
+_BIGINT_BYTES = 8
+_HEAD = struct.Struct(">iiIii")
+"""Dimensions, whether there are nulls, the type of the elements; how many, and the number of the first."""
+_ELEMENT = struct.Struct(">iq")
+_NULL = struct.pack(">i", -1)
+
+
+def bigints(values: Column) -> BigintArray:
+    """An array of numbers, of flags as numbers, and of nulls: each with its length before it."""
+    count = len(values)
+    if None in values:
+        elements = [_NULL if one is None else _ELEMENT.pack(_BIGINT_BYTES, one) for one in values]
+        return BigintArray(_HEAD.pack(1, 1, BIGINT_OID, count, 1) + b"".join(elements))
+    flat: list[Value] = [_BIGINT_BYTES] * (2 * count)
+    flat[1::2] = values
+    return BigintArray(_HEAD.pack(1, 0, BIGINT_OID, count, 1) + struct.pack(">" + "iq" * count, *flat))
 
 
 def numbers(values: Column) -> str:
@@ -155,8 +179,8 @@ def tuples(keys: Sequence[Sequence[int]]) -> str:
     return f"{{{','.join(map(numbers, keys))}}}"
 
 
-_ARRAYS: dict[str, Callable[[Column], str]] = {
-    "BIGINT": numbers,
+_ARRAYS: dict[str, Callable[[Column], str | BigintArray]] = {
+    "BIGINT": bigints,
     "INTEGER": numbers,
     "SMALLINT": numbers,
     "TEXT": texts,
