@@ -32,7 +32,7 @@ from points_grpc.service.frames import (
     encode_to_writer,
 )
 from points_grpc.service.ports import StorageConflict, StorageFull, StorageUnavailable, WriterFenced
-from points_grpc.service.writer import GATHER_FROM, GATHER_S_MAX, Writer
+from points_grpc.service.writer import GATHER_FROM, GATHER_S_MAX, GATHER_STEP_S, Writer
 
 COMMAND = IssuePoints(Identifier(IdentifierType.ID, "1"), 1, 1, Source.GOODWILL)
 SILENCE_S = 0.02
@@ -78,6 +78,8 @@ class Server:
     def sleep(self, seconds: float) -> None:
         """Lets time pass, in which something may arrive."""
         self.rests.append(seconds)
+        if isinstance(self.monotonic, Clock):
+            self.monotonic.now += seconds
         if self.arrives_late:
             self.submit(*self.arrives_late.pop(0))
 
@@ -328,7 +330,7 @@ def batch_sizes(server: Server) -> list[int]:
 
 @pytest.mark.parametrize(("took", "expected"), [(0.002, 0.002), (1.0, GATHER_S_MAX)])
 def test_batch_after_a_crowd_gathers(server: Server, clock: Clock, took: float, expected: float) -> None:
-    """What comes on the heels of a large batch waits a moment for company, as long as that batch took at most."""
+    """What comes on the heels of a large batch waits for company, as long as that batch took at most."""
 
     def crowd(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
         clock.now += took
@@ -339,31 +341,38 @@ def test_batch_after_a_crowd_gathers(server: Server, clock: Clock, took: float, 
         return accept(org_id, batch)
 
     server.behaviour = crowd
-    server.arrives_late = ["yz"]
+    server.arrives_late = ["y"]
     server.submit(*"abcdef")
     server.writer(batch_max=6).serve()
 
-    assert [6, 3] == batch_sizes(server)
-    assert [expected] == [round(one, 9) for one in server.rests]
+    assert [6, 2] == batch_sizes(server)
+    assert expected == pytest.approx(sum(server.rests))
+    assert max(server.rests) <= GATHER_STEP_S
 
 
-def test_batch_does_not_gather_once_as_many_are_there(server: Server, clock: Clock) -> None:
-    """Where as many wait as the last batch had, nothing is waited for."""
+@pytest.mark.parametrize(
+    ("there", "late", "rests"), [("uvwx", [], 0), ("uv", ["wx", "yz"], 1), ("u", ["v", "", "wx"], 3)]
+)
+def test_batch_gathers_no_longer_than_until_most_are_there(
+    server: Server, clock: Clock, there: str, late: list[str], rests: int
+) -> None:
+    """Three fifths of those that the last batch had are enough: the others are on their way meanwhile."""
 
     def crowd(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
         clock.now += 1.0
         if len(server.batches) == 1:
-            server.submit(*"uvwxyz")
+            server.submit(*there)
         else:
             server.send(Drain())
         return accept(org_id, batch)
 
     server.behaviour = crowd
+    server.arrives_late = list(late)
     server.submit(*"abcdef")
     server.writer(batch_max=6).serve()
 
-    assert [6, 6] == batch_sizes(server)
-    assert [] == server.rests
+    assert [6, 4] == batch_sizes(server)
+    assert [GATHER_STEP_S] * rests == server.rests
 
 
 @pytest.mark.parametrize("before", [1, GATHER_FROM - 1])

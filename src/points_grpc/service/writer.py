@@ -1,7 +1,7 @@
 """Group commit: the writer takes what waits of one organisation, decides and commits it at once, and answers.
 
 One thread, which has its process to itself in the service. While a batch runs, the next one gathers in the socket; on
-the heels of a batch of several, a short rest lets it grow (`_Gathering`). A lone caller never waits for others. Expired
+the heels of a batch of several, short rests let it grow (`_Gathering`). A lone caller never waits for others. Expired
 in the queue: dropped, nothing written. Taken: executed, whatever the caller does.
 """
 
@@ -44,6 +44,13 @@ GATHER_FROM = 4
 GATHER_S_MAX = 0.008
 """How long a batch gathers at most."""
 
+GATHER_SHARE = 0.6
+"""How much of the last batch is company enough: the other callers are on their way meanwhile, and server and writer
+both have something to do. To wait for all of them leaves one of the two idle."""
+
+GATHER_STEP_S = 0.0005
+"""How often a batch that gathers looks who has come."""
+
 _FAILURES = {
     OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
     StorageFull: Failure.STORAGE_FULL,
@@ -61,7 +68,7 @@ class BatchRunner(Protocol):
 
 
 class _Gathering:
-    """How long the next batch waits for company: as long as the last one took, for as many as the last one had.
+    """How long the next batch waits for company: as long as the last one took, for a good part of those it had.
 
     A batch costs as much as two commands before its first, and what callers send after an answer comes in trickles:
     taken as it comes, batches stay small, the writer busies a core with them, and callers wait longer than this rest.
@@ -80,10 +87,14 @@ class _Gathering:
         self._seconds = ended_at - started_at
         self._ended_at = ended_at
 
-    def wait_s(self, arrived: int, now: float) -> float:
-        """How long to wait for more, so many having arrived."""
+    def until(self, now: float) -> float:
+        """Until when to wait for more, from now on."""
         after_a_crowd = self._size >= GATHER_FROM and now - self._ended_at < GATHER_S_MAX
-        return min(self._seconds, GATHER_S_MAX) if after_a_crowd and arrived < self._size else 0.0
+        return now + min(self._seconds, GATHER_S_MAX) if after_a_crowd else now
+
+    def is_enough(self, arrived: int) -> bool:
+        """Whether so many need not wait for more."""
+        return arrived >= self._size * GATHER_SHARE
 
 
 class Writer:
@@ -135,15 +146,23 @@ class Writer:
                 is_first = not self._queue
                 is_draining |= self._receive(block=is_first)
                 if is_first and self._queue and not is_draining:
-                    wait_s = self._gathering.wait_s(len(self._queue), self._monotonic())
-                    if wait_s:
-                        self._sleep(wait_s)
-                        is_draining |= self._receive(block=False)
+                    is_draining = self._gather()
                 self._renew()
                 if self._queue:
                     self._serve_batch(self._queue.take(self._batch_max))
         except ServerGone:
             return
+
+    def _gather(self) -> bool:
+        """Lets the next batch grow; whether there was a drain."""
+        now = self._monotonic()
+        until = self._gathering.until(now)
+        is_draining = False
+        while now < until and not is_draining and not self._gathering.is_enough(len(self._queue)):
+            self._sleep(min(GATHER_STEP_S, until - now))
+            is_draining = self._receive(block=False)
+            now = self._monotonic()
+        return is_draining
 
     def _receive(self, *, block: bool) -> bool:
         """Queues what has arrived; whether there was a drain."""
