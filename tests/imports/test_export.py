@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from points_grpc.cli import export_run
+from points_grpc.cli.export_rows import COLUMNS, Kind, customer_row, is_gone
 from points_grpc.cli.main import main
 from points_grpc.cli.spreadsheets import as_written, neutral
 from points_grpc.client import PointsClient
@@ -24,6 +26,7 @@ from points_grpc.v1 import (
     points_service_pb2,
     program_service_pb2,
 )
+from points_grpc.v1.customer_service_pb2 import Customer
 from running import RunningServer
 
 NASTY = ("=1+2", "+1", "-1", "@SUM(A1)", "'=1", "''@", "'quoted'", 'a "b", c', "नाम", "Asha")
@@ -211,8 +214,33 @@ def test_a_summary_for_programs(world: World, tmp_path: Path) -> None:
         "left_out": 1,
         "marked": 1,
     } == {name: value for name, value in found.items() if name not in {"seconds", "rows_per_s"}}
-    assert "1 who were merged away or deleted are left out" in told.output
+    assert "1 who were merged away, erased or deleted are left out" in told.output
     assert "1 have a fraud status, a label or a lock" in told.output
+
+
+@pytest.mark.parametrize(
+    ("gone", "expected"),
+    [
+        ({}, False),
+        ({"merged_into_customer_id": 7}, True),
+        ({"status_label": Customer.DELETED}, True),
+        ({"erased_at": {"seconds": 1_800_000_000}}, True),
+    ],
+)
+def test_who_is_not_brought_back(gone: dict[str, Any], expected: bool) -> None:
+    """Who was merged away, deleted or erased is not among those that an import takes."""
+    assert expected is is_gone(Customer(customer_id=1, **gone))
+
+
+def test_who_was_erased_is_told() -> None:
+    """By the time; of others the field is empty."""
+    at = COLUMNS[Kind.CUSTOMERS].index("erased_at")
+    rows = [
+        customer_row(one, for_import=False)
+        for one in (Customer(customer_id=1), Customer(customer_id=1, erased_at={"seconds": 1_800_000_000}))
+    ]
+
+    assert ["", "2027-01-15T08:00:00Z"] == [row[at] for row in rows]
 
 
 def test_whole_or_not_there(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

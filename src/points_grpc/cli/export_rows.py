@@ -50,6 +50,7 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
         "status_label",
         "transfers_locked_until",
         "merged_into_customer_id",
+        "erased_at",
         "created_at",
     ),
     Kind.BALANCES: (
@@ -117,8 +118,9 @@ def columns(kind: Kind, *, for_import: bool) -> tuple[str, ...]:
 
 
 def is_gone(customer: Customer) -> bool:
-    """Whether somebody was merged away or deleted, so that an import would bring back who is not there any more."""
-    return bool(customer.merged_into_customer_id) or customer.status_label == Customer.DELETED
+    """Whether somebody was merged away, erased or deleted: an import would bring back who is not there any more."""
+    is_deleted = customer.status_label == Customer.DELETED
+    return bool(customer.merged_into_customer_id) or customer.HasField("erased_at") or is_deleted
 
 
 def is_marked(customer: Customer) -> bool:
@@ -149,6 +151,7 @@ def customer_row(one: Customer, *, for_import: bool) -> Row:
         Customer.StatusLabel.Name(one.status_label),
         _time(one.transfers_locked_until, there=one.HasField("transfers_locked_until")),
         one.merged_into_customer_id or "",
+        _time(one.erased_at, there=one.HasField("erased_at")),
         _time(one.created_at),
     )
 

@@ -63,7 +63,7 @@ _PROGRAM = click.option("--program", "program_id", type=click.IntRange(1), help=
 @click.option(
     "--for-import",
     is_flag=True,
-    help="The columns that `import customers` takes, without customers who were merged away or deleted.",
+    help="The columns that `import customers` takes, without customers who were merged away, erased or deleted.",
 )
 def customers(*, for_import: bool, **options: object) -> None:
     """All customers, by id."""
@@ -195,6 +195,6 @@ def _summarise(plan: Plan, done: Done, path: Path, *, as_json: bool) -> None:
         return
     click.echo(f"{done.rows} {plan.kind} in {path}")
     if plan.for_import and done.left_out:
-        click.echo(f"{done.left_out} who were merged away or deleted are left out")
+        click.echo(f"{done.left_out} who were merged away, erased or deleted are left out")
     if plan.for_import and done.marked:
         click.echo(f"{done.marked} have a fraud status, a label or a lock, which an import does not take over")

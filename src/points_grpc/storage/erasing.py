@@ -3,7 +3,7 @@
 Rules of this file: the journal's chain, its numbers and the keyed hashes of requests stay; texts by which somebody may
 be known go, those of transactions with others too, whoever wrote them; what is recorded of a request is answered again
 as it was, blanked. It runs before the batch is written, so that the erasure's own reason, which is about nobody, stays.
-Customers' rows come with the batch. docs/security.md has the table of what is kept where: a new text belongs there.
+Customers' rows come with the batch. docs/people.md has the table of what is kept where: a new text belongs there.
 """
 
 from __future__ import annotations
