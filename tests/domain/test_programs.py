@@ -14,6 +14,7 @@ from points_grpc.domain.commands import (
     AcknowledgeMessages,
     CreateProgram,
     CreateProgramGroup,
+    EraseCustomer,
     MessageResult,
     SetConfigKey,
     SetPause,
@@ -293,9 +294,9 @@ class TestDispatch:
 
     def test_exclusive(self) -> None:
         """Whatever changes what others are judged by runs alone."""
-        assert {CreateProgram, CreateProgramGroup, SetPolicy, SetConfigKey, SetPause, SetProgramActive} == set(
-            EXCLUSIVE
-        )
+        of_the_book = {CreateProgram, CreateProgramGroup, SetPolicy, SetConfigKey, SetPause, SetProgramActive}
+
+        assert {*of_the_book, EraseCustomer} == set(EXCLUSIVE)
         assert set(EXCLUSIVE) <= OPERATIONS.keys()
 
     def test_acknowledgement(self) -> None:

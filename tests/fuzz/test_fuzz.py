@@ -46,6 +46,7 @@ WORLD = (
     program(),
     *(member(one, mobile=True) for one in (1, 3, 7, 8)),
     member(2),
+    member(9),
     *(issue(one, 5_000) for one in (1, 2, 7)),
     program(11),
     program(12),

@@ -495,6 +495,8 @@ class Commands(RuleBasedStateMachine):
             self.ask("ReverseRedemption", customer_identifier=by_id(ANN), **dice.choice(unknown))
             return
         spent = dice.choice(made[-6:])
+        if key == "bill":
+            spent = dice.choice([one for one in made[-12:] if one.bill] or [spent])
         fields = {"redemption_id": spent.redemption_id}
         if key == "reference" and spent.reference:
             fields = {"external_reference_number": spent.reference}
