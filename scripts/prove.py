@@ -121,7 +121,7 @@ PROOFS = (
         "abuse",
         "HTTP/2 abuse and an organisation beyond its quota: what they cost somebody else",
         ("tests/faults/test_http2_abuse.py", "tests/faults/test_loud_organisation.py"),
-        "long",
+        "ci or long",
         "not long",
     ),
     Proof(

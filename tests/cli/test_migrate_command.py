@@ -63,7 +63,7 @@ def test_the_sql_can_be_run_by_hand(empty: ATestsDatabase) -> None:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("revision", ["none", "9999"])
+@pytest.mark.parametrize("revision", ["none", pytest.param("9999", marks=pytest.mark.long)])
 def test_a_server_refuses_a_schema_that_it_does_not_know(empty: ATestsDatabase, tmp_path: Path, revision: str) -> None:
     """It does not become ready, and names the revision found and the one needed; so do the tools."""
     if revision != "none":

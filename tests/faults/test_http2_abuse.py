@@ -85,7 +85,9 @@ def abused(server: RunningServer, way: str, seconds: float) -> dict[str, int]:
 
 @pytest.mark.ci
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(one, marks=[pytest.mark.long] if place > 4 else []) for place, one in enumerate(WAYS)]
+)
 def test_somebody_else_is_served(server: RunningServer, way: str, record_property: Callable[..., None]) -> None:
     """While one is abusing the server, another one's calls are answered, rightly, and memory is bounded."""
     neighbour, memory = Neighbour(server, server.token, FIRST_CUSTOMER + WAYS.index(way)), Memory(server)

@@ -136,7 +136,7 @@ def test_a_server_that_stops_gives_duty_back(servers: Servers) -> None:
     assert (0, ["duty_taken"], ["duty_taken"]) == (code, events(on_duty), events(other))
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_a_server_that_stands_still_loses_duty_and_knows_it(servers: Servers) -> None:
     """PostgreSQL ends the session of a server that was stopped; when it goes on it sends nothing."""
     servers.issue(servers.customers[:2], servers.callers)

@@ -117,7 +117,9 @@ BROKEN: dict[str, tuple[Prepare, str]] = {
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize(
+    "broken", [pytest.param(one, marks=[pytest.mark.long] if place > 3 else []) for place, one in enumerate(BROKEN)]
+)
 def test_a_start_that_fails_says_why(tmp_path: Path, migrated: bytes, broken: str) -> None:
     """One sentence; no writer is left that holds the database, and no ready file."""
     prepare, expected = BROKEN[broken]

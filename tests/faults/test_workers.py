@@ -121,6 +121,7 @@ def workers(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 # -- each is one of several -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_each_worker_has_metrics_of_its_own(workers: Workers) -> None:
     """On ports that follow one another; each counts what its worker was called."""
     channels = [workers.channel_to(number) for number in (1, 2)]
@@ -323,6 +324,7 @@ def test_sqlite_has_one_worker(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_schema_that_is_missing_is_named(tmp_path: Path, postgres: Cluster) -> None:
     """What a worker cannot do is said by the supervisor, and leaves nobody behind."""
     database = on_postgres(postgres)(tmp_path)
@@ -334,6 +336,7 @@ def test_a_schema_that_is_missing_is_named(tmp_path: Path, postgres: Cluster) ->
     assert said.endswith("has schema revision none, this program needs 0001: migrate it")
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_is_refused(workers: Workers, tmp_path: Path) -> None:
     """By whomever: another supervisor's workers share theirs among themselves alone."""
     with socket.socket() as other:
