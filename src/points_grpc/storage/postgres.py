@@ -36,6 +36,9 @@ LOCK_TIMEOUT_MS = 4_000
 IDLE_TIMEOUT_MS = 15_000
 """How long a transaction may stand still (a stopped process) before the server ends it and frees what it holds."""
 
+LONG_IDLE_TIMEOUT_MS = 900_000
+"""The same for a transaction that only reads, and computes between its statements: it keeps nobody from writing."""
+
 READER_WAIT_S = 10.0
 """How long a read waits for a connection before it is told that there is none."""
 
@@ -152,7 +155,8 @@ class Postgres:
 
     @contextmanager
     def long_reads(self, connection: Connection) -> Iterator[None]:
-        """Lets the statements of the transaction take their time, and read and join tables whole.
+        """Lets the statements of the transaction, and who computes between them, take their time; tables are read and
+        joined whole.
 
         Never row by row: on tables that nobody analysed yet the planner takes that for cheap, by an index of which the
         organisation alone is known.
@@ -161,6 +165,7 @@ class Postgres:
             connection.exec_driver_sql(f"SET LOCAL {setting} = on")
         connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {LONG_IDLE_TIMEOUT_MS}")
         yield
 
     def finish(self, connection: Connection) -> None:
