@@ -58,7 +58,7 @@ PROOFS = (
         "kill -9 of server, writer or both under 64 callers",
         ("tests/faults/test_kill.py",),
         "long",
-        "not ci and not long",
+        "not long",
     ),
     Proof(
         "order",
@@ -71,7 +71,7 @@ PROOFS = (
         "workers",
         "one effect of a command sent again through two workers; death and standstill of workers",
         ("tests/faults/test_workers.py",),
-        "not ci",
+        "ci or long",
         "not long",
     ),
     Proof(
