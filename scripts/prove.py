@@ -83,8 +83,22 @@ PROOFS = (
     ),
     Proof(
         "faults",
-        "drain, contention, death of the writer, durability, backup, duty",
-        ("tests/faults",),
+        "drain, contention, death of the writer, durability, backup, duty, guesses, imports and checkpoints cut short",
+        tuple(
+            f"tests/faults/test_{name}.py"
+            for name in (
+                "backup",
+                "checkpoint_kill",
+                "contention",
+                "drain",
+                "durability",
+                "guesses",
+                "import_kill",
+                "one_dispatcher",
+                "starts",
+                "writer",
+            )
+        ),
         "not long",
         "not ci and not long",
         quick_tests=("tests/faults/test_writer.py", "tests/faults/test_durability.py", "tests/faults/test_drain.py"),
