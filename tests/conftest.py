@@ -14,6 +14,22 @@ from postgres_cluster import Cluster, cluster
 
 BACKENDS = ("sqlite", "postgresql")
 
+LONGEST_FIRST = (
+    "planted",
+    "model",
+    "polyglot",
+    "conformance",
+    "e2e",
+    "faults",
+    "fuzz",
+    "docs",
+    "imports",
+    "cli",
+    "client",
+)
+"""The suites that start servers come first, so that the processes of the tests end together; a file is run by one of
+them, so that what its tests share is started once."""
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
@@ -32,6 +48,17 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
 def new_database_in_ci(request: pytest.FixtureRequest) -> NewDatabase:
     """As `new_database`, for suites that take long: on PostgreSQL in CI only."""
     return on_sqlite if request.param == "sqlite" else on_postgres(request.getfixturevalue("postgres"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the suites in their order."""
+    items.sort(key=place)
+
+
+def place(item: pytest.Item) -> int:
+    """Where the suite of a test stands."""
+    suite = item.nodeid.split("/")[1]
+    return LONGEST_FIRST.index(suite) if suite in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

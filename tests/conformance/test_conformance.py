@@ -20,8 +20,6 @@ from conformance_table import Row
 from points_grpc.codes import BY_REASON, CATALOGUE, Table
 from running import Details
 
-pytestmark = pytest.mark.xdist_group("conformance")
-
 NEVER_RECORDED = {412, 888, 899}
 CHECKS = {"TransferPoints": "CheckTransfer", "RedeemPoints": "CheckRedemption"}
 CODE_ISSUES = {"TransferPoints": "IssueTransferOtp", "RedeemPoints": "IssueRedemptionOtp"}

@@ -30,8 +30,6 @@ from points_grpc.storage.engine import Database
 from points_grpc.storage.verify import verify
 from running import Details, RunningServer
 
-pytestmark = pytest.mark.xdist_group("failures")
-
 WALLET = {"customer_identifier": {"type": "ID", "value": "1"}}
 Scene = tuple[RunningServer, dict[str, Play]]
 

@@ -22,8 +22,6 @@ from google.protobuf.message import Message
 
 from running import Details, RunningServer, refused
 
-pytestmark = pytest.mark.xdist_group("malformed")
-
 ONE = {"customer_identifier": customer(1)}
 POLICY = {
     "redemption": {

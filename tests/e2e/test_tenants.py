@@ -42,10 +42,6 @@ from points_grpc.v1 import options_pb2
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
-GROUP = pytest.mark.xdist_group("tenants")
-"""All tests of the matrix share two organisations; the last one checks the books. They take minutes, so that they run
-in CI; that every RPC has its row is always seen."""
-
 
 @dataclass(frozen=True)
 class World:
@@ -72,7 +68,7 @@ def matrix(*found: Row) -> Callable[[Test], Test]:
     """A test of the matrix for each of these rows."""
 
     def marked(test: Test) -> Test:
-        for mark in (pytest.mark.ci, GROUP, pytest.mark.parametrize("row", found, ids=[row.name for row in found])):
+        for mark in (pytest.mark.ci, pytest.mark.parametrize("row", found, ids=[row.name for row in found])):
             test = mark(test)
         return test
 
@@ -285,7 +281,6 @@ def words(names: Mapping[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.ci
-@GROUP
 def test_books_are_in_order(world: World) -> None:
     """After all that, `verify` finds nothing in either organisation."""
     database = Database(world.server.running.database)

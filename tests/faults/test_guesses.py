@@ -43,7 +43,7 @@ PRIZE = 100
 
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
-pytestmark = [pytest.mark.xdist_group("guesses"), pytest.mark.ci, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 """To start five processes takes seconds: all tests share them."""
 
 _numbers = itertools.count(1)

@@ -39,7 +39,7 @@ BACK_S = 120.0
 """How long a worker may take to be back: a busy machine takes long to start one."""
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
-pytestmark = [pytest.mark.xdist_group("workers"), pytest.mark.ci, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 """To start five processes takes seconds: all tests share them, and each leaves them serving."""
 
 _request_ids = itertools.count(1)
