@@ -70,7 +70,7 @@ class FakeSubmitter:
         self.submitted.append((submission, deadline))
         return await self._settle(submission)
 
-    def refuses(self, items: int, operation: str) -> Refused | None:
+    def refuses(self, org_id: int, items: int, operation: str) -> Refused | None:
         return self.shed
 
     def submit_some(self, submissions: Sequence[Submission], deadline: float) -> Awaitable[Sequence[Settled]]:

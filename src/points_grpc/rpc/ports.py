@@ -47,7 +47,7 @@ class Submitter(Protocol):
         """
         ...
 
-    def refuses(self, items: int, operation: str) -> Refused | None:
+    def refuses(self, org_id: int, items: int, operation: str) -> Refused | None:
         """Why a call with so many items is not taken at all; None if it may hand them over."""
         ...
 
