@@ -63,7 +63,8 @@ class Fetching:
         """The keys; raises TimeoutError where that takes too long, and as long as the read before goes on."""
         if self._last is not None and not self._last.done():
             raise TimeoutError("the last read of the keys goes on")
-        self._last = reading = Future()
+        reading: Future[bytes] = Future()
+        self._last = reading
         reading.set_running_or_notify_cancel()
         Thread(target=self._run, args=(reading,), name="token-keys", daemon=True).start()
         async with asyncio.timeout(self._total_s):

@@ -105,8 +105,8 @@ class Reads(Protocol):
 
     async def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
-    ) -> Sequence[JournalRow]:
-        """Journal transactions that touched a customer, newest first."""
+    ) -> tuple[Sequence[JournalRow], bool]:
+        """Journal transactions that touched a customer, newest first, and whether there are more."""
         ...
 
     async def transfers(

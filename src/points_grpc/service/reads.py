@@ -214,8 +214,8 @@ class PooledQueries:
 
     async def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
-    ) -> Sequence[JournalRow]:
-        """Journal transactions that touched a customer, newest first."""
+    ) -> tuple[Sequence[JournalRow], bool]:
+        """Journal transactions that touched a customer, newest first, and whether there are more."""
         return await self._run(
             self._queries.transactions, org_id, customer_id, program_id=program_id, before=before, limit=limit
         )
