@@ -102,7 +102,7 @@ class Writes:
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         return self._run([submission])[0]
 
-    def refuses(self, items: int, operation: str) -> Refused | None:
+    def refuses(self, org_id: int, items: int, operation: str) -> Refused | None:
         return None
 
     async def submit_some(self, submissions: Sequence[Submission], deadline: float) -> Sequence[Settled]:

@@ -222,8 +222,8 @@ def test_pages_of_transactions() -> None:
         request.page_token = answer.next_page_token
 
     assert found == [99, 55, 54, 3, 1]
-    assert world.reads.asked[1] == ("transactions", 1, 11, 0, 0, 3)
-    assert world.reads.asked[3] == ("transactions", 1, 11, 0, 55, 3)
+    assert world.reads.asked[1] == ("transactions", 1, 11, 0, 0, 2)
+    assert world.reads.asked[3] == ("transactions", 1, 11, 0, 55, 2)
 
 
 def transfer(number: int, *, given: bool) -> TransferView:

@@ -70,7 +70,7 @@ class FakeSubmitter:
         self.submitted.append((submission, deadline))
         return await self._settle(submission)
 
-    def refuses(self, items: int, operation: str) -> Refused | None:
+    def refuses(self, org_id: int, items: int, operation: str) -> Refused | None:
         return self.shed
 
     def submit_some(self, submissions: Sequence[Submission], deadline: float) -> Awaitable[Sequence[Settled]]:
@@ -168,10 +168,10 @@ class FakeReads:
 
     async def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
-    ) -> Sequence[JournalRow]:
+    ) -> tuple[Sequence[JournalRow], bool]:
         self._note("transactions", org_id, customer_id, program_id, before, limit)
         found = [row for row in self.journal if before == 0 or row.entry.transaction_id < before]
-        return found[:limit]
+        return found[:limit], len(found) > limit
 
     async def transfers(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int

@@ -176,6 +176,56 @@ def test_full_queue_sheds() -> None:
     assert answer.outcome.retry_after_s
 
 
+def test_full_queue_of_one_organisation_sheds_no_other() -> None:
+    """Who has less than a share of what waits is not shed for what another sends; who has more is."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> Any:
+        gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+        while not runner.batches:
+            await asyncio.sleep(0.001)
+        many = [asyncio.ensure_future(committer.submit(submission(f"a{n}"), time.monotonic() + 10)) for n in range(4)]
+        await asyncio.sleep(0.02)
+        other = asyncio.ensure_future(committer.submit(submission("b", org_id=2), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        over = await committer.submit(submission("b2", org_id=2), time.monotonic() + 10)
+        runner.gate.set()
+        await gate
+        return await asyncio.gather(*many), await other, over
+
+    many, other, over = play(runner, scene, limits=QueueLimits(waiting_max=3))
+
+    assert [False, False, True, True] == [isinstance(one.outcome, Refused) for one in many]
+    assert not isinstance(other.outcome, Refused)
+    assert codes.OVERLOADED is over.outcome.code
+
+
+def test_old_queue_of_one_organisation_sheds_no_other() -> None:
+    """What waits for long is shed by whom it belongs to."""
+
+    def slow(org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        time.sleep(0.1)
+        return [accepted(one) for one in batch]
+
+    runner = Runner(slow)
+
+    async def scene(committer: Committer) -> Any:
+        many = [asyncio.ensure_future(committer.submit(submission(f"a{n}"), time.monotonic() + 10)) for n in range(9)]
+        while committer.queue_age_s <= 0.05:
+            await asyncio.sleep(0.001)
+        own, other = await asyncio.gather(
+            committer.submit(submission("more"), time.monotonic() + 10),
+            committer.submit(submission("b", org_id=2), time.monotonic() + 10),
+        )
+        await asyncio.gather(*many)
+        return own, other
+
+    own, other = play(runner, scene, limits=QueueLimits(age_max_s=0.05), batch_max=1)
+
+    assert codes.OVERLOADED is own.outcome.code
+    assert not isinstance(other.outcome, Refused)
+
+
 def test_draining_refuses_new_and_answers_old() -> None:
     """Drain answers all that waits and refuses what comes after."""
     runner = Runner()
@@ -393,7 +443,7 @@ def test_call_that_does_not_fit_is_shed_whole() -> None:
     async def scene(committer: Committer) -> Any:
         fits = asyncio.ensure_future(committer.submit_some(items("gate", "b"), time.monotonic() + 10))
         await asyncio.sleep(0.02)
-        shed = committer.refuses(2, "BatchTransferPoints")
+        shed = committer.refuses(1, 2, "BatchTransferPoints")
         runner.gate.set()
         return shed, await fits, await committer.submit_some(items("e", "f", "g"), time.monotonic() + 10)
 

@@ -152,7 +152,7 @@ def test_without_a_writer_everything_is_refused_at_once() -> None:
     async def scene(world: World) -> tuple[Settled, Any, Any]:
         world.stream.shutdown(socket.SHUT_RDWR)
         await world.link.ended.wait()
-        whole = world.committer.refuses(2, "BatchIssuePoints")
+        whole = world.committer.refuses(1, 2, "BatchIssuePoints")
         return await world.submit(transfer("a")), whole, await world.committer.submit_some([issue("b")], 0.0)
 
     one, whole, [item] = play(scene)

@@ -318,15 +318,21 @@ def test_readers_survive_lost_connections(store: Store) -> None:
     assert set(store.load(keys).customers) == {ANN}
 
 
+def stand_still(database: Database) -> None:
+    """A transaction that does nothing for a while."""
+    with database.reader.connect() as connection, connection.begin():
+        connection.exec_driver_sql("SELECT 1")
+        time.sleep(1)
+        connection.exec_driver_sql("SELECT 1")
+
+
 def test_long_reads_may_compute_between_statements(on: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server ends a transaction that stands still, but not that of a verification which computes for a while."""
     monkeypatch.setattr(postgres, "IDLE_TIMEOUT_MS", 100)
     database = Database(on.url)
     try:
-        with pytest.raises(DBAPIError), database.reader.connect() as connection, connection.begin():
-            connection.exec_driver_sql("SELECT 1")
-            time.sleep(1)
-            connection.exec_driver_sql("SELECT 1")
+        with pytest.raises(DBAPIError):
+            stand_still(database)
         with database.reader.connect() as connection, connection.begin(), database.backend.long_reads(connection):
             connection.exec_driver_sql("SELECT 1")
             time.sleep(1)

@@ -30,6 +30,7 @@ from points_grpc.domain.outcome import Balance
 from points_grpc.domain.policy import OtpPolicy, Policy
 from points_grpc.domain.snapshot import Keys
 from points_grpc.domain.views import WalletView
+from points_grpc.storage import journal_pages
 
 ANN_GOLD = WalletKey(ANN, GOLD)
 BEN_GOLD = WalletKey(BEN, GOLD)
@@ -186,7 +187,7 @@ def test_transactions_are_paged_newest_first(store: Store) -> None:
     third = spend(store, gold, 4, notes="naïve", transaction_number="bill-1")
     queries = store.queries
 
-    found = list(queries.transactions(ORG, ANN, program_id=0, before=0, limit=100))
+    found = list(queries.transactions(ORG, ANN, program_id=0, before=0, limit=100)[0])
     assert [row.entry.transaction_id for row in found] == [third, silver.transaction_id, gold.transaction_id]
     assert [(row.stream, row.position) for row in found] == [(0, 4), (0, 2), (0, 1)]
     newest = found[0].entry
@@ -194,10 +195,28 @@ def test_transactions_are_paged_newest_first(store: Store) -> None:
     assert (newest.kind, newest.notes, newest.transaction_number) == (Kind.REDEMPTION, "naïve", "bill-1")
     assert (newest.created_at, newest.opened, newest.counterparty_id) == (NOW, (), None)
 
-    assert list(queries.transactions(ORG, ANN, program_id=0, before=third, limit=1)) == found[1:2]
-    assert list(queries.transactions(ORG, ANN, program_id=GOLD, before=0, limit=9)) == [found[0], found[2]]
-    assert list(queries.transactions(ORG, ANN, program_id=77, before=0, limit=9)) == []
-    assert list(queries.transactions(OTHER_ORG, ANN, program_id=0, before=0, limit=9)) == []
+    assert queries.transactions(ORG, ANN, program_id=0, before=third, limit=1) == (found[1:2], True)
+    assert queries.transactions(ORG, ANN, program_id=GOLD, before=0, limit=2) == ([found[0], found[2]], False)
+    assert list(queries.transactions(ORG, ANN, program_id=77, before=0, limit=9)[0]) == []
+    assert list(queries.transactions(OTHER_ORG, ANN, program_id=0, before=0, limit=9)[0]) == []
+
+
+def test_a_page_ends_before_its_postings_are_too_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a page is asked for, it is one that a client takes; what has too many alone is shown alone."""
+    monkeypatch.setattr(journal_pages, "PAGE_POSTINGS", 2)
+    lots = [store.issue(ANN, 10) for _ in range(3)]
+    ids = [one.transaction_id for one in reversed(lots)]
+
+    page, more = store.queries.transactions(ORG, ANN, program_id=0, before=0, limit=100)
+    rest, no_more = store.queries.transactions(ORG, ANN, program_id=0, before=ids[1], limit=100)
+
+    assert (ids[:2], True) == ([one.entry.transaction_id for one in page], more)
+    assert (ids[2:], False) == ([one.entry.transaction_id for one in rest], no_more)
+
+    monkeypatch.setattr(journal_pages, "PAGE_POSTINGS", 0)
+    alone, _ = store.queries.transactions(ORG, ANN, program_id=0, before=0, limit=100)
+
+    assert ids[:1] == [one.entry.transaction_id for one in alone]
 
 
 def test_a_transaction_is_shown_whole(store: Store) -> None:

@@ -111,8 +111,8 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     keeper = Keeper(ChildWriter, _setup(settings, database, senders), committer, availability, version=__version__)
     await keeper.start()
     accounts = Accounts(database)
-    identity = _callers(AccountsDirectory(accounts, pool, keys.keyring), tokens, log)
-    await pool.run(lambda: _tell_missing_keys(database, keys.keyring, log))
+    identity = _callers(AccountsDirectory(accounts, keys.keyring), tokens, log)
+    await asyncio.to_thread(_tell_missing_keys, database, keys.keyring, log)
     token = await _make_dev_world(accounts, committer) if dev else None
     await identity.start()
     checks = Checks(snapshots, keyring=keys.keyring, channels=frozenset(senders))

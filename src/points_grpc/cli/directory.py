@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from points_grpc.domain.configuration import REQUEST_IDS_REQUIRED, parse_switch
 from points_grpc.rpc.call import Caller, Role
 from points_grpc.rpc.identity import Directory, KeyRow, Org
 from points_grpc.service.keyring import Keyring
-from points_grpc.service.reads import ReadPool
 from points_grpc.storage.accounts import Accounts, CertificateRow
 from points_grpc.storage.accounts import KeyRow as StoredKey
 
 
 class AccountsDirectory:
-    """Reads the directory from the accounts, in the pool of reads, and notes there which keys were used."""
+    """Reads the directory from the accounts, and notes there which keys were used.
 
-    def __init__(self, accounts: Accounts, pool: ReadPool, keyring: Keyring) -> None:
+    On a thread of its own: however long reads of callers take, a revocation counts within seconds.
+    """
+
+    def __init__(self, accounts: Accounts, keyring: Keyring) -> None:
         self._accounts = accounts
-        self._pool = pool
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
         self._keyring = keyring
 
     async def __call__(self) -> Directory:
         """The directory as it is now."""
-        return await self._pool.run(self._load)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
 
     async def note_use(self, key_ids: Collection[str]) -> None:
-        """Notes that keys were used. Not in the pool of reads: a write may have to wait for others."""
+        """Notes that keys were used. Not on that thread: a write may have to wait for others."""
         now = datetime.now(UTC)
         used_at = dict.fromkeys(key_ids, now)
         await asyncio.get_running_loop().run_in_executor(None, self._accounts.record_use, used_at)

@@ -132,14 +132,15 @@ class Answers:
             if position is None or len(position) != _TRANSACTION_POSITION.size:
                 return _PAGE_TOKEN_INVALID
             (before,) = _TRANSACTION_POSITION.unpack(position)
-        found = await self._reads.transactions(
-            caller.org_id, customer[0].customer_id, program_id=request.program_id, before=before, limit=size + 1
+        page, has_more = await self._reads.transactions(
+            caller.org_id, customer[0].customer_id, program_id=request.program_id, before=before, limit=size
         )
-        page, last = _page(found, size)
-        position = _TRANSACTION_POSITION.pack(last.entry.transaction_id) if last else b""
+        token = ""
+        if has_more:
+            position = _TRANSACTION_POSITION.pack(page[-1].entry.transaction_id)
+            token = self._pages.token(caller, request, position)
         return wallet_service_pb2.ListTransactionsResponse(
-            transactions=[render.journal_transaction(one) for one in page],
-            next_page_token=self._pages.token(caller, request, position) if last else "",
+            transactions=[render.journal_transaction(one) for one in page], next_page_token=token
         )
 
     async def get_transaction(

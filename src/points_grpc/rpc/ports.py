@@ -47,7 +47,7 @@ class Submitter(Protocol):
         """
         ...
 
-    def refuses(self, items: int, operation: str) -> Refused | None:
+    def refuses(self, org_id: int, items: int, operation: str) -> Refused | None:
         """Why a call with so many items is not taken at all; None if it may hand them over."""
         ...
 
@@ -105,8 +105,8 @@ class Reads(Protocol):
 
     async def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
-    ) -> Sequence[JournalRow]:
-        """Journal transactions that touched a customer, newest first."""
+    ) -> tuple[Sequence[JournalRow], bool]:
+        """Journal transactions that touched a customer, newest first, and whether there are more."""
         ...
 
     async def transfers(

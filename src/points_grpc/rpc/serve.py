@@ -126,7 +126,7 @@ class Desk:
             expected = f"1 to {ITEMS_MAX} items"
             refuse(context, call, failures.malformed("requests", expected, operation=call.operation))
             return answer
-        if refused := self._submitter.refuses(len(request.requests), call.operation):
+        if refused := self._submitter.refuses(caller.org_id, len(request.requests), call.operation):
             refuse(context, call, refused)
             return answer
         call.request_id_given = True

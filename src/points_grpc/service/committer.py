@@ -7,6 +7,7 @@ been written although no answer came; what it did not mark is certainly not.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,7 +24,10 @@ from points_grpc.service.writer import bug_report, refused
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait. Beyond `waiting_max` unanswered commands, or a queue of `age_max_s`, callers are shed."""
+    """How much may wait. Beyond `waiting_max` unanswered commands, or a queue of `age_max_s`, callers are shed.
+
+    Those of organisations with at least their share of what waits: nobody is shed for what others send.
+    """
 
     waiting_max: int = 8192
     age_max_s: float = 5.0
@@ -56,10 +60,6 @@ class _Unanswered:
     caller: _Caller
     taken: bool = False
     waited: Waited | None = None
-
-
-_CLOSED = (Failure.SHUTTING_DOWN, Failure.STORAGE_UNAVAILABLE)
-"""Why nothing is taken any more, not even of a call that was admitted."""
 
 
 class _Items:
@@ -141,6 +141,7 @@ class Committer:
         self._tracer = tracer
         self._link: Link | None = None
         self._unanswered: dict[int, _Unanswered] = {}
+        self._waiting_of: Counter[int] = Counter()
         self._last_number = 0
         self._queue_age_s = 0.0
         self._draining = False
@@ -163,7 +164,7 @@ class Committer:
 
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         """Hands a submission over and waits for its answer. `deadline` is an instant of the monotonic clock."""
-        if shed := self._sheds(1):
+        if shed := self._sheds(submission.org_id, 1):
             return refused(submission, shed)
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
         [waiting] = self._send((submission,), (future,), deadline)
@@ -174,9 +175,9 @@ class Committer:
                 raise NotTaken from None
             raise
 
-    def refuses(self, items: int, operation: str) -> Refused | None:
+    def refuses(self, org_id: int, items: int, operation: str) -> Refused | None:
         """Why a call with so many items is not taken: they count like single submissions, and it is shed whole."""
-        shed = self._sheds(items)
+        shed = self._sheds(org_id, items)
         return refusal_of(shed, operation) if shed else None
 
     def submit_some(self, submissions: Sequence[Submission], deadline: float) -> asyncio.Future[Sequence[Settled]]:
@@ -185,8 +186,8 @@ class Committer:
         The call was admitted whole (`refuses`): they are taken unless the writer is gone or a drain has begun since.
         """
         future: asyncio.Future[Sequence[Settled]] = asyncio.get_running_loop().create_future()
-        shed = self._sheds(0)
-        if shed in _CLOSED:
+        shed = self._closed()
+        if shed:
             future.set_result([refused(one, shed) for one in submissions])
         elif not submissions:
             future.set_result(())
@@ -208,15 +209,24 @@ class Committer:
             link.send(Drain())
             await link.ended.wait()
 
-    def _sheds(self, more: int) -> Failure | None:
-        """Why so many more submissions are not taken."""
+    def _closed(self) -> Failure | None:
+        """Why nothing is taken any more, not even of a call that was admitted."""
         if self._draining:
             return Failure.SHUTTING_DOWN
-        if self._link is None:
-            return Failure.STORAGE_UNAVAILABLE
-        if len(self._unanswered) + more > self._limits.waiting_max or self._queue_age_s > self._limits.age_max_s:
-            return Failure.OVERLOADED
-        return None
+        return Failure.STORAGE_UNAVAILABLE if self._link is None else None
+
+    def _sheds(self, org_id: int, more: int) -> Failure | None:
+        """Why so many more submissions of an organisation are not taken."""
+        if closed := self._closed():
+            return closed
+        waiting, limits = len(self._unanswered), self._limits
+        if waiting + more <= limits.waiting_max and self._queue_age_s <= limits.age_max_s:
+            return None
+        own = self._waiting_of[org_id]
+        sharers = len(self._waiting_of) + (not own)
+        fits = (own + more) * sharers <= limits.waiting_max
+        is_prompt = self._queue_age_s <= limits.age_max_s or own * sharers < waiting
+        return None if fits and is_prompt else Failure.OVERLOADED
 
     def _send(
         self, submissions: Sequence[Submission], callers: Sequence[_Caller], deadline: float
@@ -231,7 +241,14 @@ class Committer:
             for one in waiting:
                 one.waited = (span, now)
         self._unanswered.update(enumerate(waiting, first))
+        self._waiting_of[submissions[0].org_id] += len(submissions)
         return waiting
+
+    def _forget(self, org_id: int) -> None:
+        """Counts one less that waits."""
+        self._waiting_of[org_id] -= 1
+        if not self._waiting_of[org_id]:
+            del self._waiting_of[org_id]
 
     def _is_taken(self, waiting: _Unanswered) -> bool:
         """Whether a submission whose deadline has passed may be, or may have been, executed.
@@ -271,6 +288,7 @@ class Committer:
             if one is None:
                 raise Garbled
             one.taken = True
+            self._forget(one.submission.org_id)
             if one.waited is not None:
                 waited.append(one.waited)
             if not one.caller.done():
@@ -298,6 +316,7 @@ class Committer:
         assert link is not None, "attached"
         link.close()
         unanswered, self._unanswered = self._unanswered, {}
+        self._waiting_of.clear()
         self._queue_age_s = 0.0
         for one in unanswered.values():
             one.taken = one.taken or not link.is_understood

@@ -273,8 +273,10 @@ class Queries(Protocol):
 
     def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
-    ) -> Sequence[JournalRow]:
-        """Journal transactions that touched a customer, newest first, with the postings of that customer.
+    ) -> tuple[Sequence[JournalRow], bool]:
+        """Journal transactions that touched a customer, newest first, with its postings; whether there are more.
+
+        Fewer than `limit` where they have very many postings: an answer has to stay one that a client takes.
 
         Customers who were merged into that one are read along.
         `program_id` 0: of all programs; `before` 0: from the newest on, else those with a lower id.

@@ -1,15 +1,17 @@
 """Reads and checks off the event loop: a small pool of threads, each call on a read-only snapshot of its own.
 
-They never wait behind the writer. What expires in the pool's queue is dropped.
+They never wait behind the writer. What expires in the pool's queue is dropped, and what nobody waits for is stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from points_grpc.domain.commands import Submission, operation_of
 from points_grpc.domain.failures import Failure, refusal_of
@@ -29,6 +31,7 @@ from points_grpc.domain.views import (
     WalletView,
 )
 from points_grpc.service.ports import Listings, Queries, RequestRecord, StorageUnavailable
+from points_grpc.service.stopping import Stop
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -42,21 +45,110 @@ class Checking(Protocol):
         ...
 
 
+NOBODY = 0
+"""In place of an organisation, for reads that are made for several."""
+
+
 class ReadPool:
-    """Runs blocking reads on threads of its own."""
+    """Runs blocking reads on threads of its own. Organisations take turns, and none has all of the threads."""
 
     def __init__(self, *, threads: int) -> None:
-        """Takes the number of threads: at most so many reads run at once."""
+        """Takes the number of threads: at most so many reads run at once, and of an organisation all but one."""
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="reader")
+        self._free = threads
+        self._free_of_one = max(1, threads - 1)
+        self._running: Counter[int] = Counter()
+        self._waiting: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
 
-    async def run(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Runs a blocking function and awaits its result."""
+    async def run(
+        self, function: Callable[Concatenate[int, _P], _R], org_id: int, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Runs a blocking function of an organisation and awaits its result.
+
+        Whoever stops waiting gives up his turn, and has a read that runs already stopped where the storage can do that.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        await self._turn(org_id, loop)
+        stop = Stop()
+
+        def read() -> _R:
+            with stop.watched():
+                return function(org_id, *args, **kwargs)
+
+        try:
+            reading = self._pool.submit(read)
+        except BaseException:
+            self._ended(org_id)
+            raise
+        reading.add_done_callback(lambda _: self._told(loop, org_id))
+        try:
+            return await asyncio.wrap_future(reading)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
 
     def close(self) -> None:
         """Waits for the reads that run and ends the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _turn(self, org_id: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Waits for a thread."""
+        if self._free and not self._waiting and self._running[org_id] < self._free_of_one:
+            self._take(org_id)
+            return
+        turn = loop.create_future()
+        self._waiting.setdefault(org_id, deque()).append(turn)
+        self._give_turns()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._ended(org_id)
+            raise
+
+    def _give_turns(self) -> None:
+        """Gives free threads to who waits: an organisation after the other, and to each in the order of its calls."""
+        while self._free and (org_id := self._next()) is not None:
+            self._waiting[org_id].popleft().set_result(None)
+            self._waiting.move_to_end(org_id)
+            self._take(org_id)
+
+    def _next(self) -> int | None:
+        """The first organisation that waits and may run one more."""
+        for org_id in tuple(self._waiting):
+            turns = self._waiting[org_id]
+            while turns and turns[0].done():
+                turns.popleft()
+            if not turns:
+                del self._waiting[org_id]
+            elif self._running[org_id] < self._free_of_one:
+                return org_id
+        return None
+
+    def _take(self, org_id: int) -> None:
+        self._running[org_id] += 1
+        self._free -= 1
+
+    def _told(self, loop: asyncio.AbstractEventLoop, org_id: int) -> None:
+        """From the thread whose read is over; the loop may be closed by then."""
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._ended, org_id)
+
+    def _ended(self, org_id: int) -> None:
+        self._free += 1
+        self._running[org_id] -= 1
+        if not self._running[org_id]:
+            del self._running[org_id]
+        self._give_turns()
+
+
+def of_nobody(function: Callable[_P, _R]) -> Callable[Concatenate[int, _P], _R]:
+    """A read that names its organisations otherwise, as the pool runs it."""
+
+    def reading(_org_id: int, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return function(*args, **kwargs)
+
+    return reading
 
 
 class Checker:
@@ -70,9 +162,9 @@ class Checker:
 
     async def check(self, submission: Submission, deadline: float) -> Settled:
         """The decision, or a refusal if the deadline passed in the queue or the store cannot be reached."""
-        return await self._pool.run(self._check, submission, deadline)
+        return await self._pool.run(self._check, submission.org_id, submission, deadline)
 
-    def _check(self, submission: Submission, deadline: float) -> Settled:
+    def _check(self, _org_id: int, submission: Submission, deadline: float) -> Settled:
         operation = operation_of(submission.command)
         if deadline <= self._monotonic():
             return Settled(refusal_of(Failure.EXPIRED_IN_QUEUE, operation), submission.request_id)
@@ -122,8 +214,8 @@ class PooledQueries:
 
     async def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
-    ) -> Sequence[JournalRow]:
-        """Journal transactions that touched a customer, newest first."""
+    ) -> tuple[Sequence[JournalRow], bool]:
+        """Journal transactions that touched a customer, newest first, and whether there are more."""
         return await self._run(
             self._queries.transactions, org_id, customer_id, program_id=program_id, before=before, limit=limit
         )

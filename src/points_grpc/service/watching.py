@@ -15,7 +15,7 @@ from typing import Protocol
 
 from points_grpc.domain.model import WalletKey
 from points_grpc.domain.views import JournalRow
-from points_grpc.service.reads import ReadPool
+from points_grpc.service.reads import NOBODY, ReadPool, of_nobody
 
 PAGE = 100
 """How many transactions are read at once for one watch: what a slow caller makes the server keep."""
@@ -70,6 +70,8 @@ class Watching:
     def __init__(self, pool: ReadPool, journal: Journal, *, poll_s: float) -> None:
         """Polls so often, and not at all while nobody watches."""
         self._run = pool.run
+        self._heads = of_nobody(journal.heads)
+        self._versions = of_nobody(journal.versions)
         self._journal = journal
         self._poll_s = poll_s
         self._watched: dict[int, _Watched] = {}
@@ -96,11 +98,11 @@ class Watching:
 
     async def heads(self, org_id: int) -> Mapping[int, int]:
         """The last position of each journal stream of an organisation."""
-        return (await self._run(self._journal.heads, (org_id,)))[org_id]
+        return (await self._run(self._heads, org_id, (org_id,)))[org_id]
 
     async def version(self, org_id: int, key: WalletKey) -> int:
         """The version of a wallet; 0 if it is not there."""
-        return (await self._run(self._journal.versions, ((org_id, key),)))[org_id, key]
+        return (await self._run(self._versions, org_id, ((org_id, key),)))[org_id, key]
 
     async def after(self, org_id: int, places: Mapping[int, int]) -> tuple[Sequence[JournalRow], bool]:
         """What follows a place in each stream, at most `PAGE`, and whether there is more; or raises `Gap`."""
@@ -147,7 +149,7 @@ class Watching:
 
     async def _look(self) -> None:
         """Wakes those for whom there is more."""
-        heads = await self._run(self._journal.heads, tuple(self._watched))
+        heads = await self._run(self._heads, NOBODY, tuple(self._watched))
         moved = [
             (org_id, watched)
             for org_id, watched in self._watched.items()
@@ -159,7 +161,7 @@ class Watching:
         wanted = [(org_id, key) for org_id, watched in moved for key in watched.of_wallets]
         if not wanted:
             return
-        versions = await self._run(self._journal.versions, wanted)
+        versions = await self._run(self._versions, NOBODY, wanted)
         for (org_id, key), version in versions.items():
             now = self._watched.get(org_id)
             if now is not None and key in now.of_wallets and now.versions.get(key) != version:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from points_grpc.domain.model import JournalEntry, Posting
 from points_grpc.domain.views import JournalRow
@@ -13,6 +13,9 @@ from points_grpc.storage.driver import Driver, Row
 from points_grpc.storage.key_lists import among
 from points_grpc.storage.schema import customers, postings, transactions
 from points_grpc.storage.statements import columns, compiled
+
+PAGE_POSTINGS = 20_000
+"""How many postings a page of transactions has at most, but for a transaction that has more alone: under a megabyte."""
 
 
 def with_victims(driver: Driver, org_id: int, customer_id: int) -> list[int]:
@@ -23,6 +26,16 @@ def with_victims(driver: Driver, org_id: int, customer_id: int) -> list[int]:
         asked = [one for (one,) in driver.query(_VICTIMS, (org_id, driver.bind_values(asked)))]
         found += asked
     return found
+
+
+def fitting(ids: Sequence[int], counts: Mapping[int, int]) -> Sequence[int]:
+    """As many of the transactions, from the first, as do not have too many postings; one at least."""
+    total = 0
+    for taken, one in enumerate(ids):
+        total += counts.get(one, 0)
+        if taken and total > PAGE_POSTINGS:
+            return ids[:taken]
+    return ids
 
 
 def journal_rows(entries: Sequence[Row], changed: Sequence[Row]) -> list[JournalRow]:
@@ -62,6 +75,19 @@ TRANSACTIONS = compiled(
     )
     .order_by(transactions.c.transaction_id.desc()),
     "org_id",
+    "ids",
+)
+
+POSTINGS_COUNTED = compiled(
+    select(postings.c.transaction_id, func.count())
+    .where(
+        postings.c.org_id == bindparam("org_id"),
+        among(postings.c.customer_id, "customer_ids"),
+        among(postings.c.transaction_id, "ids"),
+    )
+    .group_by(postings.c.transaction_id),
+    "org_id",
+    "customer_ids",
     "ids",
 )
 

@@ -56,7 +56,14 @@ from points_grpc.storage import statements as sql
 from points_grpc.storage.codec import decode_policy
 from points_grpc.storage.driver import Driver, Row, Statement
 from points_grpc.storage.engine import Database
-from points_grpc.storage.journal_pages import POSTINGS_OF_CUSTOMERS, TRANSACTIONS, journal_rows, with_victims
+from points_grpc.storage.journal_pages import (
+    POSTINGS_COUNTED,
+    POSTINGS_OF_CUSTOMERS,
+    TRANSACTIONS,
+    fitting,
+    journal_rows,
+    with_victims,
+)
 from points_grpc.storage.key_lists import among
 from points_grpc.storage.load import Books, Reader
 from points_grpc.storage.personal import personal_page
@@ -150,17 +157,20 @@ class SqlQueries:
 
     def transactions(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int
-    ) -> Sequence[JournalRow]:
-        """Journal transactions that touched a customer, newest first, with the postings of that customer."""
+    ) -> tuple[Sequence[JournalRow], bool]:
+        """Journal transactions that touched a customer, newest first, with its postings; whether there are more."""
         statement = _TOUCHED_IN_PROGRAM if program_id else _TOUCHED
         program = (program_id,) if program_id else ()
         with reading(self._database) as driver:
             merged = with_victims(driver, org_id, customer_id)
-            ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit)
-            bound = driver.bind_values(ids)
+            ids = _newest(driver, statement, org_id, merged, before or _HIGHEST, program, limit + 1)
+            whose = driver.bind_values(merged)
+            counts: dict[int, int] = dict(driver.query(POSTINGS_COUNTED, (org_id, whose, driver.bind_values(ids))))
+            shown = fitting(ids[:limit], counts)
+            bound = driver.bind_values(shown)
             entries = driver.query(TRANSACTIONS, (org_id, bound))
-            changed = driver.query(POSTINGS_OF_CUSTOMERS, (org_id, driver.bind_values(merged), bound))
-        return journal_rows(entries, changed)
+            changed = driver.query(POSTINGS_OF_CUSTOMERS, (org_id, whose, bound))
+        return journal_rows(entries, changed), len(shown) < len(ids)
 
     def transfers(
         self, org_id: int, customer_id: int, *, program_id: int, before: int, limit: int

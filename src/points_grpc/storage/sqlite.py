@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection, QueuePool
 
+from points_grpc.service.stopping import is_unwanted
 from points_grpc.storage.driver import Cursor, Probe, SqliteDriver
 
 BEGIN_WRITE = "BEGIN IMMEDIATE"
@@ -40,6 +41,9 @@ CACHED_STATEMENTS = 512
 
 READER_WAIT_S = 10.0
 """How long a read waits for a connection before it is told that there is none."""
+
+STEPS_BETWEEN_LOOKS = 100_000
+"""How many steps of SQLite's machine a read makes until it looks whether anybody waits for it still: milliseconds."""
 
 _SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 
@@ -178,6 +182,7 @@ def set_up(connection: sqlite3.Connection, *, writes: bool, synchronous: str = "
         cursor.execute("PRAGMA secure_delete = ON")  # What is erased (sealed codes) is overwritten.
     else:
         cursor.execute("PRAGMA query_only = ON")
+        connection.set_progress_handler(is_unwanted, STEPS_BETWEEN_LOOKS)
     cursor.close()
 
 
