@@ -160,6 +160,7 @@ def test_over_http(server: RunningServer, tmp_path: Path, record_property: Calla
         wrong_requests(gateway)
         redemptions(gateway)
         every_annotated_path(gateway, server)
+        signatures(gateway, server)
         assert (200, {"status": "SERVING"}) == health(gateway)
         server.stop()
         assert 503 == gateway.transfer().status == health(gateway)[0]
@@ -251,6 +252,18 @@ def logged(server: RunningServer, correlation_id: str) -> str:
                 return str(json.loads(line)["method"]).rpartition("/")[2]
         time.sleep(0.05)
     raise AssertionError(f"{correlation_id} is in no line of the log")
+
+
+def signatures(gateway: Gateway, server: RunningServer) -> None:
+    """A key that must sign is refused: what it would sign is made behind it, and its headers do not pass."""
+    token, _ = server.signed_key(server.organisation("signs"))
+    signer = Gateway(gateway.base, token)
+    until = time.monotonic() + WAIT_S
+    while (found := signer.transfer().refusal)[1] == 10001:  # the server reads new keys every few seconds
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+    assert (401, 825, "CLIENT_SIGNATURE_REQUIRED") == found
 
 
 def health(gateway: Gateway) -> tuple[int, Any]:
