@@ -36,7 +36,9 @@ DOCUMENTED_REQUEST = {
     "fromCustomerIdentifier": SENDER,
     "toCustomerIdentifier": RECEIVER,
 }
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+"""Generous: a server that cannot start ends, and is noticed at once."""
+
 CODE_LINE = re.compile(r"one-time code for MOBILE \S+: (\S+)")
 
 

@@ -1,4 +1,4 @@
-"""The tables that scripts/generate writes into pages: every code, setting, metric and planted bug.
+"""The tables that scripts/generate writes into pages: every code, setting, metric, panel and planted bug.
 
 Read from the sources themselves, so that nothing has to be installed for it: the settings from the syntax of
 settings.py, whose defaults and bounds are literals, codes, metrics and bugs by running files that import nothing of
@@ -8,6 +8,7 @@ ours.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import runpy
 from pathlib import Path
@@ -23,6 +24,7 @@ def render_pages(root: Path) -> dict[str, str]:
         "docs/operations.md": render_page(
             root / "docs" / "operations.md", {"settings": settings_table(root), "metrics": metrics_table(root)}
         ),
+        "docs/dashboard.md": render_page(root / "docs" / "dashboard.md", {"panels": panels_table(root)}),
         "docs/proof.md": render_page(root / "docs" / "proof.md", {"planted": planted_table(root)}),
     }
 
@@ -129,6 +131,28 @@ def metrics_table(root: Path) -> str:
         for one in measures
     ]
     return table(("metric", "kind", "labels", "several servers", "what it is"), rows)
+
+
+def panels_table(root: Path) -> str:
+    """A row for each panel of the dashboard, in their order, with its queries as Grafana shows them on all servers."""
+    rows, group = [], ""
+    for panel in json.loads((root / "deploy" / "grafana" / "points-grpc.json").read_text(encoding="utf-8"))["panels"]:
+        if panel["type"] == "row":
+            group = panel["title"]
+            continue
+        queries = [f"{legend(one['legendFormat'])}: `{without_choice(one['expr'])}`" for one in panel["targets"]]
+        rows.append((group, panel["title"], panel["description"], "<br>".join(queries)))
+    return table(("group", "panel", "what it tells", "curves and their queries"), rows)
+
+
+def without_choice(query: str) -> str:
+    """A query without the choice of servers, which every query has."""
+    return query.replace('{instance=~"$instance"}', "").replace('{instance=~"$instance", ', "{")
+
+
+def legend(text: str) -> str:
+    """How Grafana names a curve; a label in italics stands for its value."""
+    return re.sub(r"\{\{(\w+)\}\}", r"*\1*", text)
 
 
 def table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -25,7 +25,10 @@ class Frame(IntEnum):
 
 
 class CuttingProxy:
-    """Forwards to a loopback port and cuts the first `cuts` answers. `on_cut` runs once the connection is gone."""
+    """Forwards to a loopback port and cuts the first `cuts` answers, each after as many frames as may pass.
+
+    `on_cut` runs once the connection is gone.
+    """
 
     def __init__(
         self,
@@ -33,12 +36,15 @@ class CuttingProxy:
         *,
         cuts: int = 1,
         at: Frame = Frame.HEADERS,
+        passing: int = 0,
         on_cut: Callable[[], None] = lambda: None,
     ) -> None:
         self.cuts_made = 0
         self._target_port = target_port
         self._cuts = cuts
         self._at = at
+        self._passing = passing
+        self._passed = 0
         self._on_cut = on_cut
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -108,6 +114,10 @@ class CuttingProxy:
         with self._lock:
             if self.cuts_made == self._cuts:
                 return False
+            if self._passed < self._passing:
+                self._passed += 1
+                return False
+            self._passed = 0
             self.cuts_made += 1
             return True
 

@@ -1,6 +1,6 @@
 """The documented HTTP paths: they are annotations of the protos, each once, and Envoy knows the services.
 
-No transcoder runs here: what is held is what one reads.
+No transcoder runs here: what is held is what one reads. tests/polyglot/test_gateway.py runs one.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_the_examples_as_printed(server: RunningServer) -> None:
     names["points"].close()
 
     assert {name: output for name, (language, _, output) in EXAMPLES.items() if language == "python"} == shown
-    assert ["transfer", "refusals", "warnings", "asyncio", "options"] == list(shown)
+    assert ["transfer", "refusals", "warnings", "asyncio", "watches", "options"] == list(shown)
 
 
 def test_the_service_config_repeats_what_was_cut(server: RunningServer) -> None:

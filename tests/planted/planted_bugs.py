@@ -342,6 +342,20 @@ PLANTED = (
         quick=True,
     ),
     Planted(
+        "watch that forgets its bookmark",
+        "A watch from now on that is cut before its first change asks for now again, and misses what came between.",
+        (
+            Edit(
+                "client/following.py",
+                "        asked.after_version = message.wallet_version\n",
+                '        if message.HasField("transaction"):\n'
+                "            asked.after_version = message.wallet_version\n",
+            ),
+        ),
+        "tests/client/test_client_watches.py::test_a_wallet_cut_in_any_way",
+        "assert",
+    ),
+    Planted(
         "deferred command overtaken",
         "A command that was set aside goes to the end of its queue, behind what came after it.",
         (

@@ -1,4 +1,6 @@
-"""How each example is built and run, and what it takes. A build is kept for as long as its sources stay the same."""
+"""How each program in another language is built and run, and what it takes. A build is kept for as long as its sources
+stay the same.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,24 @@ ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', 
 
 @dataclass(frozen=True)
 class Example:
-    """One program. `made` is what its build leaves behind."""
+    """One program. `made` is what its build leaves behind; it lives in a folder of its name `below` another."""
 
     language: str
     tools: tuple[str, ...]
     build: tuple[tuple[str, ...], ...]
     run: tuple[str, ...]
     made: str = ""
+    below: str = "examples"
+
+    @property
+    def name(self) -> str:
+        """Its folder, as the summary names it."""
+        return f"{self.below}/{self.language}"
 
     @property
     def folder(self) -> Path:
         """Where it lives."""
-        return EXAMPLES / self.language
+        return ROOT / self.name
 
     def missing(self) -> list[str]:
         """The tools that this machine does not have."""
@@ -81,9 +89,9 @@ class Example:
         return done.stdout.splitlines()
 
     def _sources(self) -> str:
-        """A digest of all that the build depends on: the protos, and what is committed of the example."""
+        """A digest of all that the build depends on: the protos, and what is committed of the program."""
         paths = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "protos", f"examples/{self.language}"],
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "protos", self.name],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -119,3 +127,18 @@ ALL = (
     ),
     Example("python", (), (), (sys.executable, "transfer.py")),
 )
+
+GATEWAY = Example(
+    "grpc-gateway",
+    ("go", "buf"),
+    (("go", "generate", "./..."), ("go", "build", "-o", "gateway", ".")),
+    ("./gateway",),
+    "gateway",
+    below="deploy",
+)
+"""The transcoder for HTTP and JSON."""
+
+
+def toolchains_are_required() -> bool:
+    """Whether this is CI, where all of them have to run."""
+    return os.environ.get("CI") == "true" or bool(os.environ.get("POINTS_REQUIRE_TOOLCHAINS"))

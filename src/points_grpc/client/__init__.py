@@ -30,9 +30,11 @@ from points_grpc.client.errors import (
     Violation,
 )
 from points_grpc.client.retries import Retries
+from points_grpc.client.watching import AsyncWatch, Watch
 
 __all__ = [
     "AsyncPointsClient",
+    "AsyncWatch",
     "NotAnswered",
     "PointsClient",
     "PointsError",
@@ -43,6 +45,7 @@ __all__ = [
     "StatusItem",
     "TransferRefused",
     "Violation",
+    "Watch",
     "refused_by",
     "tls",
     "warnings_of",

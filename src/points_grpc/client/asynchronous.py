@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 import grpc
 from google.protobuf.message import Message
@@ -13,9 +14,18 @@ from google.protobuf.message import Message
 from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method, Token
 from points_grpc.client.channel import OPTIONS, Options, credentials_for
 from points_grpc.client.exporting import METHOD, Export
+from points_grpc.client.following import Following, Watched, a_wallet, all_transactions
 from points_grpc.client.methods import AsyncMethods
 from points_grpc.client.retries import Retries
-from points_grpc.v1.wallet_service_pb2 import ExportJournalRequest, ExportJournalResponse
+from points_grpc.client.watching import AsyncWatch, Cancels
+from points_grpc.v1.wallet_service_pb2 import (
+    ExportJournalRequest,
+    ExportJournalResponse,
+    WatchTransactionsRequest,
+    WatchTransactionsResponse,
+    WatchWalletRequest,
+    WatchWalletResponse,
+)
 
 
 class AsyncPointsClient(AsyncMethods):
@@ -42,10 +52,13 @@ class AsyncPointsClient(AsyncMethods):
         self._credential = Credential(token, signing_secret)
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
+        self._watches: WeakSet[Cancels] = WeakSet()
         self._stubs: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     async def close(self) -> None:
-        """Closes the connection and ends what is on its way."""
+        """Closes the connection and ends what is on its way, watches too."""
+        for watch in list(self._watches):
+            watch.cancel()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -83,6 +96,46 @@ class AsyncPointsClient(AsyncMethods):
             else:
                 return
             await asyncio.sleep(pause)
+
+    def watch_wallet(
+        self,
+        request: WatchWalletRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> AsyncWatch[WatchWalletResponse]:
+        """Every change of a wallet, in the order of its versions; and bookmarks, which have no transaction.
+
+        Goes on by itself where a call is cut, without a gap and without a repetition; ends with `cancel()`, with the
+        client, or after `timeout_s`. Raises `NotAnswered` where nobody answers for a minute, and what is refused. To go
+        on later, keep the `wallet_version` of the last message that was handled, and give it as `after_version`.
+        """
+        return self._watch(a_wallet(request), timeout_s, metadata)
+
+    def watch_transactions(
+        self,
+        request: WatchTransactionsRequest | None = None,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> AsyncWatch[WatchTransactionsResponse]:
+        """Every transaction of the organisation with its postings; and bookmarks, which have none.
+
+        Goes on by itself where a call is cut, without a gap and without a repetition; ends with `cancel()`, with the
+        client, or after `timeout_s`. Raises `NotAnswered` where nobody answers for a minute, and what is refused. To go
+        on later, keep the `resume_token` of the last message that was handled, and give it as `resume_token`.
+        """
+        return self._watch(all_transactions(request), timeout_s, metadata)
+
+    def _watch(
+        self, watched: Watched[Answer], timeout_s: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> AsyncWatch[Answer]:
+        following = Following(
+            watched, credential=self._credential, retries=self._retries, timeout_s=timeout_s, metadata=metadata
+        )
+        watch = AsyncWatch(following, self._channel.unary_stream(following.path))
+        self._watches.add(watch)
+        return watch
 
     async def _call(
         self,

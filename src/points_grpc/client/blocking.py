@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 import grpc
 from google.protobuf.message import Message
@@ -13,9 +15,18 @@ from google.protobuf.message import Message
 from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method, Token
 from points_grpc.client.channel import OPTIONS, Options, credentials_for
 from points_grpc.client.exporting import METHOD, Export
+from points_grpc.client.following import Following, Watched, a_wallet, all_transactions
 from points_grpc.client.methods import BlockingMethods
 from points_grpc.client.retries import Retries
-from points_grpc.v1.wallet_service_pb2 import ExportJournalRequest, ExportJournalResponse
+from points_grpc.client.watching import Cancels, Watch
+from points_grpc.v1.wallet_service_pb2 import (
+    ExportJournalRequest,
+    ExportJournalResponse,
+    WatchTransactionsRequest,
+    WatchTransactionsResponse,
+    WatchWalletRequest,
+    WatchWalletResponse,
+)
 
 
 class PointsClient(BlockingMethods):
@@ -52,10 +63,16 @@ class PointsClient(BlockingMethods):
         self._credential = Credential(token, signing_secret)
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
+        self._lock = threading.Lock()
+        self._watches: WeakSet[Cancels] = WeakSet()
         self._stubs: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     def close(self) -> None:
-        """Closes the connection and ends what is on its way."""
+        """Closes the connection and ends what is on its way, watches too."""
+        with self._lock:
+            watches = list(self._watches)
+        for watch in watches:
+            watch.cancel()
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -93,6 +110,47 @@ class PointsClient(BlockingMethods):
             else:
                 return
             time.sleep(pause)
+
+    def watch_wallet(
+        self,
+        request: WatchWalletRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> Watch[WatchWalletResponse]:
+        """Every change of a wallet, in the order of its versions; and bookmarks, which have no transaction.
+
+        Goes on by itself where a call is cut, without a gap and without a repetition; ends with `cancel()`, with the
+        client, or after `timeout_s`. Raises `NotAnswered` where nobody answers for a minute, and what is refused. To go
+        on later, keep the `wallet_version` of the last message that was handled, and give it as `after_version`.
+        """
+        return self._watch(a_wallet(request), timeout_s, metadata)
+
+    def watch_transactions(
+        self,
+        request: WatchTransactionsRequest | None = None,
+        *,
+        timeout_s: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> Watch[WatchTransactionsResponse]:
+        """Every transaction of the organisation with its postings; and bookmarks, which have none.
+
+        Goes on by itself where a call is cut, without a gap and without a repetition; ends with `cancel()`, with the
+        client, or after `timeout_s`. Raises `NotAnswered` where nobody answers for a minute, and what is refused. To go
+        on later, keep the `resume_token` of the last message that was handled, and give it as `resume_token`.
+        """
+        return self._watch(all_transactions(request), timeout_s, metadata)
+
+    def _watch(
+        self, watched: Watched[Answer], timeout_s: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> Watch[Answer]:
+        following = Following(
+            watched, credential=self._credential, retries=self._retries, timeout_s=timeout_s, metadata=metadata
+        )
+        watch = Watch(following, self._channel.unary_stream(following.path))
+        with self._lock:
+            self._watches.add(watch)
+        return watch
 
     def _call(
         self,

@@ -18,8 +18,9 @@ from typing import Generic, Protocol, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from points_grpc import codes
 from points_grpc.client.decode import exception_of, grpc_code, refusal_in
-from points_grpc.client.errors import NotAnswered, PointsError, Silence
+from points_grpc.client.errors import NotAnswered, PointsError, Refused, Silence
 from points_grpc.client.retries import Retries, pause_s
 
 Answer = TypeVar("Answer", bound=Message)
@@ -54,6 +55,11 @@ class Credential:
 
     def __repr__(self) -> str:
         return "Credential(...)"
+
+    @property
+    def renews(self) -> bool:
+        """Whether the token of the next attempt may be another one."""
+        return callable(self.token)
 
     def metadata(self, path: str, raw: bytes) -> Metadata:
         """What a call shows. A signature is made anew for each attempt: it names the time."""
@@ -103,8 +109,9 @@ class Attempts:
         retries: Retries,
         timeout_s: float,
         metadata: Sequence[tuple[str, str]] = (),
+        made: int = 0,
     ) -> None:
-        """Gives the request its id, in a copy: the caller's message is never changed."""
+        """Gives the request its id, in a copy: the caller's message is never changed. `made`: attempts before these."""
         if timeout_s <= 0:
             raise ValueError("timeout_s: more than 0")
         named, self.request_id = with_request_ids(request) if method.writes else (request, "")
@@ -115,25 +122,33 @@ class Attempts:
         self._metadata = tuple(metadata)
         self._retries = retries
         self._ends_at = time.monotonic() + timeout_s
-        self._count = 0
+        self.made = made
         self._is_open = False
 
     def metadata(self) -> Metadata:
         """The metadata of the next attempt."""
-        self._count += 1
+        self.made += 1
         return (*self._credential.metadata(self._method.path, self.raw), *self._metadata)
 
     def remaining_s(self) -> float:
         """How long the next attempt may take."""
         return max(self._ends_at - time.monotonic(), 0.001)
 
-    def pause_s(self, error: grpc.RpcError) -> float:
-        """How long to wait before the next attempt. Raises if there is none."""
+    def pause_s(self, error: grpc.RpcError, *, was_cut: bool = False) -> float:
+        """How long to wait before the next attempt. Raises if there is none.
+
+        `was_cut`: the call was a read, and had begun to be answered.
+        """
         failure = self._failure(cast("Failed", error))
-        pause = pause_s(self._retries, failure, random.uniform)
+        can_go_on = was_cut and (isinstance(failure, NotAnswered) or self._has_expired(failure))
+        pause = pause_s(self._retries, failure, random.uniform, was_cut=can_go_on)
         if pause is None or pause >= self._ends_at - time.monotonic():
             raise failure from error
         return pause
+
+    def _has_expired(self, failure: PointsError) -> bool:
+        """Whether a token was good when the call began, and there may be a newer one."""
+        return self._credential.renews and isinstance(failure, Refused) and failure.code is codes.UNAUTHENTICATED
 
     def _failure(self, failed: Failed) -> PointsError:
         """What an attempt ended with, as the caller will see it."""
@@ -142,7 +157,7 @@ class Attempts:
         if refusal is not None:
             known = replace(
                 refusal,
-                attempts=self._count,
+                attempts=self.made,
                 request_id=refusal.request_id or self.request_id,
                 after_silence=self._is_open,
             )
@@ -150,7 +165,7 @@ class Attempts:
             return exception_of(known, self._method.operation)
         self._is_open = self._writes
         code = grpc_code(failed.code().value[0])
-        return NotAnswered(Silence(code, failed.details() or "", self.request_id, self._writes, self._count))
+        return NotAnswered(Silence(code, failed.details() or "", self.request_id, self._writes, self.made))
 
 
 def with_request_ids(request: Message) -> tuple[Message, str]:

@@ -49,9 +49,9 @@ class Retries:
 NEVER = Retries(attempts_max=1)
 
 
-def pause_s(retries: Retries, error: PointsError, chance: Chance) -> float | None:
-    """How long to wait before another attempt; None for no other attempt."""
-    if error.attempts >= retries.attempts_max or not may_repeat(error):
+def pause_s(retries: Retries, error: PointsError, chance: Chance, *, was_cut: bool = False) -> float | None:
+    """How long to wait before another attempt; None for no other attempt. `was_cut`: a read, to be gone on with."""
+    if error.attempts >= retries.attempts_max or not (was_cut or may_repeat(error)):
         return None
     backoff = min(retries.pause_max_s, retries.pause_min_s * 2 ** (error.attempts - 1))
     jittered = chance(backoff / 2, backoff)
