@@ -1,4 +1,5 @@
-"""The commands of docs/debugging.md, run as printed and in order, answer what stands beneath them; every RPC has one.
+"""The commands of docs/debugging.md, run as printed and in order, answer what stands beneath them; every RPC has one
+for grpcurl and one for buf.
 
 `pytest tests/docs/test_debugging_page.py --record` (without `-n`) writes down what they answer now.
 """
@@ -20,7 +21,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from docs.tools import grpcurl
-from docs.transcript import Example, Translation, examples_of, rewritten, settled
+from docs.transcript import Example, Translation, examples_of, rewritten, settled, spelt_by_grpcurl
 from points_grpc.v1 import (
     catalog_service_pb2,
     customer_service_pb2,
@@ -72,8 +73,34 @@ def test_the_commands_as_printed(
         PATH.write_text(rewritten(PATH.read_text(encoding="utf-8"), ran), encoding="utf-8")
 
 
+@pytest.mark.ci
+@pytest.mark.timeout(300)
+def test_the_commands_for_buf(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Each call for buf answers the same, but for the spelling, on a server of its own: no deed is done twice."""
+    if buf() is None:
+        record_property("summary", "docs/debugging.md: buf is not there, its commands were not run")
+        return
+    shell = Shell(tmp_path)
+    translation = Translation()
+    try:
+        for example in EXAMPLES:
+            if example.for_buf is None:
+                continue
+            command = translation.of_command(example.for_buf, shell.code_for(example))
+            output = example.shown_of(spelt_by_grpcurl(shell.run(command)))
+            assert settled(output) == settled(example.output), example.for_buf
+            translation.learn(example.output, output)
+    finally:
+        shell.close()
+
+
+def test_every_call_stands_there_for_buf() -> None:
+    """Each call by grpcurl that is answered is followed by the same for buf: the same request, headers and method."""
+    assert [example.by_buf() for example in EXAMPLES] == [example.for_buf for example in EXAMPLES]
+
+
 def test_every_rpc_has_an_example() -> None:
-    """Each RPC of each service has a section of its own, in the section of its service, with a call by grpcurl."""
+    """Each RPC of each service has a section of its own, in the section of its service, with a call by each tool."""
     page = PATH.read_text(encoding="utf-8")
     sections = {section.split("\n", 1)[0]: section for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]}
     wanted = [(service, method.name) for service in services() for method in service.methods]
@@ -82,7 +109,9 @@ def test_every_rpc_has_an_example() -> None:
         for service, name in wanted
         if f"\n### {name}\n" in sections[service.name]
         and any(
-            example.tool == "grpcurl" and example.command.split()[-1] == f"{service.full_name}/{name}"
+            example.tool == "grpcurl"
+            and example.command.split()[-1] == f"{service.full_name}/{name}"
+            and (example.for_buf or "").endswith(f"/{service.full_name}/{name}")
             for example in examples_of(sections[service.name])
         )
     ]
