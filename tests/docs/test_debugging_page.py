@@ -1,17 +1,14 @@
-"""The commands of docs/debugging.md, run as printed and in order, answer what stands beneath them; every RPC has one.
+"""The commands of docs/debugging.md, run as printed and in order, answer what stands beneath them; every RPC has one
+for grpcurl and one for buf.
 
 `pytest tests/docs/test_debugging_page.py --record` (without `-n`) writes down what they answer now.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +16,9 @@ import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
-from docs.tools import grpcurl
-from docs.transcript import Example, Translation, examples_of, rewritten, settled
+from docs.shell import Shell
+from docs.tools import buf
+from docs.transcript import Example, Translation, examples_of, rewritten, settled, spelt_by_grpcurl
 from points_grpc.v1 import (
     catalog_service_pb2,
     customer_service_pb2,
@@ -29,7 +27,6 @@ from points_grpc.v1 import (
     program_service_pb2,
     wallet_service_pb2,
 )
-from running import RunningServer
 
 PATH = Path(__file__).parents[2] / "docs" / "debugging.md"
 EXAMPLES = examples_of(PATH.read_text(encoding="utf-8"))
@@ -42,8 +39,6 @@ FILES = (
     wallet_service_pb2,
     health_pb2,
 )
-SENT_CODE = re.compile(r"one-time code for .*: (\d+)\n")
-SHOULD_BE_SENT_WITHIN_S = 30.0
 
 
 @pytest.mark.ci
@@ -57,7 +52,7 @@ def test_the_commands_as_printed(
     ran: list[Example] = []
     try:
         for example in EXAMPLES:
-            command = translation.of_command(example.command, shell.code_for(example))
+            command = translation.of_command(example.command, shell.code_for(example.command))
             output = example.shown_of(shell.run(command))
             if not recording and example.tool not in shell.missing:
                 assert settled(output) == settled(example.output), example.command
@@ -72,8 +67,34 @@ def test_the_commands_as_printed(
         PATH.write_text(rewritten(PATH.read_text(encoding="utf-8"), ran), encoding="utf-8")
 
 
+@pytest.mark.ci
+@pytest.mark.timeout(300)
+def test_the_commands_for_buf(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Each call for buf answers the same, but for the spelling, on a server of its own: no deed is done twice."""
+    if buf() is None:
+        record_property("summary", "docs/debugging.md: buf is not there, its commands were not run")
+        return
+    shell = Shell(tmp_path)
+    translation = Translation()
+    try:
+        for example in EXAMPLES:
+            if example.for_buf is None:
+                continue
+            command = translation.of_command(example.for_buf, shell.code_for(example.command))
+            output = example.shown_of(spelt_by_grpcurl(shell.run(command)))
+            assert settled(output) == settled(example.output), example.for_buf
+            translation.learn(example.output, output)
+    finally:
+        shell.close()
+
+
+def test_every_call_stands_there_for_buf() -> None:
+    """Each call by grpcurl that is answered is followed by the same for buf: the same request, headers and method."""
+    assert [example.by_buf() for example in EXAMPLES] == [example.for_buf for example in EXAMPLES]
+
+
 def test_every_rpc_has_an_example() -> None:
-    """Each RPC of each service has a section of its own, in the section of its service, with a call by grpcurl."""
+    """Each RPC of each service has a section of its own, in the section of its service, with a call by each tool."""
     page = PATH.read_text(encoding="utf-8")
     sections = {section.split("\n", 1)[0]: section for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]}
     wanted = [(service, method.name) for service in services() for method in service.methods]
@@ -82,7 +103,9 @@ def test_every_rpc_has_an_example() -> None:
         for service, name in wanted
         if f"\n### {name}\n" in sections[service.name]
         and any(
-            example.tool == "grpcurl" and example.command.split()[-1] == f"{service.full_name}/{name}"
+            example.tool == "grpcurl"
+            and example.command.split()[-1] == f"{service.full_name}/{name}"
+            and (example.for_buf or "").endswith(f"/{service.full_name}/{name}")
             for example in examples_of(sections[service.name])
         )
     ]
@@ -131,71 +154,3 @@ def test_misuse(arguments: list[str], says: str) -> None:
 def services() -> list[ServiceDescriptor]:
     """Every service that the server has, but for reflection, by which grpcurl finds the others."""
     return [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
-
-
-class Shell:
-    """A development server, and the tools that call it."""
-
-    def __init__(self, folder: Path) -> None:
-        found = {"grpcurl": grpcurl(), "buf": buf()}
-        self.missing = frozenset(tool for tool, program in found.items() if program is None)
-        self._server = RunningServer(folder, "--dev").start()
-        tools = folder / "tools"
-        tools.mkdir()
-        for tool, program in found.items():
-            if program is not None:
-                (tools / tool).symlink_to(program)
-        ours = tools / "points-grpc"
-        ours.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m points_grpc "$@"\n')
-        ours.chmod(0o755)
-        self._environment = {
-            **os.environ,
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-            "TOKEN": self._server.token,
-            "POINTS_GRPC_TOKEN": self._server.token,
-        }
-        self._codes_asked = 0
-
-    def run(self, command: str) -> str:
-        """What a command prints; a tool that is missing is stood in for by `points-grpc call`."""
-        if command.split(maxsplit=1)[0] in self.missing:
-            command = by_ourselves(command)
-        command = command.replace("127.0.0.1:50051", self._server.address)
-        if command.startswith("points-grpc call"):
-            command += f" --address {self._server.address}"
-        done = subprocess.run(
-            ["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60, env=self._environment
-        )
-        return done.stdout + done.stderr
-
-    def code_for(self, example: Example) -> str:
-        """The one-time code that the server sent last; one that a command before has asked for is waited for."""
-        sent = SENT_CODE.findall(self._server.output())
-        until = time.monotonic() + SHOULD_BE_SENT_WITHIN_S
-        while len(sent) < self._codes_asked and time.monotonic() < until:
-            time.sleep(0.05)
-            sent = SENT_CODE.findall(self._server.output())
-        self._codes_asked += example.command.split()[-1].endswith("Otp")
-        return sent[-1] if sent else ""
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._server.close()
-
-
-def by_ourselves(command: str) -> str:
-    """A call of grpcurl or buf as one of `points-grpc call`; nothing where it is no call."""
-    words = shlex.split(command.replace("\\\n", " "))
-    if "list" in words or "describe" in words or "Health/" in words[-1]:
-        return "true"
-    request = words[words.index("-d") + 1] if "-d" in words else "{}"
-    return shlex.join(["points-grpc", "call", words[-1].rpartition("/")[2], request, "--timeout", "3"])
-
-
-def buf() -> Path | None:
-    """The buf of the virtual environment, or of the PATH."""
-    beside = Path(sys.executable).parent / "buf"
-    if beside.exists():
-        return beside
-    found = shutil.which("buf")
-    return Path(found) if found else None

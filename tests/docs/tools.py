@@ -1,10 +1,11 @@
-"""Real tools that callers use, where they can be had: grpcurl from the PATH, or built once where Go is at hand."""
+"""Real tools that callers use, where they can be had: grpcurl from the PATH, or built once where Go is at hand; buf."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 GRPCURL_MODULE = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
@@ -23,3 +24,12 @@ def grpcurl() -> Path | None:
             ["go", "install", GRPCURL_MODULE], env={**os.environ, "GOBIN": str(CACHE)}, check=True, capture_output=True
         )
     return built if built.exists() else None
+
+
+def buf() -> Path | None:
+    """The buf of the virtual environment, or of the PATH."""
+    beside = Path(sys.executable).parent / "buf"
+    if beside.exists():
+        return beside
+    found = shutil.which("buf")
+    return Path(found) if found else None
