@@ -103,8 +103,12 @@ class Settings(BaseSettings):
     )
     batch_max: int = Field(256, ge=1, le=1000, description="Commands that share a commit.")
     waiting_max: int = Field(8192, ge=1, description="Commands that may wait; more are shed with RetryInfo.")
-    queue_age_max_s: float = Field(5.0, gt=0, description="Age of the queue from which on organisations are shed that have a share of it.")
-    readers: int = Field(4, ge=1, le=64, description="Reads and checks that run at once; of one organisation, all but one.")
+    queue_age_max_s: float = Field(
+        5.0, gt=0, description="Age of the queue from which on organisations with a share are shed."
+    )
+    readers: int = Field(
+        4, ge=1, le=64, description="Reads and checks that run at once; of one organisation, all but one."
+    )
     client_reads_per_s: int = Field(20_000, ge=1, description="Reads a second of one client.")
     client_writes_per_s: int = Field(
         20_000, ge=1, description="Other calls a second of one client; items of a batch count each."
