@@ -24,6 +24,7 @@ from points_grpc.cli.issued_tokens import tokens
 from points_grpc.cli.journal import journal, prove
 from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
+from points_grpc.cli.partitions import partitions
 from points_grpc.cli.report import report
 from points_grpc.cli.secret_keys import secrets
 from points_grpc.cli.showing import trace, wallet
@@ -261,6 +262,7 @@ main.add_command(import_)
 main.add_command(journal)
 main.add_command(migrate)
 main.add_command(outbox)
+main.add_command(partitions)
 main.add_command(report)
 main.add_command(secrets)
 main.add_command(tokens)

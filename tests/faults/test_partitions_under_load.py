@@ -1,0 +1,50 @@
+"""The journal is put into partitions while a server serves: no call fails, nothing is lost, the books stay right."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from shop import verify
+from test_backup import Bank, points_grpc, recorded
+
+from databases import PostgresDatabase
+from postgres_cluster import Cluster
+
+
+@pytest.mark.ci
+def test_partitions_are_made_while_a_server_serves(tmp_path: Path, postgres: Cluster) -> None:
+    """The first run waits for somebody who reads for long, and callers do not; every call is answered with OK."""
+    on = PostgresDatabase(postgres, postgres.create())
+    bank = Bank(tmp_path, on)
+
+    def make(ahead: int) -> tuple[int, str]:
+        return points_grpc("partitions", "make", "--ahead", str(ahead), "--database", on.url)
+
+    with bank.load(), ThreadPoolExecutor(1) as aside:
+        bank.wait_for(20)
+        with on.connection() as reader:
+            reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            before = reader.execute("SELECT COUNT(*) FROM postings").fetchall()
+            first = aside.submit(make, 1)
+            bank.wait_for(40)
+            after = reader.execute("SELECT COUNT(*) FROM postings").fetchall()
+            reader.execute("COMMIT")
+        runs = [first.result()]
+        for ahead in (3, 6):
+            bank.wait_for(20)
+            runs.append(make(ahead))
+        bank.wait_for(20)
+    books, code = verify(bank.server), bank.server.stop()
+    again = make(6)
+    parts = on.rows("SELECT relid::text FROM pg_partition_tree('transactions') WHERE isleaf")
+    kept = recorded(on)
+    on.drop()
+
+    assert [0, 0, 0] == [code for code, _ in runs], runs
+    assert (0, "partitions: OK") == again
+    assert 7 <= len(parts) <= 8, parts
+    assert before == after
+    assert {f"bank-{number}" for number in range(len(bank.acknowledged))} == set(bank.acknowledged) == kept
+    assert ("verify: OK", 0) == (books, code)
