@@ -26,6 +26,7 @@ from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.partitions import partitions
 from points_grpc.cli.report import report
+from points_grpc.cli.retention import retention
 from points_grpc.cli.secret_keys import secrets
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
@@ -264,6 +265,7 @@ main.add_command(migrate)
 main.add_command(outbox)
 main.add_command(partitions)
 main.add_command(report)
+main.add_command(retention)
 main.add_command(secrets)
 main.add_command(tokens)
 main.add_command(trace)
