@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,8 +22,9 @@ from points_grpc.storage import partitioning
 from points_grpc.storage.engine import Database
 from points_grpc.storage.partitioning import TABLES, cut, make_partitions, partitions
 from points_grpc.storage.verify import verify
-from postgres_cluster import Cluster
+from postgres_cluster import Cluster, OwnCluster
 
+PAGE = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
 TODAY = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
 
@@ -237,6 +242,40 @@ def test_the_newest_are_found_without_the_oldest(store: Store) -> None:
 
     assert [] == [line for line in plan if "Sort" in line or "Merge" in line], plan
     assert any("on postings_first" in line and "never executed" in line for line in plan), plan
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[OwnCluster]:
+    """A server with a folder of its own."""
+    made = OwnCluster()
+    yield made
+    made.close()
+
+
+@pytest.mark.ci
+def test_an_old_partition_on_a_slower_disk(own_cluster: OwnCluster, tmp_path: Path) -> None:
+    """As the page has it. While a partition is had by somebody alone, points are moved; then all is as it was."""
+    slow = own_cluster.folder / "slow"
+    slow.mkdir()
+    shutil.chown(slow, own_cluster.data.owner(), own_cluster.data.group())
+    [sql] = re.findall(r"<!-- sql: move -->\n```sql\n(.+?)```", PAGE, re.DOTALL)
+    store = Store(fill(on_postgres(own_cluster)(tmp_path)))
+    store.furnish()
+    store.issue(ANN, 5)
+    make(store, TODAY)
+    for statement in sql.replace("/mnt/slow/points", os.fspath(slow)).strip().splitlines():
+        store.on.change(statement)
+    with store.connection() as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE transactions_first, postings_first IN ACCESS EXCLUSIVE MODE")
+        issue_at(store, at(2027, 1, 3))
+        connection.execute("ROLLBACK")
+    moved = [one.name for one in partitions(store.database) if one.tablespace == "slow"]
+    sound = verify(store.database).sound
+    store.close()
+
+    assert ["transactions_first"] == moved
+    assert sound
 
 
 def test_sqlite_is_one_file(empty_file: SqliteFile) -> None:
