@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,16 +13,16 @@ import psycopg
 import pytest
 from stores import ANN, NOW, ORG, Store, fill
 
-from databases import PostgresDatabase, SqliteFile, on_postgres
+from databases import ATestsDatabase, PostgresDatabase, SqliteFile, on_postgres
 from points_grpc.service.ids import lowest_id, made_at_ms
 from points_grpc.service.ports import StorageConflict
-from points_grpc.storage import partitioning
+from points_grpc.storage import partition_moving, partitioning
 from points_grpc.storage.engine import Database
+from points_grpc.storage.partition_moving import move_partitions
 from points_grpc.storage.partitioning import TABLES, cut, make_partitions, partitions
 from points_grpc.storage.verify import verify
 from postgres_cluster import Cluster, OwnCluster
 
-PAGE = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
 TODAY = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
 
@@ -252,30 +250,107 @@ def own_cluster() -> Iterator[OwnCluster]:
     made.close()
 
 
-@pytest.mark.ci
-def test_an_old_partition_on_a_slower_disk(own_cluster: OwnCluster, tmp_path: Path) -> None:
-    """As the page has it. While a partition is had by somebody alone, points are moved; then all is as it was."""
-    slow = own_cluster.folder / "slow"
-    slow.mkdir()
-    shutil.chown(slow, own_cluster.data.owner(), own_cluster.data.group())
-    [sql] = re.findall(r"<!-- sql: move -->\n```sql\n(.+?)```", PAGE, re.DOTALL)
-    store = Store(fill(on_postgres(own_cluster)(tmp_path)))
-    store.furnish()
-    store.issue(ANN, 5)
-    make(store, TODAY)
-    for statement in sql.replace("/mnt/slow/points", os.fspath(slow)).strip().splitlines():
-        store.on.change(statement)
-    with store.connection() as connection:
-        connection.execute("BEGIN")
-        connection.execute("LOCK TABLE transactions_first, postings_first IN ACCESS EXCLUSIVE MODE")
-        issue_at(store, at(2027, 1, 3))
-        connection.execute("ROLLBACK")
-    moved = [one.name for one in partitions(store.database) if one.tablespace == "slow"]
-    sound = verify(store.database).sound
-    store.close()
+@pytest.fixture
+def slow(own_cluster: OwnCluster, tmp_path: Path) -> Iterator[Store]:
+    """A furnished store with a lot and three partitions of each table, and a tablespace of that name."""
+    folder = own_cluster.folder / "slow"
+    folder.mkdir()
+    shutil.chown(folder, own_cluster.data.owner(), own_cluster.data.group())
+    made = Store(fill(on_postgres(own_cluster)(tmp_path)))
+    made.on.change(f"CREATE TABLESPACE slow LOCATION '{folder}'")
+    made.furnish()
+    made.issue(ANN, 5)
+    make(made, TODAY)
+    yield made
+    made.close()
 
-    assert ["transactions_first"] == moved
-    assert sound
+
+def indexes(store: Store) -> list[str]:
+    """Of all tables, and of what they are parts."""
+    return sorted(
+        f"{row}"
+        for row in store.rows(
+            "SELECT indexdef, inhparent::regclass::text FROM pg_indexes"
+            " LEFT JOIN pg_inherits ON inhrelid = indexname::regclass WHERE schemaname = 'public'"
+        )
+    )
+
+
+def move(store: Store, now: datetime, tell: Callable[[str], None] = lambda _: None) -> int:
+    """Moves what ended ten days ago."""
+    return move_partitions(store.database, ended_before=now - timedelta(days=10), now=now, tablespace="slow", tell=tell)
+
+
+@pytest.mark.ci
+def test_old_partitions_on_a_slower_disk(slow: Store, own_cluster: OwnCluster, tmp_path: Path) -> None:
+    """Those whose time is over, with indexes, once; all is as it was, in a dump and its restore as well."""
+    issue_at(slow, at(2027, 1, 3))
+    before, rows = indexes(slow), [where(slow), where(slow, "postings")]
+    counts = [move(slow, day) for day in (TODAY, datetime(2027, 1, 13, tzinfo=UTC), datetime(2027, 1, 14, tzinfo=UTC))]
+    issue_at(slow, at(2026, 12, 1))
+    found, after, rows_after = partitions(slow.database), indexes(slow), [where(slow), where(slow, "postings")]
+    elsewhere = slow.rows(
+        "SELECT relname FROM pg_class JOIN pg_tablespace ON pg_tablespace.oid = reltablespace"
+        " WHERE spcname = 'slow' AND relkind = 'i' AND relname NOT LIKE 'pg_toast%' ORDER BY 1"
+    )
+    sound = verify(slow.database).sound
+    restored = dumped(own_cluster, slow.on, tmp_path / "points.dump")
+    with closing(Database(restored.url)) as database:
+        found_again, sound_again = partitions(database), verify(database).sound
+
+    assert [0, 2, 0] == counts
+    assert ["transactions_first", "postings_first"] == [one.name for one in found if one.tablespace == "slow"]
+    assert 5 == len(elsewhere), elsewhere
+    assert before == after
+    assert rows == [{k: v for k, v in one.items() if k != at(2026, 12, 1)} for one in rows_after]
+    assert [(one.name, one.until_id) for one in found] == [(one.name, one.until_id) for one in found_again]
+    assert (True, True) == (sound, sound_again)
+
+
+@pytest.mark.ci
+def test_what_changes_while_it_is_copied(slow: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes that are erased meanwhile are so in the copy; what a killed run left is removed, and nothing is left."""
+
+    def left() -> list[str]:
+        return [name for name in slow.counts() if name.endswith(("_copy", "_changes"))]
+
+    noted = "UPDATE transactions SET notes = ?, notes_salt = ?, notes_hash = ? WHERE notes = ?"
+    slow.on.change(noted, "secret", b"salt", b"hash", "")
+    later = datetime(2027, 6, 1, tzinfo=UTC)
+
+    def killed(_: str) -> None:
+        raise InterruptedError
+
+    def erase(_: str) -> None:
+        slow.on.change("UPDATE transactions SET notes = '', notes_salt = NULL")
+
+    with pytest.raises(InterruptedError):
+        move(slow, later, killed)
+    left_by_failure = left()
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+        patched.setattr(partition_moving, "_forget", lambda *_: None)
+        move(slow, later, killed)
+    left_by_kill = left()
+    while_left = slow.rows("SELECT notes FROM transactions")
+    count = move(slow, later, erase)
+    triggers = slow.rows("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+
+    assert [("secret",)] == while_left
+    assert 4 == count
+    assert [("", None)] == slow.rows("SELECT notes, notes_salt FROM transactions")
+    assert ([], ["transactions_first_changes", "transactions_first_copy"]) == (left_by_failure, left_by_kill)
+    assert ([], []) == (left(), triggers)
+    with pytest.raises(ValueError, match="no tablespace fast"):
+        move_partitions(slow.database, ended_before=later, now=later, tablespace="fast")
+
+
+def dumped(cluster: OwnCluster, on: ATestsDatabase, file: Path) -> PostgresDatabase:
+    """The database, from a dump of it."""
+    assert isinstance(on, PostgresDatabase)
+    restored = PostgresDatabase(cluster, cluster.create("template0"))
+    cluster.run("pg_dump", "--format=custom", f"--file={file}", on.name)
+    cluster.run("pg_restore", "--exit-on-error", f"--dbname={restored.name}", file)
+    return restored
 
 
 def test_sqlite_is_one_file(empty_file: SqliteFile) -> None:

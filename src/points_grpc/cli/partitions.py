@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -27,6 +27,22 @@ def make(database: str, days: int, ahead: int) -> None:
     with plain_errors(), opened_database(database) as opened:
         make_partitions(opened, now=datetime.now(UTC), days=days, ahead=ahead, tell=click.echo)
     click.echo("partitions: OK")
+
+
+@partitions.command()
+@DATABASE
+@click.option("--older-than", "days", type=click.IntRange(1, 36_500), required=True, help="Days since they ended.")
+@click.argument("tablespace")
+def move(database: str, days: int, tablespace: str) -> None:
+    """Moves old partitions, table and indexes, to TABLESPACE; needs room for a second copy of one of them."""
+    from points_grpc.storage.partition_moving import move_partitions  # noqa: PLC0415 - as above
+
+    now = datetime.now(UTC)
+    with plain_errors(), opened_database(database) as opened:
+        count = move_partitions(
+            opened, ended_before=now - timedelta(days=days), now=now, tablespace=tablespace, tell=click.echo
+        )
+    click.echo(f"partitions: {count} moved")
 
 
 @partitions.command("list")

@@ -73,8 +73,8 @@ class Partition(Struct, frozen=True):
 def partitions(database: Database) -> list[Partition]:
     """The partitions of each table, from the first to the last."""
     require_schema(database)
-    with _sessions(database) as engine, engine.connect() as connection:
-        return [one for table in TABLES for one in _partitions(connection, table)]
+    with sessions(database) as engine, engine.connect() as connection:
+        return [one for table in TABLES for one in partitions_of(connection, table)]
 
 
 def make_partitions(
@@ -86,22 +86,29 @@ def make_partitions(
     """
     require_schema(database)
     width = timedelta(days=days)
-    with _sessions(database) as engine, _alone(engine):
+    with sessions(database) as engine, alone(engine):
         for table in TABLES:
             with engine.connect() as connection:
-                last = _partitions(connection, table)[-1]
-            begins_at = last.begins_at
+                last = partitions_of(connection, table)[-1]
+            known = begins_at = last.begins_at
             while begins_at is None or begins_at < now + ahead * width:
                 begins_at = _next_bound(begins_at, now, width)
                 name = _cut(engine, table, lowest_id(_ms(begins_at)))
                 tell(f"{table}: {name} begins on {begins_at:%Y-%m-%d}")
+            if begins_at != known:
+                _analyze(engine, table)
 
 
 def cut(database: Database, table: str, at_id: int) -> str:
     """Ends the last partition of a table before an id, and begins another there; its name. No row may be beyond it."""
     require_schema(database)
-    with _sessions(database) as engine, _alone(engine):
+    with sessions(database) as engine, alone(engine):
         return _cut(engine, table, at_id)
+
+
+def _analyze(engine: Engine, table: str) -> None:
+    """Gathers what the planner wants to know: of partitions the server does by itself, of the whole it never does."""
+    change(engine, lambda connection: connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table}"))
 
 
 # -- where bounds are --------------------------------------------------------------------------------------------------
@@ -140,7 +147,7 @@ def _suffix(at_id: int) -> str:
 
 def _cut(engine: Engine, table: str, at_id: int) -> str:
     with engine.connect() as connection:
-        last = _partitions(connection, table)[-1]
+        last = partitions_of(connection, table)[-1]
     if last.from_id is not None and at_id <= last.from_id:
         raise ValueError(f"{table} has a partition from {last.from_id} on already")
     bound = f"until_{at_id}"
@@ -148,9 +155,9 @@ def _cut(engine: Engine, table: str, at_id: int) -> str:
         _prove_end(engine, last, bound, at_id)
         made = f"{table}_{_suffix(at_id)}"
         begin = _begin_first if last.name == table else _end_last
-        _change(engine, lambda connection: begin(connection, last, bound, at_id))
+        change(engine, lambda connection: begin(connection, last, bound, at_id))
     except BaseException:
-        _change(engine, lambda connection: _drop_bounds(connection, last.name))
+        change(engine, lambda connection: _drop_ends(connection, last.name))
         raise
     return made
 
@@ -160,7 +167,7 @@ def _prove_end(engine: Engine, last: Partition, bound: str, at_id: int) -> None:
     beginning = "" if last.from_id is None else f"{COLUMN} >= {last.from_id} AND "
 
     def add(connection: Connection) -> None:
-        if not _drop_bounds(connection, last.name, but=bound):
+        if not _drop_ends(connection, last.name, but=bound):
             connection.exec_driver_sql(
                 f"ALTER TABLE {last.name} ADD CONSTRAINT {bound} CHECK ({beginning}{COLUMN} < {at_id}) NOT VALID"
             )
@@ -168,11 +175,11 @@ def _prove_end(engine: Engine, last: Partition, bound: str, at_id: int) -> None:
     def prove(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE {last.name} VALIDATE CONSTRAINT {bound}")
 
-    _change(engine, add)
-    _change(engine, prove, where=last.name)
+    change(engine, add)
+    change(engine, prove, where=last.name)
 
 
-def _drop_bounds(connection: Connection, name: str, *, but: str = "") -> bool:
+def _drop_ends(connection: Connection, name: str, *, but: str = "") -> bool:
     """Removes what runs that were killed left, and says whether the one that is wanted is there."""
     found = connection.execute(_BOUNDS, {"name": name}).scalars().all()
     for one in found:
@@ -185,8 +192,8 @@ def _begin_first(connection: Connection, plain: Partition, bound: str, at_id: in
     """Puts a partitioned table in the place of a plain one, which becomes its first partition."""
     table, first = plain.table, f"{plain.table}_first"
     connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-    [(owner,)] = connection.execute(_OWNER, {"name": table})
-    indexes = connection.execute(_INDEXES, {"name": table}).scalars().all()
+    [(owner,)] = connection.execute(OWNER, {"name": table})
+    indexes = connection.execute(INDEXES, {"name": table}).scalars().all()
     connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {first}")
     for index in indexes:
         connection.exec_driver_sql(f"ALTER INDEX {index} RENAME TO {index}_first")
@@ -204,20 +211,21 @@ def _begin_first(connection: Connection, plain: Partition, bound: str, at_id: in
     connection.exec_driver_sql(f"ALTER TABLE {table} OWNER TO {owner}")
     for grant in connection.execute(_GRANTS, {"name": first, "table": table}).scalars().all():
         connection.exec_driver_sql(grant)
-    _attach(connection, table, first, f"FROM (MINVALUE) TO ({at_id})", bound)
+    attach(connection, table, first, f"FROM (MINVALUE) TO ({at_id})", bound)
     _begin(connection, table, at_id, owner)
 
 
 def _end_last(connection: Connection, last: Partition, bound: str, at_id: int) -> None:
     """Gives the last partition an end, and begins another there."""
-    [(owner,)] = connection.execute(_OWNER, {"name": last.table})
+    [(owner,)] = connection.execute(OWNER, {"name": last.table})
     beginning = "MINVALUE" if last.from_id is None else str(last.from_id)
     connection.exec_driver_sql(f"ALTER TABLE {last.table} DETACH PARTITION {last.name}")
-    _attach(connection, last.table, last.name, f"FROM ({beginning}) TO ({at_id})", bound)
+    attach(connection, last.table, last.name, f"FROM ({beginning}) TO ({at_id})", bound)
     _begin(connection, last.table, at_id, owner)
 
 
-def _attach(connection: Connection, table: str, name: str, bounds: str, bound: str) -> None:
+def attach(connection: Connection, table: str, name: str, bounds: str, bound: str) -> None:
+    """Makes a table a partition, without reading it: `bound` is a constraint of it that says as much as the bounds."""
     connection.exec_driver_sql(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {bounds}")
     connection.exec_driver_sql(f"ALTER TABLE {name} DROP CONSTRAINT {bound}")
 
@@ -238,7 +246,7 @@ def _begin(connection: Connection, table: str, at_id: int, owner: str) -> None:
 
 
 @contextmanager
-def _sessions(database: Database) -> Iterator[Engine]:
+def sessions(database: Database) -> Iterator[Engine]:
     """Connections whose statements may take long."""
     if database.backend.name != "postgresql":
         raise ValueError("partitions are for PostgreSQL: a SQLite database is one file")
@@ -252,7 +260,7 @@ def _sessions(database: Database) -> Iterator[Engine]:
 
 
 @contextmanager
-def _alone(engine: Engine) -> Iterator[None]:
+def alone(engine: Engine) -> Iterator[None]:
     """Holds the lock that keeps two runs apart."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not connection.scalar(select(func.pg_try_advisory_lock(*LOCK))):
@@ -263,13 +271,13 @@ def _alone(engine: Engine) -> Iterator[None]:
             connection.execute(select(func.pg_advisory_unlock(*LOCK)))
 
 
-def _change(engine: Engine, change: Callable[[Connection], object], *, where: str = "") -> None:
+def change(engine: Engine, step: Callable[[Connection], object], *, where: str = "") -> None:
     """Runs a change in a transaction, again and again until its locks were free."""
     for left in reversed(range(ATTEMPTS)):
         try:
             with engine.begin() as connection:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
-                change(connection)
+                step(connection)
             return
         except DRIVER_ERRORS as error:
             if getattr(getattr(error, "orig", None), "sqlstate", None) == _BROKEN_CHECK:
@@ -283,7 +291,8 @@ def _change(engine: Engine, change: Callable[[Connection], object], *, where: st
 # -- the statements ----------------------------------------------------------------------------------------------------
 
 
-def _partitions(connection: Connection, table: str) -> Sequence[Partition]:
+def partitions_of(connection: Connection, table: str) -> Sequence[Partition]:
+    """Those of a table, or the table itself where it has none, from the first to the last."""
     found = [_partition(table, *row) for row in connection.execute(_LEAVES, {"name": table})]
     return sorted(found, key=lambda one: -1 if one.from_id is None else one.from_id)
 
@@ -312,8 +321,8 @@ _LEAVES = text("""
 _BOUNDS = text(
     "SELECT conname FROM pg_constraint WHERE conrelid = CAST(:name AS regclass) AND conname LIKE 'until\\_%'"
 )
-_OWNER = text("SELECT relowner::regrole::text FROM pg_class WHERE oid = CAST(:name AS regclass)")
-_INDEXES = text("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = CAST(:name AS regclass)")
+OWNER = text("SELECT relowner::regrole::text FROM pg_class WHERE oid = CAST(:name AS regclass)")
+INDEXES = text("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = CAST(:name AS regclass) ORDER BY 1")
 _GRANTS = text("""
     SELECT format('GRANT %s ON %I TO %s', privilege_type, CAST(:table AS text),
         CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)

@@ -1,4 +1,4 @@
-"""The journal is put into partitions while a server serves: no call fails, nothing is lost, the books stay right."""
+"""What keeps a database in bounds runs while a server serves: no call fails, nothing is lost, the books stay right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from shop import verify
 from test_backup import Bank, points_grpc, recorded
 
-from databases import PostgresDatabase
+from databases import NewDatabase, PostgresDatabase
+from points_grpc.storage.retention import STEP
 from postgres_cluster import Cluster
 
 
@@ -48,3 +49,25 @@ def test_partitions_are_made_while_a_server_serves(tmp_path: Path, postgres: Clu
     assert before == after
     assert {f"bank-{number}" for number in range(len(bank.acknowledged))} == set(bank.acknowledged) == kept
     assert ("verify: OK", 0) == (books, code)
+
+
+@pytest.mark.ci
+def test_old_rows_go_while_a_server_serves(tmp_path: Path, new_database: NewDatabase) -> None:
+    """In several steps, beside a writer that commits all the time."""
+    on = new_database(tmp_path)
+    bank = Bank(tmp_path, on)
+    refused = "INSERT INTO requests VALUES (1, ?, 'SetPause', 'k1', '{}', 0, '{}', NULL, ?, NULL)"
+    on.change_all([(refused, (f"old-{number}", number)) for number in range(2 * STEP + 1)])
+    with bank.load():
+        bank.wait_for(20)
+        code, said = points_grpc("retention", "--apply", "--database", on.url)
+        bank.wait_for(20)
+    books, stopped = verify(bank.server), bank.server.stop()
+    left = on.rows("SELECT COUNT(*) FROM requests WHERE request_id LIKE ?", "old-%")
+    kept = recorded(on)
+    on.drop()
+
+    assert (0, f"  1  refusals     {2 * STEP + 1}") == (code, said.splitlines()[-1])
+    assert [(0,)] == left
+    assert {f"bank-{number}" for number in range(len(bank.acknowledged))} == set(bank.acknowledged) == kept
+    assert ("verify: OK", 0) == (books, stopped)
