@@ -19,12 +19,13 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, T
 from stores import fill
 
 from databases import PostgresDatabase, on_postgres
-from points_grpc.storage import exports, journal_pages, postgres_repository, queries, watching
+from points_grpc.storage import exports, journal_pages, postgres_repository, queries, retention, watching
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 from points_grpc.storage.engine import Database
 from points_grpc.storage.partitioning import TABLES, cut
 from points_grpc.storage.postgres_sql import in_postgres
+from points_grpc.storage.postgres_sql import on_postgres as as_statement
 from points_grpc.storage.schema import metadata
 from postgres_cluster import Cluster
 
@@ -44,7 +45,13 @@ STATEMENTS = {
     for module in (sql, queries, watching, journal_pages, exports)
     for name, found in vars(module).items()
     if isinstance(found, Statement)
-} | {f"lock of customers, wait={wait}": found for wait, found in postgres_repository._LOCK.items()}
+}
+STATEMENTS |= {
+    f"retention of {what}, {name}": as_statement(core, "org", "oldest", "before")
+    for what, kind in retention._KINDS.items()
+    for name, core in (("counted", kind.count), ("found", kind.first))
+}
+STATEMENTS |= {f"lock of customers, wait={wait}": found for wait, found in postgres_repository._LOCK.items()}
 
 VALUES = {"org_id": "1", "program_id": "n % 3 + 1", "live": "1", "account": "1", "held": "0"}
 """What columns of that name have; others have numbers and texts that differ from row to row."""

@@ -139,9 +139,9 @@ def test_the_oldest_are_found_by_an_index(store: Store, what: str, index: str) -
     """Not by a walk through what stays."""
     explain = "EXPLAIN QUERY PLAN" if store.on.backend == "sqlite" else "EXPLAIN"
     kind = retention._KINDS[what]
-    bound = {"org": ORG, "of_org": ORG, "param_1": retention.STEP, **retention._before(kind, NOW)}
+    bound = {"org": ORG, **retention._before(kind, NOW)}
     with store.database.writer.connect() as connection:
-        plan = [str(row[-1]) for row in connection.execute(text(f"{explain} {kind.remove}"), bound)]
+        plan = [str(row[-1]) for row in connection.execute(text(f"{explain} {kind.first}"), bound)]
 
     assert any(re.search(index, line) for line in plan), plan
     assert not [line for line in plan if "Seq Scan" in line or line.startswith("SCAN") or "Sort" in line], plan
