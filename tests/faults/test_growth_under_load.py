@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,13 @@ from shop import verify
 from test_backup import Bank, points_grpc, recorded
 
 from databases import NewDatabase, PostgresDatabase
+from points_grpc.service.ids import lowest_id
+from points_grpc.storage.engine import Database
+from points_grpc.storage.partitioning import TABLES, cut
 from points_grpc.storage.retention import STEP
-from postgres_cluster import Cluster
+from postgres_cluster import Cluster, OwnCluster
+
+DAY_MS = 86_400_000
 
 
 @pytest.mark.ci
@@ -71,3 +80,43 @@ def test_old_rows_go_while_a_server_serves(tmp_path: Path, new_database: NewData
     assert [(0,)] == left
     assert {f"bank-{number}" for number in range(len(bank.acknowledged))} == set(bank.acknowledged) == kept
     assert ("verify: OK", 0) == (books, stopped)
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[OwnCluster]:
+    """A server with a tablespace `slow`."""
+    made = OwnCluster()
+    folder = made.folder / "slow"
+    folder.mkdir()
+    shutil.chown(folder, made.data.owner(), made.data.group())
+    with made.connection() as connection:
+        connection.execute(f"CREATE TABLESPACE slow LOCATION '{folder}'")
+    yield made
+    made.close()
+
+
+@pytest.mark.ci
+def test_a_partition_is_moved_while_a_server_serves(tmp_path: Path, own_cluster: OwnCluster) -> None:
+    """The copy takes its place between two calls."""
+    on = PostgresDatabase(own_cluster, own_cluster.create())
+    bank = Bank(tmp_path, on)
+    three_days_ago = lowest_id(int(time.time() * 1000) - 3 * DAY_MS)
+    on.change("CREATE TABLE kept AS TABLE postings")
+    for table in TABLES:  # as if what there is had been written four days ago
+        shift = f"transaction_id = transaction_id - {4 * DAY_MS << 22}"
+        on.change(f"UPDATE {table} SET {shift}")
+    with closing(Database(on.url)) as database:
+        for table in TABLES:
+            cut(database, table, three_days_ago)
+    with bank.load():
+        bank.wait_for(20)
+        moved = points_grpc("partitions", "move", "slow", "--older-than", "1", "--database", on.url)
+        bank.wait_for(20)
+    bank.server.stop()
+    [(rows,)] = on.rows("SELECT COUNT(*) FROM postings_first")
+    [(before,)] = on.rows("SELECT COUNT(*) FROM kept")
+    kept = recorded(on)
+
+    assert (0, "partitions: 2 moved") == (moved[0], moved[1].splitlines()[-1]), moved
+    assert 0 < before == rows
+    assert {f"bank-{number}" for number in range(len(bank.acknowledged))} == set(bank.acknowledged) == kept
