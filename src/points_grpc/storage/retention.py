@@ -19,6 +19,7 @@ from sqlalchemy import Column, ColumnElement, Delete, Select, Table, bindparam, 
 from points_grpc.service.ids import lowest_id
 from points_grpc.storage.engine import Database, require_schema
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
+from points_grpc.storage.reports import snapshot
 from points_grpc.storage.schema import notices, orgs, outbox, requests
 from points_grpc.storage.times import to_micros
 
@@ -130,7 +131,7 @@ def _before(kind: _Kind, at: datetime) -> dict[str, int]:
 
 
 def _count(database: Database, kind: _Kind, bound: dict[str, int]) -> int:
-    with database.reader.connect() as connection:
+    with snapshot(database) as connection:  # counting may take long
         return int(connection.execute(kind.count, bound).scalar_one())
 
 
