@@ -170,7 +170,7 @@ class PostgresDatabase:
         with self.connection() as connection:
             checks = connection.execute(
                 "SELECT conrelid::regclass::text, conname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid"
-                " WHERE contype = 'c' AND relnamespace = 'public'::regnamespace"
+                " WHERE contype = 'c' AND relnamespace = 'public'::regnamespace AND coninhcount = 0"
             ).fetchall()
             for table, constraint in checks:
                 connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
@@ -192,7 +192,10 @@ class PostgresDatabase:
             return dict(connection.execute(query).fetchall())
 
     def _names(self, connection: psycopg.Connection) -> list[str]:
-        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+        found = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            " AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1"
+        )
         return [table for (table,) in found.fetchall()]
 
     def change_all(self, changes: Iterable[tuple[str, Sequence[object]]]) -> None:
@@ -211,7 +214,7 @@ class PostgresDatabase:
         found: list[bytes] = []
         with self.connection() as connection:
             for table in self.counts():
-                with connection.cursor().copy(f"COPY {table} TO STDOUT") as rows:
+                with connection.cursor().copy(f"COPY (TABLE {table}) TO STDOUT") as rows:
                     found += map(bytes, rows)
         return b"".join(found)
 

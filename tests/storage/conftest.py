@@ -1,4 +1,7 @@
-"""The stores that the storage suite runs on: `store` and `bare` on every backend, the others on the one they name."""
+"""The stores that the storage suite runs on: `store` and `bare` on every backend, the others on the one they name.
+
+On PostgreSQL twice: as migrations leave it, and with the journal in partitions.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from layouts import PartitionedDatabase
 from stores import Store, fill
 
-from databases import ATestsDatabase, NewDatabase, SqliteFile, on_sqlite
+from databases import ATestsDatabase, NewDatabase, SqliteFile, on_postgres, on_sqlite
+from postgres_cluster import Cluster
+
+OF_THE_JOURNAL = {
+    "test_apply_load",
+    "test_exports",
+    "test_journal",
+    "test_organisation_lists",
+    "test_queries",
+    "test_stored_holds",
+    "test_verify",
+    "test_watching",
+    "test_windows",
+}
+"""What reads or writes the tables that can be in partitions; to the others the layout is nothing."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out what would run twice on the same tables."""
+    items[:] = [one for one in items if "[partitioned" not in one.name or one.path.stem in OF_THE_JOURNAL]
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql", pytest.param("partitioned", marks=pytest.mark.ci)])
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
+    """Makes empty databases; what uses it runs once on each layout."""
+    if request.param == "sqlite":
+        return on_sqlite
+    cluster: Cluster = request.getfixturevalue("postgres")
+    if request.param == "partitioned":
+        return lambda _: PartitionedDatabase(cluster, cluster.create())
+    return on_postgres(cluster)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 A few thousand rows are there, so that columns have a distribution; then each table says that it has ten million. The
 plans are those that the service's sessions prepare, on their settings (`storage/postgres.py`), and the same again where
-reading a table whole is allowed: what is right only because it is forbidden to be wrong is found there.
-Rows have no meaning; constraints of rows are gone.
+reading a table whole is allowed: what is right only because it is forbidden to be wrong is found there. And all of that
+once more with the journal in partitions. Rows have no meaning; constraints of rows are gone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -18,34 +19,39 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, T
 from stores import fill
 
 from databases import PostgresDatabase, on_postgres
-from points_grpc.storage import postgres_repository, queries, watching
+from points_grpc.storage import exports, journal_pages, postgres_repository, queries, retention, watching
 from points_grpc.storage import statements as sql
 from points_grpc.storage.driver import Statement
 from points_grpc.storage.engine import Database
+from points_grpc.storage.partitioning import TABLES, cut
 from points_grpc.storage.postgres_sql import in_postgres
+from points_grpc.storage.postgres_sql import on_postgres as as_statement
 from points_grpc.storage.schema import metadata
 from postgres_cluster import Cluster
 
 ROWS = 2_000
 CUSTOMERS = 400
 ROWS_SAID = 10_000_000
+BOUNDS = (700, 1_400)
+"""Ids at which partitions begin."""
 
 SMALL = {"orgs", "programs", "program_groups", "policies", "config_keys", "writer_slots", "journal_streams"}
 """Tables of an organisation as such, and of its writers."""
 
 LARGE = set(metadata.tables) - SMALL
 
-INDEXES = {
-    name for table in LARGE for name in (f"pk_{table}", *(str(index.name) for index in metadata.tables[table].indexes))
-}
-"""Of large tables."""
-
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (sql, queries, watching)
+    for module in (sql, queries, watching, journal_pages, exports)
     for name, found in vars(module).items()
     if isinstance(found, Statement)
-} | {f"lock of customers, wait={wait}": found for wait, found in postgres_repository._LOCK.items()}
+}
+STATEMENTS |= {
+    f"retention of {what}, {name}": as_statement(core, "org", "oldest", "before")
+    for what, kind in retention._KINDS.items()
+    for name, core in (("counted", kind.count), ("found", kind.first))
+}
+STATEMENTS |= {f"lock of customers, wait={wait}": found for wait, found in postgres_repository._LOCK.items()}
 
 VALUES = {"org_id": "1", "program_id": "n % 3 + 1", "live": "1", "account": "1", "held": "0"}
 """What columns of that name have; others have numbers and texts that differ from row to row."""
@@ -75,16 +81,22 @@ def value(table: Table, column: Column[Any]) -> str:
     return f"CASE WHEN n % 2 = 0 THEN {found} END" if column.nullable else found
 
 
-@pytest.fixture(scope="module")
-def large(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresDatabase]:
+@pytest.fixture(scope="module", params=["one table each", pytest.param("partitions", marks=pytest.mark.ci)])
+def large(
+    request: pytest.FixtureRequest, postgres: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PostgresDatabase]:
     """A database whose tables say that they are large."""
     found = on_postgres(postgres)(tmp_path_factory.mktemp("unused"))
     assert isinstance(found, PostgresDatabase)
     fill(found)
+    if request.param == "partitions":
+        with closing(Database(found.url)) as database:
+            for table, bound in ((table, bound) for table in TABLES for bound in BOUNDS):
+                cut(database, table, bound)
     with found.connection() as connection:
         checks = connection.execute(
             "SELECT conrelid::regclass::text, conname FROM pg_constraint"
-            " WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
+            " WHERE contype = 'c' AND connamespace = 'public'::regnamespace AND coninhcount = 0"
         ).fetchall()
         for table, constraint in checks:
             connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
@@ -93,10 +105,24 @@ def large(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             columns = ", ".join(value(metadata.tables[name], column) for column in metadata.tables[name].c)
             connection.execute(f"INSERT INTO {name} SELECT {columns} FROM generate_series(1, {ROWS}) AS n")
         connection.execute("ANALYZE")
-        for name in LARGE:
+        for name in relations(found):
             connection.execute(f"UPDATE pg_class SET reltuples = {ROWS_SAID} WHERE oid = '{name}'::regclass")
     yield found
     found.drop()
+
+
+def relations(database: PostgresDatabase) -> dict[str, set[str]]:
+    """The large tables, each partition as one, and their indexes."""
+    found = database.rows(
+        "SELECT pg_class.relname, indexes.relname FROM pg_class"
+        " JOIN pg_index ON indrelid = pg_class.oid JOIN pg_class AS indexes ON indexes.oid = indexrelid"
+        " WHERE pg_class.relnamespace = 'public'::regnamespace AND pg_class.relkind = 'r'"
+    )
+    of: dict[str, set[str]] = {}
+    for table, index in found:
+        if table not in SMALL | {"alembic_version"}:
+            of.setdefault(table, set()).add(index)
+    return of
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -106,13 +132,14 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(one)
 
 
-def wrong(plan: dict[str, Any]) -> list[str]:
+def wrong(plan: dict[str, Any], large: dict[str, set[str]]) -> list[str]:
     """Steps that read a large table whole, or all that an organisation has of it."""
     found = []
+    indexes = set().union(*large.values())
     for node in nodes(plan):
-        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in LARGE:
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in large:
             found.append(f"reads {node['Relation Name']} whole")
-        if node.get("Index Name") in INDEXES:
+        if node.get("Index Name") in indexes:
             condition = re.sub(r"\b\w+\.", "", node.get("Index Cond", ""))
             compared = set(re.findall(r"\(?\b([a-z_]+)\b\)? (?:=|<|>|<=|>=) ", condition)) - {"org_id"}
             if not compared and "ROW(" not in condition:
@@ -122,6 +149,7 @@ def wrong(plan: dict[str, Any]) -> list[str]:
 
 def plans(database: PostgresDatabase, *settings: str) -> dict[str, list[str]]:
     """What is wrong with the plans of hot statements, prepared once for all parameters."""
+    of = relations(database)
     opened = Database(database.url)
     connection = opened.connect_writer()
     cursor = connection.cursor()
@@ -136,7 +164,7 @@ def plans(database: PostgresDatabase, *settings: str) -> dict[str, list[str]]:
         [(explained,)] = cursor.fetchall()
         cursor.execute("DEALLOCATE one")
         plan = explained if isinstance(explained, list) else json.loads(explained)
-        if steps := wrong(plan[0]["Plan"]):
+        if steps := wrong(plan[0]["Plan"], of):
             found[name] = steps
     connection.close()
     opened.close()

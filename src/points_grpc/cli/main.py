@@ -24,7 +24,9 @@ from points_grpc.cli.issued_tokens import tokens
 from points_grpc.cli.journal import journal, prove
 from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
+from points_grpc.cli.partitions import partitions
 from points_grpc.cli.report import report
+from points_grpc.cli.retention import retention
 from points_grpc.cli.secret_keys import secrets
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
@@ -261,7 +263,9 @@ main.add_command(import_)
 main.add_command(journal)
 main.add_command(migrate)
 main.add_command(outbox)
+main.add_command(partitions)
 main.add_command(report)
+main.add_command(retention)
 main.add_command(secrets)
 main.add_command(tokens)
 main.add_command(trace)

@@ -28,6 +28,11 @@ def lowest_id(at_ms: int) -> int:
     return min(max(0, at_ms - EPOCH_MS) << _SHIFT, ID_MAX)
 
 
+def made_at_ms(number: int) -> int:
+    """When an id was made, in milliseconds since 1970 by the clock of who made it."""
+    return (number >> _SHIFT) + EPOCH_MS
+
+
 class IdSource:
     """Makes ids for one writer slot. For one thread at a time: the writer's."""
 

@@ -414,6 +414,15 @@ Index(
     sqlite_where=_personal,
     postgresql_where=_personal,
 )
+_refused = requests.c.accepted == 0
+Index(
+    "ix_requests_refused",
+    requests.c.org_id,
+    requests.c.created_at,
+    sqlite_where=_refused,
+    postgresql_where=_refused,
+)
+"""By which `retention` finds old refusals. Acceptances, which are nearly all, are not in it."""
 
 redemptions = Table(
     "redemptions",

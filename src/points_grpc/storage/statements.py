@@ -593,11 +593,13 @@ def _purge_old_calls() -> Statement:
         .order_by(first.c.call_id)
         .limit(bindparam("limit", type_=Integer))
         .offset(literal_column("0"))
+        .subquery("oldest")
     )
+    last_of_oldest = select(func.max(oldest.c.call_id)).scalar_subquery()  # with IN, PostgreSQL 16 reads all calls
     return compiled(
         delete(missed_calls).where(
             missed_calls.c.org_id == bindparam("org_again"),
-            missed_calls.c.call_id.in_(oldest),
+            missed_calls.c.call_id <= last_of_oldest,
             missed_calls.c.recorded_at < bindparam("before"),
         ),
         "org_again",

@@ -351,6 +351,14 @@ def _create_requests() -> None:
         sqlite_where=sa.text("customer_id IS NOT NULL"),
         postgresql_where=sa.text("customer_id IS NOT NULL"),
     )
+    op.create_index(
+        "ix_requests_refused",
+        "requests",
+        ["org_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("accepted = 0"),
+        postgresql_where=sa.text("accepted = 0"),
+    )
 
 
 def _create_redemptions() -> None:
