@@ -28,10 +28,16 @@ OF_THE_JOURNAL = {
 }
 """What reads or writes the tables that can be in partitions; to the others the layout is nothing."""
 
+IN_CI = {"test_journal", "test_queries"}
+"""Of those, what CI runs on partitions; the rest runs there in the long form."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leaves out what would run twice on the same tables."""
     items[:] = [one for one in items if "[partitioned" not in one.name or one.path.stem in OF_THE_JOURNAL]
+    for one in items:
+        if "[partitioned" in one.name and one.path.stem not in IN_CI:
+            one.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql", pytest.param("partitioned", marks=pytest.mark.ci)])
