@@ -102,8 +102,8 @@ class Settlement:
 class Found:
     """What one engine showed. The no-op was measured beside it, in the same rounds.
 
-    `rows`: what a lone transfer writes, by table, where it was looked at. `bytes_per_write` is of tables and indexes,
-    `log_bytes_per_write` of the log that is beside them, if there is one.
+    `rows`: what a lone transfer writes, by table, where it was looked at. `bytes_per_customer` (with one lot) and
+    `bytes_per_write` are of tables and indexes, `log_bytes_per_write` of the log that is beside them, if there is one.
     """
 
     engine: str
@@ -112,6 +112,7 @@ class Found:
     samples: Sequence[Sample]
     tpcb_per_s: Sequence[float]
     rows: Mapping[str, Rows]
+    bytes_per_customer: float
     bytes_per_write: float
     log_bytes_per_write: float | None
     memory_mib: float | None
@@ -131,12 +132,13 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All that a run found."""
+    """All that a run found. `niceness` is how far it stood back for others (0: not at all, 19: as far as can be)."""
 
     quick: bool
     began: str
     minutes: float
     load_after: float
+    niceness: int
     rounds: int
     customers: int
     lots: int

@@ -36,7 +36,10 @@ def draw(result: Result, folder: Path) -> None:
     plots = {
         "throughput": picture("Calls a second; transfers a second in batches", throughput, note=note),
         "latency": picture(
-            "How long a call takes, ms: the median and the slowest hundredth", latency, series=("p50", "p99"), note=note
+            "How long a call takes, ms: median and slowest hundredth, logarithmic",
+            latency,
+            series=("p50", "p99"),
+            note=note,
         ),
         "cpu": picture(
             "Where the CPU time of a call or of a transfer in a batch goes, µs", cpu, series=PROCESSES, note=note

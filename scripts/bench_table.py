@@ -53,12 +53,13 @@ def table(result: Result) -> str:
 def _setting(result: Result) -> str:
     machine = result.machine
     others = [f"{one.engine} {one.version}" for one in result.found if one.engine != SQLITE]
+    stood_back = f" The run stood back for others (nice {result.niceness})." if result.niceness else ""
     return (
-        f"Measured on {result.began} in {result.minutes:.0f} minutes by `./scripts/bench`: {machine.cores} cores"
-        f" ({machine.processor}, {machine.system}), load average {machine.load_before} at the start and"
-        f" {result.load_after} at the end, the run's own. {', '.join([machine.software, *others])};"
+        f"Measured on {result.began} in {result.minutes:.0f} minutes by `./scripts/bench{' --quick' * result.quick}`:"
+        f" {machine.cores} cores ({machine.processor}, {machine.system}), load average {machine.load_before} at the"
+        f" start and {result.load_after} at the end, its own in it.{stood_back} {', '.join([machine.software, *others])};"
         f" {machine.filesystem}, which confirms a page in {machine.fsync_ms} ms. {result.generator};"
-        f" generator, service, database and no-op share the cores."
+        " generator, service, database and no-op share the cores."
         f" {result.customers:,} customers, every call another pair; rounds: {result.rounds}, no-op and service in turn,"
         " medians, and ratios within a round (lowest to highest). A batch is counted by its transfers, and compared"
         " with a lone caller of the no-op. CPU is that of one item."
@@ -82,7 +83,10 @@ def _engine(found: Found, lots: int) -> str:
         total = sum(one.added + one.changed for one in found.rows.values())
         lines.append(f"A lone transfer writes {total} rows ({', '.join(found.rows)}).")
     logged = "" if found.log_bytes_per_write is None else f" and {found.log_bytes_per_write:,.0f} in the log"
-    lines.append(f"A write takes {found.bytes_per_write:,.0f} bytes in tables and indexes{logged}.")
+    lines.append(
+        f"A write takes {found.bytes_per_write:,.0f} bytes in tables and indexes{logged}, a customer with one lot"
+        f" {found.bytes_per_customer:,.0f}."
+    )
     if found.memory_mib is not None:
         lines.append(f'Server and writer hold {found.memory_mib:,.0f} MiB. "Many lots" are {lots:,} in one wallet.')
     return "\n".join([*lines, settled(found.settlement)])

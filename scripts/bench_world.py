@@ -91,13 +91,17 @@ class World:
         self._random = random.Random(SEED)  # noqa: S311 - the same pairs and ids in every run, not secrets
         self.sent = SentInAll()
 
-    def seed(self, server: Server, level: Level, *, lots: int) -> None:
-        """Makes the customers and gives them points, as anybody would: through the API."""
+    def seed(self, server: Server, level: Level) -> None:
+        """Makes the customers and gives each a lot of points, as anybody would: through the API."""
         population = self.population
-        everyone = [*range(population.first_id, population.first_id + population.size), ONE_LOT_ID, MANY_LOTS_ID]
+        everyone = [*range(population.first_id, population.first_id + population.size), ONE_LOT_ID]
         self.send_all(server, "CustomerService/CreateCustomer", list(map(customer, everyone)), level)
-        issues = [issue(customer_id, POINTS_OF_A_CUSTOMER, days=1_000) for customer_id in everyone[:-1]]
-        issues += [issue(MANY_LOTS_ID, POINTS_OF_A_LOT, days=30 + number) for number in range(lots)]
+        self.issue(server, [issue(one, POINTS_OF_A_CUSTOMER, days=1_000) for one in everyone], level)
+
+    def seed_lots(self, server: Server, level: Level, *, lots: int) -> None:
+        """Makes the customer who has so many lots."""
+        self.send_all(server, "CustomerService/CreateCustomer", [customer(MANY_LOTS_ID)], level)
+        issues = [issue(MANY_LOTS_ID, POINTS_OF_A_LOT, days=30 + number) for number in range(lots)]
         self.issue(server, issues, level)
 
     def issue(self, server: Server, issues: Sequence[issuance_service_pb2.IssuePointsRequest], level: Level) -> None:
