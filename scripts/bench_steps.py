@@ -1,10 +1,10 @@
 """Where each microsecond of a transfer goes: the steps of server and writer with a stopwatch, in one process.
 
-    python scripts/bench_steps.py                  half a minute
+    python scripts/bench_steps.py                  a minute
     python scripts/bench_steps.py --write docs     puts table and picture into docs/performance.md, docs/performance/
 
-Every step is taken many times in batches of 1, 32 and 256, and its lowest time is reported beside its median: the
-lowest is what the code takes, the rest is what the machine did meanwhile. gRPC's own part is the CPU time of the no-op,
+Every step is taken many times in batches of 1, 32 and 256, and its lowest time is reported beside its median: CPU time,
+and for what waits for the disk the time that passed. gRPC's own part is the CPU time of the no-op,
 a server of its own. Then identity, log, metrics and the chain are left out one by one, in turn with nothing left out.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import uvloop
@@ -95,6 +96,9 @@ STEPS: Mapping[str, tuple[str, Sequence[tuple[object, str]]]] = {
 }
 """Each step: whose it is, and what of the program is timed for it, without what is timed within."""
 
+WAITING = frozenset({"begin", "commit"})
+"""Steps that wait for a lock or for the disk: of those, time that passes is counted."""
+
 CODEC, REST = "protobuf", "gate, committer, event loop"
 GROUP_OF = {GRPC: GRPC, CODEC: GATE, REST: GATE, **{step: group for step, (group, _) in STEPS.items()}}
 
@@ -110,7 +114,7 @@ class Extent:
     noop: Level
 
 
-FULL = Extent(4_000, {1: 400, 32: 80, 256: 30}, 120, 64, Level(64, 8, 8_000))
+FULL = Extent(4_000, {1: 300, 32: 60, 256: 25}, 400, 16, Level(64, 8, 8_000))
 TINY = Extent(600, {1: 5, 32: 3, 256: 2}, 3, 8, Level(8, 2, 80))
 
 
@@ -123,6 +127,14 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """Microseconds of a transfer: the median of all turns, and how far from it the true one may be (95 %)."""
+
+    median: float
+    off: float
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a run found: by the size of the batch and the step; and what leaving something out saves."""
 
@@ -132,32 +144,34 @@ class Found:
     generator: str
     steps: Mapping[int, Mapping[str, Spread]]
     whole_us: Spread
-    saved_us: Mapping[str, Spread]
+    saved_us: Mapping[str, Saved]
 
 
 class Stopwatch:
-    """Times functions that call each other and never wait; what is timed within another is not the other's.
+    """Times functions that call each other, on one thread; what is timed within another is not the other's.
 
-    What it takes itself is taken off: at each call so much between its two looks at the clock, and so much around them.
+    Counted is the thread's CPU time, so that it does not matter who else has the core meanwhile; of what waits (for the
+    disk), the time that passed. What the watch takes itself is taken off: at each call so much between its two looks at
+    the clock, and so much around them.
     """
 
     def __init__(self) -> None:
         """Finds out first what it takes itself."""
         self.spent_ns: dict[str, float] = defaultdict(float)
-        self.own_ns = 0.0
+        self.outside_cpu_ns = 0.0
         self._costs_ns = (0.0, 0.0)
         self._within: list[float] = [0.0]
         self._costs_ns = self._look_at_itself()
         self.reset()
 
     def reset(self) -> None:
-        """Starts again."""
+        """Starts again. `outside_cpu_ns` is CPU time that is in no step: the watch's own, less what only waited."""
         self.spent_ns.clear()
-        self.own_ns = 0.0
+        self.outside_cpu_ns = 0.0
 
     def timed(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, with a stopwatch."""
-        clock, spent, within = time.perf_counter_ns, self.spent_ns, self._within
+        clock, spent, within = time.thread_time_ns, self.spent_ns, self._within
         inside, outside = self._costs_ns
 
         def run(*given: Any, **named: Any) -> Any:
@@ -169,9 +183,24 @@ class Stopwatch:
                 took = clock() - started
                 spent[step] += took - within.pop() - inside
                 within[-1] += took + outside
-                self.own_ns += inside + outside
+                self.outside_cpu_ns += inside + outside
 
         return run
+
+    def timed_waiting(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same for a function that waits."""
+        run = self.timed(step, function)
+
+        def wait(*given: Any, **named: Any) -> Any:
+            started, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            try:
+                return run(*given, **named)
+            finally:
+                waited = (time.perf_counter_ns() - started) - (time.thread_time_ns() - cpu)
+                self.spent_ns[step] += waited
+                self.outside_cpu_ns -= waited
+
+        return wait
 
     def _look_at_itself(self) -> tuple[float, float]:
         """What a call of nothing takes between the looks at the clock, and around them: the lowest of many."""
@@ -179,10 +208,10 @@ class Stopwatch:
         found = []
         for _ in range(100):
             self.spent_ns.clear()
-            started = time.perf_counter_ns()
+            started = time.thread_time_ns()
             for _ in range(calls):
                 run()
-            whole = (time.perf_counter_ns() - started) / calls
+            whole = (time.thread_time_ns() - started) / calls
             inside = self.spent_ns[""] / calls
             found.append((inside, whole - inside))
         return min(found, key=sum)
@@ -234,7 +263,7 @@ def measure(extent: Extent, folder: Path, *, python: bool) -> Found:
 Steps = Mapping[int, Mapping[str, Spread]]
 
 
-async def in_process(extent: Extent, folder: Path) -> tuple[Steps, Spread, Mapping[str, Spread]]:
+async def in_process(extent: Extent, folder: Path) -> tuple[Steps, Spread, Mapping[str, Saved]]:
     """The steps by the size of a batch, the whole without a stopwatch, and what leaving something out saves."""
     pipeline = Pipeline(folder, extent.customers)
     await pipeline.start()
@@ -253,7 +282,7 @@ async def timed(pipeline: Pipeline, size: int, repetitions: int) -> Mapping[str,
     """Each step of a batch of this size, in microseconds of a transfer."""
     watch = Stopwatch()
     changes = [
-        (owner, name, watch.timed(step, vars(owner)[name]))
+        (owner, name, (watch.timed_waiting if step in WAITING else watch.timed)(step, vars(owner)[name]))
         for step, (_, parts) in STEPS.items()
         for owner, name in parts
     ]
@@ -264,16 +293,16 @@ async def timed(pipeline: Pipeline, size: int, repetitions: int) -> Mapping[str,
         for _ in range(repetitions):
             requests = pipeline.requests(size)
             watch.reset()
-            started = time.perf_counter_ns()
+            started = time.thread_time_ns()
             await pipeline.run(requests, encode)
-            whole = time.perf_counter_ns() - started
+            whole = time.thread_time_ns() - started
             for step in (CODEC, *STEPS):
                 seen[step].append(watch.spent_ns[step] / 1_000 / size)
-            seen[REST].append((whole - sum(watch.spent_ns.values()) - watch.own_ns) / 1_000 / size)
+            seen[REST].append((whole - sum(watch.spent_ns.values()) - watch.outside_cpu_ns) / 1_000 / size)
     return {step: Spread(min(times), median(times)) for step, times in seen.items()}
 
 
-async def left_out(pipeline: Pipeline, size: int, turns: int) -> tuple[Spread, Mapping[str, Spread]]:
+async def left_out(pipeline: Pipeline, size: int, turns: int) -> tuple[Spread, Mapping[str, Saved]]:
     """CPU of a transfer with everything, and what is saved where one thing is left out, taken in turn."""
     caller = Caller(1, "bench", "bench", Role.OPERATOR, "IN")
     variants: Mapping[str, Sequence[tuple[object, str, object]]] = {
@@ -294,10 +323,16 @@ async def left_out(pipeline: Pipeline, size: int, turns: int) -> tuple[Spread, M
                 used[name].append((time.process_time_ns() - started) / 1_000 / size)
     whole = used.pop("")
     saved = {
-        name: Spread(min(whole) - min(times), median(all_ - less for all_, less in zip(whole, times, strict=True)))
+        name: _saved([everything - less for everything, less in zip(whole, times, strict=True)])
         for name, times in used.items()
     }
     return Spread(min(whole), median(whole)), saved
+
+
+def _saved(differences: Sequence[float]) -> Saved:
+    """By the notch of a box plot: 1.57 times the middle half's width, by the root of the number."""
+    low, _, high = quantiles(differences, n=4)
+    return Saved(median(differences), 1.57 * (high - low) / math.sqrt(len(differences)))
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -313,7 +348,8 @@ def _setting(found: Found) -> str:
         f"Measured on {found.began} by `python scripts/bench_steps.py`, load average {machine.load_before} at the"
         f" start, {machine.software}, SQLite with `synchronous=FULL` on {machine.filesystem}"
         f" ({machine.fsync_ms} ms a page). Microseconds of a transfer in batches of"
-        f" {', '.join(map(str, found.steps))}: the lowest of many, and the median."
+        f" {', '.join(map(str, found.steps))}: the lowest of many, and the median; CPU time, but for"
+        " begin and commit, which wait."
     )
 
 
@@ -331,12 +367,12 @@ def table(found: Found) -> str:
         lines.append(f"| {step} | {GROUP_OF[step]} | {' | '.join(cells)} |")
     sums = [f"{figure(sum_of(found, size))} |" for size in sizes]
     lines.append(f"| all | | {' | '.join(sums)} |")
-    saved = ", ".join(
-        f"{name} {figure(one.median)} ({_share(found, one)}; by the lowest {figure(one.lowest)})"
-        for name, one in found.saved_us.items()
-    )
+    saved = ", ".join(f"{name} {_told(one)} ({_share(found, one)})" for name, one in found.saved_us.items())
     whole = f"{figure(found.whole_us.median)} µs of CPU (median; lowest {figure(found.whole_us.lowest)})"
-    lines += ["", f"Without gRPC a transfer takes {whole} in this process. Left out one by one saves, in µs: {saved}."]
+    lines += [
+        "",
+        f"Without gRPC a transfer takes {whole} in this process. Left out one by one saves, in µs (95 %): {saved}.",
+    ]
     if found.quick:
         lines.append("**A tiny run: its figures say nothing.**")
     return "\n".join(lines) + "\n"
@@ -347,7 +383,11 @@ def sum_of(found: Found, size: int) -> float:
     return sum(one.lowest for one in found.steps[size].values())
 
 
-def _share(found: Found, saved: Spread) -> str:
+def _told(saved: Saved) -> str:
+    return f"{saved.median:.1f} ± {saved.off:.1f}"
+
+
+def _share(found: Found, saved: Saved) -> str:
     return f"{100 * saved.median / found.whole_us.median:.1f} %"
 
 
@@ -371,7 +411,7 @@ def draw(found: Found) -> str:
         for step, one in found.steps[largest].items()
     ]
     saved = [
-        Bar(name, [(5, max(one.median, 0.0))], f"{figure(one.median)} ({_share(found, one)})", f"saved/{name}")
+        Bar(name, [(5, max(one.median, 0.0))], f"{_told(one)} ({_share(found, one)})", f"saved/{name}")
         for name, one in found.saved_us.items()
     ]
     machine = found.machine
@@ -381,7 +421,7 @@ def draw(found: Found) -> str:
         [
             Section("All, by the size of the batch", whose),
             Section(f"Step by step, in a batch of {largest}", steps),
-            Section("Saved where it is left out (median)", saved),
+            Section("Saved where it is left out", saved),
         ],
         series=GROUPS,
         note=note + ("; a tiny run" if found.quick else ""),

@@ -57,7 +57,8 @@ def _setting(result: Result) -> str:
     return (
         f"Measured on {result.began} in {result.minutes:.0f} minutes by `./scripts/bench{' --quick' * result.quick}`:"
         f" {machine.cores} cores ({machine.processor}, {machine.system}), load average {machine.load_before} at the"
-        f" start and {result.load_after} at the end, its own in it.{stood_back} {', '.join([machine.software, *others])};"
+        f" start and {result.load_after} at the end, its own in it.{stood_back}"
+        f" {', '.join([machine.software, *others])};"
         f" {machine.filesystem}, which confirms a page in {machine.fsync_ms} ms. {result.generator};"
         " generator, service, database and no-op share the cores."
         f" {result.customers:,} customers, every call another pair; rounds: {result.rounds}, no-op and service in turn,"
