@@ -46,7 +46,8 @@ def table(result: Result) -> str:
     parts += [_engine(found, result.lots) for found in result.found]
     if result.grown:
         parts.append(_growth(result.grown))
-    parts.append(_bullets("Goals, of this run:", _goals(result)))
+    if not result.quick:
+        parts.append("\n".join(["Goals, of this run:", "", *(f"- {goal}" for goal in _goals(result))]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -180,10 +181,6 @@ def _goals_on(found: Found) -> Iterable[str]:
 
 def _goal(text: str, found: Ratio, *, at_least: float = 0.0, at_most: float = float("inf")) -> str:
     return f"{text}: {found}, {'reached' if at_least <= found.middle <= at_most else 'missed'}"
-
-
-def _bullets(head: str, lines: Iterable[str]) -> str:
-    return "\n".join([head, "", *(f"- {line}" for line in lines)])
 
 
 # The page
