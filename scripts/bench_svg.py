@@ -16,6 +16,9 @@ WIDTH, LABELS, FIGURES = 860, 270, 200
 
 ROW, BAR, HEAD, TOP, MARGIN = 22, 14, 34, 64, 16
 
+LOGARITHM_FROM = 0.01
+"""Where a logarithmic scale begins that has nothing to show: no call was answered."""
+
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8b949e")
 
 STYLE = (
@@ -126,7 +129,8 @@ class _Scale:
 def _scale(section: Section) -> _Scale:
     ranges = [row for row in section.rows if isinstance(row, Range)]
     if ranges:
-        return _Scale(min(row.low for row in ranges) / 2 or 0.01, max(row.high for row in ranges))
+        low = min(row.low for row in ranges) / 2 or LOGARITHM_FROM
+        return _Scale(low, max(2 * low, *(row.high for row in ranges)))
     return _Scale(
         0.0, max((sum(amount for _, amount in row.parts) for row in section.rows if isinstance(row, Bar)), default=1.0)
     )
