@@ -131,6 +131,8 @@ def _growth(grown: Sequence[Grown]) -> str:
     lines = [
         "Growth: transfers among random customers with ten lots each, in a database of so many lots.",
         "",
+        "![Transfers a second by the number of lots](performance/growth.svg)",
+        "",
         "| engine | lots | size | callers | a second | of the no-op | p50, ms | p99, ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
