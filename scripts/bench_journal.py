@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-TRANSFER = 2
-"""`transactions.kind` of a transfer."""
+TRANSFER_KIND, REDEMPTION_KIND = 2, 3
+"""`transactions.kind` of what the bench writes."""
 
 TOTALS = (
     "SELECT (SELECT sum(current) FROM wallets), {by_origin},"
@@ -60,11 +60,11 @@ class Journal:
         """Opens nothing yet."""
         self._database = database
 
-    def transfers(self, prefix: str) -> int:
-        """The transfers whose request ids start with `prefix`: each exactly one transaction with two sides."""
+    def count(self, kind: int, prefix: str) -> int:
+        """The transactions of a kind whose request ids start with `prefix`: a transfer, both sides, is one."""
         rows = self._read(
             "SELECT count(*) FROM transactions WHERE kind = ? AND request_id >= ? AND request_id < ?",
-            (TRANSFER, prefix, prefix + "\x7f"),
+            (kind, prefix, prefix + "\x7f"),
         )
         return int(rows[0][0])
 
@@ -77,11 +77,6 @@ class Journal:
         """The points of all wallets."""
         rows = self._read(TOTALS.format(by_origin=BY_ORIGIN))
         return Totals(*(int(number or 0) for number in rows[0]))
-
-    def lots_of(self, customer_id: int) -> int:
-        """The lots of a customer that are not spent."""
-        rows = self._read("SELECT count(*) FROM lots WHERE customer_id = ? AND remaining > 0", (customer_id,))
-        return int(rows[0][0])
 
     def copy(self, to: Path) -> None:
         """Copies the database as it stands, into a file of its own."""

@@ -1,4 +1,4 @@
-"""The world of the bench: its customers and calls, in turn for every target, and the settlement with the journal.
+"""The world of the bench: its customers and calls, in turn for every server, and the settlement with the journal.
 
 Every call has another pair of customers and another request id, so that a run can be settled afterwards.
 """
@@ -9,14 +9,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench_journal import Journal, Rows, Totals
+from bench_figures import BATCH, CHECK, MANY_LOTS, NOOP, ONE_LOT, REDEEM, TRANSFER, Counted, Sample, Settlement
+from bench_journal import REDEMPTION_KIND, TRANSFER_KIND, Journal, Rows, Totals
 from bench_load import Driver, Level, LoadFailedError, Report, write_requests
-from bench_report import Sample, Settlement
 from bench_servers import ROOT, Server, environment
 from google.protobuf.message import Message
 
@@ -25,8 +25,6 @@ from points_grpc.v1 import common_pb2, customer_service_pb2, issuance_service_pb
 Pair = tuple[int, int]
 """Who gives, who gets."""
 
-TRANSFER = "PointsService/TransferPoints"
-NOOP = "no-op"
 PROGRAM_ID = 973
 """The default program of `serve --dev`."""
 
@@ -36,6 +34,9 @@ ONE_LOT_ID = 900_001
 MANY_LOTS_ID = 900_002
 POINTS_OF_A_CUSTOMER = 1_000_000
 POINTS_OF_A_LOT = 1_000
+BATCH_MAX = 1_000
+"""The most items of a call."""
+
 OPEN_OUTCOMES = frozenset(
     {"unavailable", "deadlineexceeded", "unknown", "internal", "canceled", "cancelled", "aborted"}
 )
@@ -43,25 +44,36 @@ OPEN_OUTCOMES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much of everything."""
+class Population:
+    """Customers with consecutive ids."""
 
-    customers: int
-    lots: int
-    rounds: int
-    levels: tuple[Level, ...]
-    lot_levels: tuple[Level, ...]
-    warm_up: Level
-    seeding: tuple[int, int] = (128, 8)
+    first_id: int
+    size: int
 
 
-def in_turn(rounds: int, levels: Sequence[Level], targets: Sequence[str]) -> Iterator[tuple[int, Level, str]]:
-    """Every round has every level and every target; who goes first changes from round to round."""
-    for number in range(rounds):
-        for level in levels:
-            for target in targets if number % 2 == 0 else tuple(reversed(targets)):
-                progress(f"round {number + 1} of {rounds}: {level.callers} callers, {target}")
-                yield number, level, target
+@dataclass(slots=True)
+class Sent:
+    """What the callers know of one kind of write."""
+
+    items: int = 0
+    acknowledged: int = 0
+    unknown: int = 0
+
+    def add(self, report: Report, items: int) -> None:
+        """Adds a run, of whose calls each had so many items."""
+        self.items += items * sum(report.statuses.values())
+        self.acknowledged += items * report.accepted
+        self.unknown += items * sum(
+            number for name, number in report.statuses.items() if name.replace("_", "").lower() in OPEN_OUTCOMES
+        )
+
+
+@dataclass(slots=True)
+class SentInAll:
+    """What the callers of the service know."""
+
+    transfers: Sent = field(default_factory=Sent)
+    redemptions: Sent = field(default_factory=Sent)
 
 
 class World:
@@ -69,106 +81,118 @@ class World:
 
     PREFIX = "bench-"
 
-    def __init__(self, plan: Plan, driver: Driver, folder: Path) -> None:
-        """Nothing is sent yet."""
-        self._plan = plan
+    def __init__(self, population: Population, driver: Driver, folder: Path, *, items: int) -> None:
+        """Nothing is sent yet. Batches have so many items."""
+        self.population = population
         self._driver = driver
-        self._requests = folder / "requests.binpb"
+        self._items = items
         self._folder = folder
+        self._requests = folder / "requests.binpb"
         self._random = random.Random(SEED)  # noqa: S311 - the same pairs and ids in every run, not secrets
-        self.sent = Sent()
+        self.sent = SentInAll()
 
-    def seed(self, server: Server) -> None:
-        """Makes the customers and gives them points, as anybody would: through the API."""
-        everyone = [*range(FIRST_CUSTOMER_ID, FIRST_CUSTOMER_ID + self._plan.customers), ONE_LOT_ID, MANY_LOTS_ID]
-        customers = [
-            customer_service_pb2.CreateCustomerRequest(
-                customer_id=customer_id,
-                first_name="Bench",
-                last_name=str(customer_id),
-                identifiers=[
-                    common_pb2.CustomerIdentifier(
-                        type=common_pb2.CustomerIdentifier.EXTERNAL_ID, value=f"crm-{customer_id}"
-                    )
-                ],
-                enrolled_program_ids=[PROGRAM_ID],
-            )
-            for customer_id in everyone
+    def seed(self, server: Server, level: Level) -> None:
+        """Makes the customers and gives each a lot of points, as anybody would: through the API."""
+        population = self.population
+        everyone = [*range(population.first_id, population.first_id + population.size), ONE_LOT_ID]
+        self.send_all(server, "CustomerService/CreateCustomer", list(map(customer, everyone)), level)
+        self.issue(server, [issue(one, POINTS_OF_A_CUSTOMER, days=1_000) for one in everyone], level)
+
+    def seed_lots(self, server: Server, level: Level, *, lots: int) -> None:
+        """Makes the customer who has so many lots."""
+        self.send_all(server, "CustomerService/CreateCustomer", [customer(MANY_LOTS_ID)], level)
+        issues = [issue(MANY_LOTS_ID, POINTS_OF_A_LOT, days=30 + number) for number in range(lots)]
+        self.issue(server, issues, level)
+
+    def issue(self, server: Server, issues: Sequence[issuance_service_pb2.IssuePointsRequest], level: Level) -> None:
+        """Issues points in large batches; each must succeed."""
+        batches = [
+            issuance_service_pb2.BatchIssuePointsRequest(requests=issues[start : start + BATCH_MAX])
+            for start in range(0, len(issues), BATCH_MAX)
         ]
-        issues = [issue(customer_id, POINTS_OF_A_CUSTOMER, days=1_000) for customer_id in everyone[:-1]]
-        issues += [issue(MANY_LOTS_ID, POINTS_OF_A_LOT, days=30 + number) for number in range(self._lots)]
-        self._send_all(server, "CustomerService/CreateCustomer", customers)
-        self._send_all(server, "IssuanceService/IssuePoints", issues)
-
-    @property
-    def _lots(self) -> int:
-        """As many as are wanted at the end, and what the bench will use up."""
-        return self._plan.lots + self._plan.lots // 10
+        self.send_all(server, "IssuanceService/BatchIssuePoints", batches, level)
 
     def write_once(self, server: Server, journal: Journal) -> Mapping[str, Rows]:
         """What a lone transfer between two customers, who did nothing but get points, writes."""
         earlier = self._folder / "earlier.db"
         journal.copy(earlier)
-        alone = Level(1, 1, 1)
-        self._transfer(server, self.pairs(alone), alone)
+        self._run(TRANSFER, server, Level(1, 1, 1))
         written = journal.since(earlier)
         earlier.unlink()
         return written
 
-    def warm_up(self, server: Server) -> None:
+    def warm_up(self, server: Server, level: Level) -> None:
         """Calls that count in the journal and in no figure."""
-        level = self._plan.warm_up
-        self._transfer(server, self.pairs(level), level, counted=server.name != NOOP)
+        self._run(NOOP if server.name == NOOP else TRANSFER, server, level)
 
-    def measure(self, number: int, level: Level, target: str, server: Server, pairs: Sequence[Pair]) -> Sample:
-        """One run of one target."""
-        return self.measured(
-            number, level, target, server, lambda: self._transfer(server, pairs, level, counted=server.name != NOOP)
-        )
-
-    def measured(self, number: int, level: Level, target: str, server: Server, load: Callable[[], Report]) -> Sample:
-        """What a load took of the processes behind a server."""
+    def measure(self, number: int, level: Level, operation: str, name: str, server: Server) -> Sample:
+        """One run of one operation, and what it took of the processes behind the server."""
+        items = self._items if operation == BATCH else 1
         before = server.cpu_s(), server.writer_cpu_s(), server.database_cpu_s()
-        report = load()
+        report = self._run(operation, server, level)
         after = server.cpu_s(), server.writer_cpu_s(), server.database_cpu_s()
         cpu_us = [
-            None if start is None or end is None else 1e6 * (end - start) / level.calls
+            None if start is None or end is None else 1e6 * (end - start) / (level.calls * items)
             for start, end in zip(before, after, strict=True)
         ]
-        return Sample(number, level, target, report, *cpu_us)
+        return Sample(number, level, operation, name, items, report, *cpu_us)
 
-    def request_id(self) -> str:
+    def _run(self, operation: str, server: Server, level: Level) -> Report:
+        """Sends as many calls as the level has, and counts what was answered."""
+        call, requests = self._calls(operation, level)
+        report = self.send(server, call, requests, level)
+        if operation == REDEEM:
+            self.sent.redemptions.add(report, 1)
+        elif operation not in {NOOP, CHECK}:
+            self.sent.transfers.add(report, self._items if operation == BATCH else 1)
+        return report
+
+    def _calls(self, operation: str, level: Level) -> tuple[str, Sequence[Message]]:
+        """The method of an operation, and its requests."""
+        match operation:
+            case "check":
+                return "PointsService/CheckTransfer", [check(pair) for pair in self.pairs(level.calls)]
+            case "redeem":
+                requests = [redeem(giver, self._request_id()) for giver, _ in self.pairs(level.calls)]
+                return "PointsService/RedeemPoints", requests
+            case "batch":
+                transfers = self._transfers(self.pairs(level.calls * self._items))
+                return "PointsService/BatchTransferPoints", [
+                    points_service_pb2.BatchTransferPointsRequest(requests=transfers[start : start + self._items])
+                    for start in range(0, len(transfers), self._items)
+                ]
+        pairs = self.pairs(level.calls)
+        wallet = {ONE_LOT: ONE_LOT_ID, MANY_LOTS: MANY_LOTS_ID}.get(operation)
+        if wallet is not None:
+            pairs = [(wallet, to) for _, to in pairs]
+        return "PointsService/TransferPoints", self._transfers(pairs)
+
+    def _transfers(self, pairs: Sequence[Pair]) -> list[points_service_pb2.TransferPointsRequest]:
+        return [transfer(pair, self._request_id()) for pair in pairs]
+
+    def _request_id(self) -> str:
         """One that no other call has."""
         return f"{self.PREFIX}{self._random.getrandbits(96):024x}"
 
-    def pairs(self, level: Level) -> list[Pair]:
+    def pairs(self, number: int) -> list[Pair]:
         """
-        As many distinct pairs as there are calls. Those who meet in one commit share no customer, unless there are
-        more callers than half of the customers.
+        So many distinct pairs. Those who meet in one commit share no customer, unless there are more callers than half
+        of the customers.
         """
-        everyone = self._random.sample(range(self._plan.customers), self._plan.customers)
+        first_id, size = self.population.first_id, self.population.size
+        everyone = self._random.sample(range(size), min(size, 2 * number))
         half = len(everyone) // 2
         chosen = []
-        for turn in range(level.calls):
+        for turn in range(number):
             lap, place = divmod(turn, len(everyone))
             pair = everyone[place], everyone[(place + half + lap) % len(everyone)]
-            chosen.append((FIRST_CUSTOMER_ID + pair[0], FIRST_CUSTOMER_ID + pair[1]))
+            chosen.append((first_id + pair[0], first_id + pair[1]))
         return chosen
 
-    def out_of(self, customer_id: int, level: Level) -> list[Pair]:
-        """From one customer to many."""
-        return [(customer_id, to) for _, to in self.pairs(level)]
-
-    def _transfer(self, server: Server, pairs: Sequence[Pair], level: Level, *, counted: bool = True) -> Report:
-        requests = [transfer(pair, self.request_id()) for pair in pairs]
-        report = self.send(server, TRANSFER, requests, level)
-        if counted:
-            self.sent.add(report)
-        return report
-
-    def _send_all(self, server: Server, call: str, requests: Sequence[Message]) -> None:
-        """Sends what must succeed."""
-        report = self.send(server, call, requests, Level(*self._plan.seeding, len(requests)))
+    def send_all(self, server: Server, call: str, requests: Sequence[Message], level: Level) -> None:
+        """Sends what must succeed, with as many callers as the level has."""
+        callers = min(level.callers, len(requests))
+        report = self.send(server, call, requests, Level(callers, min(level.connections, callers), len(requests)))
         if report.accepted != len(requests):
             raise LoadFailedError(f"{call}: {report.refused} of {len(requests)} went wrong: {dict(report.errors)}")
 
@@ -182,24 +206,23 @@ class World:
         return report
 
 
-@dataclass(slots=True)
-class Sent:
-    """What the callers of the service know."""
-
-    calls: int = 0
-    acknowledged: int = 0
-    unknown: int = 0
-
-    def add(self, report: Report) -> None:
-        """Counts one more run."""
-        self.calls += sum(report.statuses.values())
-        self.acknowledged += report.accepted
-        self.unknown += sum(
-            number for name, number in report.statuses.items() if name.replace("_", "").lower() in OPEN_OUTCOMES
-        )
+# The requests
 
 
-def issue(customer_id: int, points: int, *, days: int) -> Message:
+def customer(customer_id: int) -> Message:
+    """A new customer."""
+    return customer_service_pb2.CreateCustomerRequest(
+        customer_id=customer_id,
+        first_name="Bench",
+        last_name=str(customer_id),
+        identifiers=[
+            common_pb2.CustomerIdentifier(type=common_pb2.CustomerIdentifier.EXTERNAL_ID, value=f"crm-{customer_id}")
+        ],
+        enrolled_program_ids=[PROGRAM_ID],
+    )
+
+
+def issue(customer_id: int, points: int, *, days: int) -> issuance_service_pb2.IssuePointsRequest:
     """A lot of points for a customer."""
     return issuance_service_pb2.IssuePointsRequest(
         customer_identifier=by_id(customer_id),
@@ -210,8 +233,8 @@ def issue(customer_id: int, points: int, *, days: int) -> Message:
     )
 
 
-def transfer(pair: Pair, request_id: str) -> Message:
-    """One of the calls that are measured."""
+def transfer(pair: Pair, request_id: str) -> points_service_pb2.TransferPointsRequest:
+    """A few points from one to the other."""
     return points_service_pb2.TransferPointsRequest(
         points_to_be_transferred=1 + sum(pair) % 5,
         from_customer_identifier=by_id(pair[0]),
@@ -220,16 +243,35 @@ def transfer(pair: Pair, request_id: str) -> Message:
     )
 
 
+def check(pair: Pair) -> Message:
+    """Whether they could be transferred."""
+    return points_service_pb2.CheckTransferRequest(
+        points_to_be_transferred=1 + sum(pair) % 5,
+        from_customer_identifier=by_id(pair[0]),
+        to_customer_identifier=by_id(pair[1]),
+    )
+
+
+def redeem(customer_id: int, request_id: str) -> Message:
+    """One point, for which the program wants no proof."""
+    return points_service_pb2.RedeemPointsRequest(
+        customer_identifier=by_id(customer_id), program_id=PROGRAM_ID, points=1, request_id=request_id
+    )
+
+
 def by_id(customer_id: int) -> common_pb2.CustomerIdentifier:
     """A customer, named by id."""
     return common_pb2.CustomerIdentifier(type=common_pb2.CustomerIdentifier.ID, value=str(customer_id))
 
 
-class Counted(Protocol):
+# The settlement
+
+
+class Books(Protocol):
     """What is asked of a database, whichever it is."""
 
-    def transfers(self, prefix: str) -> int:
-        """The transfers whose request ids start with `prefix`."""
+    def count(self, kind: int, prefix: str) -> int:
+        """The transactions of a kind whose request ids start with `prefix`."""
         ...
 
     def lopsided(self) -> int:
@@ -240,25 +282,31 @@ class Counted(Protocol):
         """The points of all wallets."""
         ...
 
+    def size_bytes(self) -> int:
+        """The size of the database."""
+        ...
 
-def settle(sent: Sent, journal: Counted, before: Totals, url: str) -> Settlement:
+
+def settle(sent: SentInAll, books: Books, before: Totals, url: str) -> Settlement:
     """Compares what the callers know with what stands in the database."""
     command = [sys.executable, "-m", "points_grpc", "verify", "--database", url]
     started = time.monotonic()
     verified = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), cwd=ROOT)
     said = (verified.stdout + verified.stderr).strip().splitlines()
     return Settlement(
-        sent=sent.calls,
-        acknowledged=sent.acknowledged,
-        refused=sent.calls - sent.acknowledged - sent.unknown,
-        unknown=sent.unknown,
-        journal=journal.transfers(World.PREFIX),
-        lopsided=journal.lopsided(),
+        transfers=counted(sent.transfers, books, TRANSFER_KIND),
+        redemptions=counted(sent.redemptions, books, REDEMPTION_KIND),
+        lopsided=books.lopsided(),
         before=before,
-        after=journal.totals(),
+        after=books.totals(),
         verify=f"{said[-1] if said else 'said nothing'} ({time.monotonic() - started:.1f} s)",
         verified=verified.returncode == 0,
     )
+
+
+def counted(sent: Sent, books: Books, kind: int) -> Counted:
+    """One kind of write."""
+    return Counted(sent.items, sent.acknowledged, sent.unknown, books.count(kind, World.PREFIX))
 
 
 def progress(text: str) -> None:
