@@ -15,6 +15,7 @@ from postgres_cluster import Cluster, cluster
 BACKENDS = ("sqlite", "postgresql")
 
 LONGEST_FIRST = (
+    "bench",
     "planted",
     "model",
     "polyglot",
