@@ -156,3 +156,23 @@ def test_programs_that_come_later(command: Command, server: RunningServer, tmp_p
 
     assert "1 rows: 0 accepted, 1 refused, 1 of them earlier\n" in again.output
     assert "import p.csv.refused.csv to try it again\n" in again.output
+
+
+def test_corrections_are_not_written_over(command: Command, server: RunningServer, tmp_path: Path) -> None:
+    """A report that somebody corrected stays as it is when its import is run again; moved away, that goes on."""
+    make_customers(command, tmp_path, 481)
+    (tmp_path / "p.csv").write_text("customer_id,points,source\n481,5,GOODWILL\nfour eighty-one,6,GOODWILL\n")
+    command("import", "points", "p.csv")
+    report = tmp_path / "p.csv.refused.csv"
+    corrected = report.read_text().replace("four eighty-one", "481")
+    report.write_text(corrected)
+    again = command("import", "points", "p.csv")
+    kept = report.read_text()
+    imported = command("import", "points", report.name)
+    report.rename(tmp_path / "done.csv")
+    anew = command("import", "points", "p.csv")
+
+    assert (2, corrected) == (again.exit_code, kept)
+    assert "has changed since it was written" in " ".join(again.output.split())
+    assert (0, 11) == (imported.exit_code, current(server, 481))
+    assert "2 rows: 1 accepted, 1 of them earlier, 1 refused\n" in anew.output

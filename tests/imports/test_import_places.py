@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from points_grpc.cli.import_file import Place
-from points_grpc.cli.import_progress import Progress, Report, load, save
+from points_grpc.cli.import_progress import Progress, Report, is_as_left, load, save
 from points_grpc.cli.main import main
 
 POINTS = "customer_id,points,source\n1,5,GOODWILL\n"
@@ -105,7 +105,7 @@ def test_a_folder_that_is_not_there(points: Import, tmp_path: Path, option: str)
     done = points("p.csv", option, "nowhere/x")
 
     assert (1, True) == (done.exit_code, isinstance(done.exception, SystemExit))
-    assert "no such file or directory" in told(done)
+    assert "nowhere/x: no such file or directory" in told(done)
     assert "nothing got an answer" not in told(done)
 
 
@@ -147,6 +147,33 @@ def test_rows_come_back_as_they_stood(tmp_path: Path) -> None:
         b"3,1,A,b,12,Asha,surplus,'=more",
         b"4,1,A,b,12",
     ] == lines
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        (None, True),
+        (b"", True),
+        (b"row,code,reason,message,mobile\n", True),
+        (b"row,code,reason,message,mobile\n2,1,A,b,12\n", True),
+        (b"row,code,reason,message,mobile\n2,1,A,b,12\n3,1,A,b,13\n", True),
+        (b"row,code,reason,message,mobile\n2,1,A,b,13\n", False),
+        (b"row,code,reason,message,mobile\n2,1,A,b,1\n", False),
+    ],
+)
+def test_what_a_report_may_have_become(tmp_path: Path, left: bytes | None, expected: bool) -> None:
+    """As it was written, with more rows after a kill, or begun anew; anything else is somebody's correction."""
+    path = tmp_path / "r.csv"
+    report = Report(path, ("mobile",))
+    report.start()
+    report.add(2, (1, "A", "b"), ("12",))
+    report.close()
+    progress = Progress("i", "d", Place(), report_bytes=report.bytes, report_digest=report.digest())
+    path.unlink()
+    if left is not None:
+        path.write_bytes(left)
+
+    assert expected is is_as_left(path, progress)
 
 
 def test_a_progress_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -33,9 +33,13 @@ def require_places(source: Path, report: Path, progress: Path | None) -> None:
     _require_other(source, "the file to import", progress, "--resume-file")
     _require_other(report, "the report", progress, "--resume-file")
     _require_ours(progress, "--resume-file", "is no progress of an import", is_ours=is_progress(progress))
-    probe = beside(progress)
-    probe.touch(mode=0o600)
-    probe.unlink()
+    try:
+        probe = beside(progress)
+        probe.touch(mode=0o600)
+        probe.unlink()
+    except OSError as error:
+        error.filename = str(progress)
+        raise
 
 
 def _require_other(path: Path, what: str, other: Path, option: str) -> None:

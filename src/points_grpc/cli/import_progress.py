@@ -52,7 +52,8 @@ class Counts:
 class Progress:
     """Every row up to `place` has its outcome. `witnesses` are accepted rows, the last ones before it.
 
-    `name` and `defaults` are what the import was told: what the outcomes are worth for another run.
+    `name` and `defaults` are what the import was told: what the outcomes are worth for another run. `report_digest` is
+    that of the report's first `report_bytes`.
     """
 
     import_id: str
@@ -64,6 +65,7 @@ class Progress:
     finished: bool = False
     name: str = ""
     defaults: Defaults = field(default_factory=Defaults)
+    report_digest: str = ""
 
 
 def load(path: Path) -> Progress | None:
@@ -91,6 +93,18 @@ def is_progress(path: Path) -> bool:
         return not raw or {"form", "progress", "sha256"} == set(json.loads(raw))
     except (ValueError, TypeError):
         return False
+
+
+def is_as_left(report: Path, progress: Progress) -> bool:
+    """Whether a report is as far as the progress goes what was written; or is not there, or has no rows.
+
+    A run that begins anew and is killed at once leaves one without rows.
+    """
+    if not progress.report_bytes or not report.exists():
+        return True
+    with report.open("rb") as file:
+        said = file.read(progress.report_bytes)
+    return b"\n" not in said.rstrip(b"\n") or hashlib.sha256(said).hexdigest() == progress.report_digest
 
 
 def beside(path: Path) -> Path:
@@ -133,6 +147,7 @@ class Report:
             self._file.close()
             raise InUse(f"another import writes {path}") from None
         self.bytes = self._file.seek(0, os.SEEK_END)
+        self._sum = hashlib.sha256()
 
     def close(self) -> None:
         """Closes and unlocks it."""
@@ -146,7 +161,13 @@ class Report:
     def go_on(self, size: int) -> None:
         """Forgets what lies beyond a size: rows that will be sent again."""
         self._file.truncate(size)
-        self.bytes = self._file.seek(size)
+        self._file.seek(0)
+        self._sum = hashlib.sha256(self._file.read())
+        self.bytes = size
+
+    def digest(self) -> str:
+        """The digest of all of it."""
+        return self._sum.hexdigest()
 
     def add(self, row: int, code: tuple[int, str, str], fields: Sequence[str]) -> None:
         """Notes a refused row as it stood in the file, to be corrected and imported: fields beyond the columns too."""
@@ -165,10 +186,17 @@ class Report:
         csv.writer(text, lineterminator="\n").writerows(rows)
         raw = text.getvalue().encode("utf-8", "surrogateescape")  # as import_file decodes: the same bytes again
         self._file.write(raw)
+        self._sum.update(raw)
         self.bytes += len(raw)
 
 
-def after(progress: Progress, place: Place, counts: Counts, *, report_bytes: int, witness: int, kept: int) -> Progress:
+def after(progress: Progress, place: Place, counts: Counts, *, report: Report, witness: int, kept: int) -> Progress:
     """The progress once some more rows have their outcome; `witness` 0 if none of them was accepted."""
-    witnesses = (*progress.witnesses, witness)[-kept:] if witness else progress.witnesses
-    return replace(progress, place=place, counts=counts, report_bytes=report_bytes, witnesses=witnesses)
+    return replace(
+        progress,
+        place=place,
+        counts=counts,
+        report_bytes=report.bytes,
+        report_digest=report.digest(),
+        witnesses=(*progress.witnesses, witness)[-kept:] if witness else progress.witnesses,
+    )

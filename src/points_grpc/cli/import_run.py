@@ -200,7 +200,7 @@ class Run:
             self._progress,
             chunk[-1][1],
             counts,
-            report_bytes=self._report.bytes,
+            report=self._report,
             witness=witness,
             kept=2 * WINDOW,
         )

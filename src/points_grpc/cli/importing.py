@@ -143,7 +143,7 @@ def _import(
     as_json: bool,
 ) -> None:
     """Reads the file once, then runs."""
-    from points_grpc.cli.import_progress import load  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.cli.import_progress import is_as_left, load  # noqa: PLC0415 - gRPC takes a while to import
     from points_grpc.cli.import_rows import Defaults, Kind  # noqa: PLC0415
     from points_grpc.cli.import_run import Plan  # noqa: PLC0415
 
@@ -156,6 +156,12 @@ def _import(
     earlier = None if dry_run else load(progress_path)
     if earlier is not None:
         _require_the_same_import(path, report_path, earlier, survey, name, defaults)
+        with _plain_errors(report_path):
+            if not is_as_left(report_path, earlier):
+                raise click.UsageError(
+                    f"{report_path} has changed since it was written, and what was corrected there would be lost: "
+                    f"import it, and move it away"
+                )
     plan = Plan(
         kind=Kind(kind),
         name=name or survey.digest,
