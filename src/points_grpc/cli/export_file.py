@@ -27,7 +27,7 @@ class PartFile:
         self.path = path
         self._whole = False
         self._part = path.with_name(f"{path.name}.part")
-        descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         self._file: BinaryIO = os.fdopen(descriptor, "r+b")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from points_grpc.cli import export_rows
 from points_grpc.cli.export_file import PartFile
 from points_grpc.cli.export_rows import Kind, Row
-from points_grpc.cli.import_sending import Patience, Stopped, settled, told
+from points_grpc.cli.import_sending import Patience, forbidden, settled
 from points_grpc.cli.progress import Tell
 from points_grpc.client import AsyncPointsClient, Refused
 from points_grpc.v1 import customer_service_pb2, wallet_service_pb2
@@ -108,7 +108,7 @@ class Run:
     async def _page(self, found: _List, token: str) -> Any:
         answer = await settled(lambda: found.ask(token), self._patience)
         if isinstance(answer, Refused):
-            raise Stopped(told(answer))
+            raise forbidden(answer)
         return answer
 
     def _list(self) -> _List:

@@ -122,6 +122,10 @@ def _export(
     from points_grpc.cli.export_rows import Kind  # noqa: PLC0415
     from points_grpc.cli.export_run import Plan  # noqa: PLC0415
 
+    if str(file) == "-":
+        raise click.UsageError("an export goes to a file, which is there whole or not at all: name one")
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise click.UsageError(f"{file} is no regular file: name another one")
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already; --force replaces it")
     if since is not None and until is not None and since >= until:
@@ -165,7 +169,8 @@ def _run(plan: Plan, server: Server, path: Path) -> Done:
     try:
         return asyncio.run(run())
     except Stopped as stopped:
-        raise click.ClickException(f"{stopped}. {path} was not written; run it again") from None
+        then = "; run it again" if stopped.again else ""
+        raise click.ClickException(f"{stopped}. {path} was not written{then}") from None
     except OSError as error:
         raise click.ClickException(f"{path}: {os.strerror(error.errno or 0)}. It was not written") from None
     finally:

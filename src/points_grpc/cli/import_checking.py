@@ -18,13 +18,12 @@ from points_grpc.cli.import_sending import (
     Outcome,
     Patience,
     Row,
-    Stopped,
+    forbidden,
     found_here,
     known_outcome,
     malformed,
     outcome_of,
     settled,
-    told,
 )
 from points_grpc.client import AsyncPointsClient, Refused
 from points_grpc.codes import GrpcCode
@@ -129,7 +128,7 @@ class Checks:
         asked = program_service_pb2.ListProgramsRequest()
         found = await settled(lambda: self._client.list_programs(asked), self._patience)
         if isinstance(found, Refused):
-            raise Stopped(told(found))
+            raise forbidden(found)
         self._default = next((one.program_id for one in found.programs if one.default_program), 0)
         self._programs = frozenset(one.program_id for one in found.programs if one.active)
 

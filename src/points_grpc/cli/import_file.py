@@ -9,7 +9,7 @@ import csv
 import difflib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,10 @@ from typing import BinaryIO
 from points_grpc.cli.import_rows import COLUMNS, REPORT_COLUMNS, REQUIRED, Kind
 
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_BEGINNING_BYTES = 4096
+_DELIMITERS = {";": "';'", "\t": "tab", "|": "'|'", ",": ","}
+"""What files have between their fields, and how `--delimiter` is told so in a shell."""
 
 
 class FileWrong(Exception):
@@ -41,7 +45,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is known of a file that was read once: its columns, the end of the first row, and how many rows follow."""
+    """What is known of a file that was read once: its columns, where their names end, and how many rows follow."""
 
     columns: tuple[str, ...]
     first: Place
@@ -54,7 +58,7 @@ class CsvFile:
     """An open file."""
 
     def __init__(self, path: Path, delimiter: str) -> None:
-        """Opens it."""
+        """Opens it. Raises `OSError`."""
         self.path = path
         self._delimiter = delimiter
         self._file: BinaryIO = path.open("rb")
@@ -66,28 +70,37 @@ class CsvFile:
     def survey(self, kind: Kind) -> Survey:
         """Reads all of it. Raises `FileWrong`, so that nothing is sent of a file that has no form."""
         stamp = self.stamp()
+        self._require_text()
         digest = hashlib.sha256()
-        header: Record | None = None
+        columns: tuple[str, ...] = ()
+        first = Place()
         rows = 0
         for record in self._records(Place(), digest):
-            if header is None:
-                header = record
-            elif record.fields:
+            if is_blank(record.fields, columns):
+                continue
+            if columns:
                 rows += 1
-        if header is None:
+                continue
+            columns, first = tuple(name.strip().lower() for name in record.fields), record.end
+            _require_columns(kind, columns)
+        if not columns:
             raise FileWrong(f"{self.path} is empty: the first line names the columns")
-        columns = tuple(name.strip().lower() for name in header.fields)
-        _require_columns(kind, columns)
-        return Survey(columns, header.end, rows, digest.hexdigest(), stamp)
+        return Survey(columns, first, rows, digest.hexdigest(), stamp)
 
-    def records(self, start: Place) -> Iterator[Record]:
-        """The rows from a place on; empty lines are counted and left out."""
-        return (record for record in self._records(start) if record.fields)
+    def records(self, start: Place, columns: Sequence[str]) -> Iterator[Record]:
+        """The rows from a place on; blank ones are counted and left out."""
+        return (record for record in self._records(start) if not is_blank(record.fields, columns))
 
     def stamp(self) -> tuple[int, int]:
         """Changes when somebody writes to the file."""
         status = os.fstat(self._file.fileno())
         return status.st_size, status.st_mtime_ns
+
+    def _require_text(self) -> None:
+        self._file.seek(0)
+        line = self._file.read(_BEGINNING_BYTES).partition(b"\n")[0]
+        if line.startswith(_UTF_16) or b"\0" in line:
+            raise FileWrong(f"{self.path} is not in UTF-8, it looks like UTF-16: save it as CSV in UTF-8")
 
     def _records(self, start: Place, digest: hashlib._Hash | None = None) -> Iterator[Record]:
         offset = start.offset
@@ -111,14 +124,29 @@ class CsvFile:
             except StopIteration:
                 return
             except csv.Error as error:
-                raise FileWrong(f"{self.path}, row {row}: {error}") from None
+                meant = "; or is the delimiter another one (--delimiter)?" if "expected after" in str(error) else ""
+                raise FileWrong(f"{self.path}, row {row}: {error}{meant}") from None
             yield Record(tuple(fields), Place(row, offset))
+
+
+def is_blank(fields: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a row says nothing: an empty line, or one of delimiters alone, as spreadsheets write below a table.
+
+    What a report says about a row is not the row's.
+    """
+    if not any(fields):
+        return True
+    kept = (field for at, field in enumerate(fields) if at >= len(columns) or columns[at] not in REPORT_COLUMNS)
+    return not any(field.strip() for field in kept)
 
 
 def _require_columns(kind: Kind, columns: tuple[str, ...]) -> None:
     known = (*REPORT_COLUMNS, *COLUMNS[kind])
     for name in columns:
         if name not in known:
+            _require_utf_8(name)
+            if meant := _delimiter_between(name, known):
+                raise FileWrong(f"there is no column {name!r} in {kind}; did you mean --delimiter {meant}?")
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean {near[0]}? " if near else ""
             raise FileWrong(f"there is no column {name!r} in {kind}; {meant}there are {', '.join(COLUMNS[kind])}")
@@ -127,3 +155,19 @@ def _require_columns(kind: Kind, columns: tuple[str, ...]) -> None:
     missing = [name for name in REQUIRED[kind] if name not in columns]
     if missing:
         raise FileWrong(f"{kind} need a column {', '.join(missing)}")
+
+
+def _require_utf_8(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise FileWrong("the names of the columns are not in UTF-8: save it as CSV in UTF-8") from None
+
+
+def _delimiter_between(name: str, known: Sequence[str]) -> str:
+    """How to name the delimiter that makes columns of what was taken for one; nothing if none does."""
+    for delimiter, spelled in _DELIMITERS.items():
+        parts = [part.strip(' "') for part in name.split(delimiter)]
+        if len(parts) > 1 and any(part in known for part in parts):
+            return spelled
+    return ""

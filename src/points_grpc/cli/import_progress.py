@@ -14,24 +14,28 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from points_grpc.cli.import_file import Place
-from points_grpc.cli.import_rows import REPORT_COLUMNS
+from points_grpc.cli.import_rows import REPORT_COLUMNS, Defaults
 from points_grpc.cli.spreadsheets import neutral
 
-_FORM = 1
+_FORM = 2
+
+REPORT_BEGINS = ",".join(REPORT_COLUMNS).encode()
+"""What every report begins with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the rows so far. `replayed` are those of `accepted` that were there from an earlier run."""
+    """What became of the rows so far; `replayed` of `accepted`, and `repeated` of `refused`, had it before this run."""
 
     accepted: int = 0
     replayed: int = 0
     refused: int = 0
+    repeated: int = 0
     empty: int = 0
 
     @property
@@ -39,10 +43,18 @@ class Counts:
         """All of them."""
         return self.accepted + self.refused + self.empty
 
+    def of_an_earlier_run(self) -> Counts:
+        """The same, once another run goes on with them."""
+        return replace(self, replayed=self.accepted, repeated=self.refused)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Every row up to `place` has its outcome. `witnesses` are accepted rows, the last ones before it."""
+    """Every row up to `place` has its outcome. `witnesses` are accepted rows, the last ones before it.
+
+    `name` and `defaults` are what the import was told: what the outcomes are worth for another run. `report_digest` is
+    that of the report's first `report_bytes`.
+    """
 
     import_id: str
     digest: str
@@ -51,6 +63,9 @@ class Progress:
     report_bytes: int = 0
     witnesses: tuple[int, ...] = ()
     finished: bool = False
+    name: str = ""
+    defaults: Defaults = field(default_factory=Defaults)
+    report_digest: str = ""
 
 
 def load(path: Path) -> Progress | None:
@@ -61,20 +76,51 @@ def load(path: Path) -> Progress | None:
         if wrapped["form"] != _FORM or wrapped["sha256"] != _digest(said):
             return None
         place, counts, witnesses = Place(**said["place"]), Counts(**said["counts"]), tuple(said["witnesses"])
-        return Progress(**{**said, "place": place, "counts": counts, "witnesses": witnesses})
+        defaults = Defaults(**said["defaults"])
+        return Progress(**{**said, "place": place, "counts": counts, "witnesses": witnesses, "defaults": defaults})
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def is_progress(path: Path) -> bool:
+    """Whether a progress may be put there: where one is, of whatever form, or an empty file, or nothing."""
+    if not path.exists():
+        return True
+    if not path.is_file():
+        return False
+    raw = path.read_bytes()
+    try:
+        return not raw or {"form", "progress", "sha256"} == set(json.loads(raw))
+    except (ValueError, TypeError):
+        return False
+
+
+def is_as_left(report: Path, progress: Progress) -> bool:
+    """Whether a report is as far as the progress goes what was written; or is not there, or has no rows.
+
+    A run that begins anew and is killed at once leaves one without rows.
+    """
+    if not progress.report_bytes or not report.exists():
+        return True
+    with report.open("rb") as file:
+        said = file.read(progress.report_bytes)
+    return b"\n" not in said.rstrip(b"\n") or hashlib.sha256(said).hexdigest() == progress.report_digest
+
+
+def beside(path: Path) -> Path:
+    """Where a progress is written before it takes its place."""
+    return path.with_name(f"{path.name}.{os.getpid()}.new")
 
 
 def save(path: Path, progress: Progress) -> None:
     """Replaces the file, whole: a kill leaves the old one or the new one."""
     said = asdict(progress)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with beside.open("w") as file:
+    new = beside(path)
+    with new.open("w") as file:
         json.dump({"form": _FORM, "progress": said, "sha256": _digest(said)}, file)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    new.replace(path)
 
 
 def _digest(said: object) -> str:
@@ -101,6 +147,7 @@ class Report:
             self._file.close()
             raise InUse(f"another import writes {path}") from None
         self.bytes = self._file.seek(0, os.SEEK_END)
+        self._sum = hashlib.sha256()
 
     def close(self) -> None:
         """Closes and unlocks it."""
@@ -114,12 +161,19 @@ class Report:
     def go_on(self, size: int) -> None:
         """Forgets what lies beyond a size: rows that will be sent again."""
         self._file.truncate(size)
-        self.bytes = self._file.seek(size)
+        self._file.seek(0)
+        self._sum = hashlib.sha256(self._file.read())
+        self.bytes = size
+
+    def digest(self) -> str:
+        """The digest of all of it."""
+        return self._sum.hexdigest()
 
     def add(self, row: int, code: tuple[int, str, str], fields: Sequence[str]) -> None:
-        """Notes a refused row, with its fields as far as they have a column: they can be corrected and imported."""
+        """Notes a refused row as it stood in the file, to be corrected and imported: fields beyond the columns too."""
         number, reason, message = code
         kept = [text for text, kept in zip(fields, self._columns, strict=False) if kept]
+        kept += fields[len(self._columns) :]
         self._write([(str(row), str(number), reason, neutral(message), *map(neutral, kept))])
 
     def flush(self) -> None:
@@ -130,12 +184,19 @@ class Report:
     def _write(self, rows: Iterable[Sequence[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        raw = text.getvalue().encode("utf-8", "replace")
+        raw = text.getvalue().encode("utf-8", "surrogateescape")  # as import_file decodes: the same bytes again
         self._file.write(raw)
+        self._sum.update(raw)
         self.bytes += len(raw)
 
 
-def after(progress: Progress, place: Place, counts: Counts, *, report_bytes: int, witness: int, kept: int) -> Progress:
+def after(progress: Progress, place: Place, counts: Counts, *, report: Report, witness: int, kept: int) -> Progress:
     """The progress once some more rows have their outcome; `witness` 0 if none of them was accepted."""
-    witnesses = (*progress.witnesses, witness)[-kept:] if witness else progress.witnesses
-    return replace(progress, place=place, counts=counts, report_bytes=report_bytes, witnesses=witnesses)
+    return replace(
+        progress,
+        place=place,
+        counts=counts,
+        report_bytes=report.bytes,
+        report_digest=report.digest(),
+        witnesses=(*progress.witnesses, witness)[-kept:] if witness else progress.witnesses,
+    )

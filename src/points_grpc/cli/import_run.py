@@ -92,7 +92,7 @@ class Run:
         self._columns = tuple(name for name in survey.columns if name not in REPORT_COLUMNS)
         self._kept = [name not in REPORT_COLUMNS for name in survey.columns]
         self._id = import_id(plan.kind, plan.name)
-        self._progress = Progress(self._id, survey.digest, survey.first)
+        self._progress = Progress(self._id, survey.digest, survey.first, name=plan.name, defaults=plan.defaults)
         self._saved_at = time.monotonic()
 
     async def __call__(self, tell: Tell) -> Done:
@@ -101,8 +101,9 @@ class Run:
         earlier = None if self._plan.dry_run else await self._earlier()
         if earlier is None:
             self._report.start()
+            self._save()  # before anything is sent: from now on a file that changes is noticed
         else:
-            self._progress = earlier
+            self._progress = replace(earlier, counts=earlier.counts.of_an_earlier_run())
             self._report.go_on(earlier.report_bytes)
         skipped = self._progress.counts.rows
         refused_before = self._progress.counts.refused
@@ -112,7 +113,7 @@ class Run:
                 if counts.refused - refused_before > self._plan.refused_max:
                     raise Stopped(f"more than {self._plan.refused_max} rows were refused (--refused-max)")
             if self._file.stamp() != self._survey.stamp:
-                raise Stopped(f"{self._file.path} was changed meanwhile")
+                raise Stopped(f"{self._file.path} was changed meanwhile", again=False)
             self._progress = replace(self._progress, finished=True)
         finally:
             self._save()
@@ -121,7 +122,8 @@ class Run:
     async def _earlier(self) -> Progress | None:
         """What an earlier run reached, if it can be believed."""
         found = load(self._plan.progress_path)
-        if found is None or (found.import_id, found.digest) != (self._id, self._survey.digest):
+        ours = (self._id, self._survey.digest, self._plan.defaults)
+        if found is None or (found.import_id, found.digest, found.defaults) != ours:
             return None
         if found.report_bytes > self._report.bytes or not found.witnesses:
             return None
@@ -155,14 +157,14 @@ class Run:
                 self._note(chunk, outcomes)
                 yield self._progress.counts
         except FileWrong as error:
-            raise Stopped(str(error)) from None
+            raise Stopped(str(error), again=False) from None
         finally:
             for _, task in window:
                 task.cancel()
             await asyncio.gather(*(task for _, task in window), return_exceptions=True)
 
     def _rows(self) -> Iterator[tuple[Row, Place]]:
-        for record in self._file.records(self._progress.place):
+        for record in self._file.records(self._progress.place, self._survey.columns):
             number = record.end.row
             fields = record.fields
             if len(fields) == len(self._kept):
@@ -189,15 +191,16 @@ class Run:
         refused = sum(one.refused is not None for one in outcomes)
         counts = Counts(
             accepted=before.accepted + accepted,
-            replayed=before.replayed + sum(one.replayed for one in outcomes),
+            replayed=before.replayed + sum(one.accepted and one.replayed for one in outcomes),
             refused=before.refused + refused,
+            repeated=before.repeated + sum(one.refused is not None and one.replayed for one in outcomes),
             empty=before.empty + len(outcomes) - accepted - refused,
         )
         self._progress = after(
             self._progress,
             chunk[-1][1],
             counts,
-            report_bytes=self._report.bytes,
+            report=self._report,
             witness=witness,
             kept=2 * WINDOW,
         )

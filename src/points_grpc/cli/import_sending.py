@@ -46,7 +46,17 @@ _FORBIDS = frozenset({GrpcCode.UNAUTHENTICATED, GrpcCode.PERMISSION_DENIED})
 
 
 class Stopped(Exception):
-    """The import cannot go on; says why. What has its outcome is safe."""
+    """It cannot go on; says why. What has its outcome is safe. `again`: the same command, run again, may go on."""
+
+    def __init__(self, why: str, *, again: bool = True) -> None:
+        """`why` is a sentence without its full stop, or with it."""
+        super().__init__(why.rstrip("."))
+        self.again = again
+
+
+def forbidden(error: PointsError) -> Stopped:
+    """What the key may not do, or what the rules refuse, is refused another time too."""
+    return Stopped(told(error), again=error.grpc_code not in _FORBIDS | _RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a row: accepted, refused with number, reason and message, or nothing to do."""
+    """What became of a row: accepted, refused with number, reason and message, or nothing to do.
+
+    `replayed`: it is recorded from an earlier attempt.
+    """
 
     accepted: bool = False
     replayed: bool = False
@@ -120,7 +133,7 @@ def _pause_s(error: PointsError) -> float:
 def outcome_of(error: Refused) -> Outcome:
     """A refusal as an outcome, with the fields that are malformed."""
     fields = "".join(f"; {one.field}: {one.description}" for one in error.violations)
-    return Outcome(refused=(error.number, error.reason, f"{error.message}{fields}"))
+    return Outcome(refused=(error.number, error.reason, f"{error.message}{fields}"), replayed=error.replayed)
 
 
 def malformed(code: Code, field_name: str, expected: str) -> Outcome:
@@ -155,14 +168,14 @@ async def settled(ask: Callable[[], Awaitable[Answer]], patience: Patience) -> A
                 patience.answered()
                 return error
             if error.grpc_code in _FORBIDS:
-                raise Stopped(told(error)) from None
+                raise forbidden(error) from None
             bugs += error.grpc_code is GrpcCode.INTERNAL
             if bugs >= BUG_ATTEMPTS_MAX:
                 return error
             await patience.wait(error)
         except NotAnswered as error:
             if error.grpc_code in _FORBIDS:
-                raise Stopped(told(error)) from None
+                raise forbidden(error) from None
             await patience.wait(error)
         else:
             patience.answered()
@@ -220,7 +233,7 @@ class Issues:
         request = issuance_service_pb2.BatchIssuePointsRequest(requests=requests)
         answer = await settled(lambda: self._client.batch_issue_points(request), self._patience)
         if isinstance(answer, Refused):
-            raise Stopped(told(answer))
+            raise forbidden(answer)
         last = None
         for row, one in zip(rows, answer.outcomes, strict=True):
             if one.WhichOneof("outcome") == "response":
@@ -233,7 +246,7 @@ class Issues:
             if error.grpc_code in _RULES or bugs[row.number] >= BUG_ATTEMPTS_MAX:
                 found[row.number] = outcome_of(error)
             elif error.grpc_code in _FORBIDS:
-                raise Stopped(told(error))
+                raise forbidden(error)
             else:
                 last = error
         return last

@@ -2,13 +2,17 @@
 
 What people see of it stands here: options, the bar, the summary. Exit codes: 0 every row is in, 1 not finished (run
 it again), 2 misused, 3 finished and rows were refused (they are in the report).
+
+What would do rows twice, or lose something, is refused before anything is sent: a file that changed, another name or
+other defaults than before, a report or a progress in the place of something else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +23,19 @@ from points_grpc.cli.printing import JSON, print_json
 from points_grpc.cli.progress import told
 
 if TYPE_CHECKING:
-    from points_grpc.cli.import_file import Survey
+    from points_grpc.cli.import_file import CsvFile, Survey
+    from points_grpc.cli.import_progress import Progress
+    from points_grpc.cli.import_rows import Defaults, Kind
     from points_grpc.cli.import_run import Done, Plan, Tell
 
 CALL_TIMEOUT_S = 30.0
 REFUSED = 3
 """The exit code of an import that was finished and had rows refused."""
+
+_SAFE = "Every row up to here has its outcome"
+
+_TABS = {"tab", "\\t"}
+"""How people write the delimiter that a shell makes hard to write."""
 
 _SOURCES = click.Choice(["LOYALTY_PLUS", "ENGAGE_PLUS", "GOODWILL", "DATA_IMPORT", "REGISTRATION"])
 
@@ -42,7 +53,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     """The options of all kinds of import."""
     for option in (
         JSON,
-        click.option("--delimiter", default=",", help="Between the fields, e.g. ';'."),
+        click.option("--delimiter", default=",", help="Between the fields, e.g. ';' or tab."),
         click.option(
             "--wait",
             "patience_s",
@@ -110,7 +121,7 @@ def balances(server: Server, file: Path, program_id: int | None, source: str, **
     """Opening balances from an earlier system; one row for each customer and expiry.
 
     Columns: one of customer_id, external_id, mobile, email; balance; expires (required; "never" if it does not);
-    program_id; earning_program_id; category; source; notes. A balance of 0 writes nothing.
+    available_from; program_id; earning_program_id; category; source; notes. A balance of 0 writes nothing.
     """
     _import("balances", server, file, program_id, source, **options)  # type: ignore[arg-type]  # click has checked them
 
@@ -132,26 +143,29 @@ def _import(
     as_json: bool,
 ) -> None:
     """Reads the file once, then runs."""
-    from points_grpc.cli.import_file import CsvFile, FileWrong  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.cli.import_progress import is_as_left, load  # noqa: PLC0415 - gRPC takes a while to import
     from points_grpc.cli.import_rows import Defaults, Kind  # noqa: PLC0415
     from points_grpc.cli.import_run import Plan  # noqa: PLC0415
 
-    if len(delimiter) != 1:
-        raise click.UsageError("--delimiter: one character")
     progress_path = resume_file or path.with_name(f"{path.name}.progress.json")
     report_path = report_path or path.with_name(f"{path.name}.{'check' if dry_run else 'refused'}.csv")
-    file = CsvFile(path, delimiter)
-    click.get_current_context().call_on_close(file.close)
-    try:
-        survey = file.survey(Kind(kind))
-    except FileWrong as error:
-        raise click.UsageError(str(error)) from None
-    if name is None and not dry_run:
-        _require_the_same_file(path, progress_path, survey)
+    defaults = Defaults(program_id or 0, source)
+    with _plain_errors(path):
+        file, survey = _surveyed(Kind(kind), path, delimiter, defaults)
+        _require_places(path, report_path, None if dry_run else progress_path)
+    earlier = None if dry_run else load(progress_path)
+    if earlier is not None:
+        _require_the_same_import(path, report_path, earlier, survey, name, defaults)
+        with _plain_errors(report_path):
+            if not is_as_left(report_path, earlier):
+                raise click.UsageError(
+                    f"{report_path} has changed since it was written, and what was corrected there would be lost: "
+                    f"import it, and move it away"
+                )
     plan = Plan(
         kind=Kind(kind),
         name=name or survey.digest,
-        defaults=Defaults(program_id or 0, source),
+        defaults=defaults,
         progress_path=progress_path,
         refused_max=refused_max,
         patience_s=patience_s,
@@ -163,37 +177,94 @@ def _import(
         sys.exit(REFUSED)
 
 
-def _require_the_same_file(path: Path, progress_path: Path, survey: Survey) -> None:
-    """A file that was edited after an import is another import by its digest: all its rows would be done again."""
-    from points_grpc.cli.import_progress import load  # noqa: PLC0415
+def _surveyed(kind: Kind, path: Path, delimiter: str, defaults: Defaults) -> tuple[CsvFile, Survey]:
+    """The file, open, and what is known of it; what would be wrong with every row is told once, before any is sent."""
+    from points_grpc.cli.import_file import CsvFile, FileWrong  # noqa: PLC0415
+    from points_grpc.cli.import_places import PlaceWrong, require_source  # noqa: PLC0415
+    from points_grpc.cli.import_rows import Kind  # noqa: PLC0415
 
-    earlier = load(progress_path)
-    if earlier is not None and earlier.digest != survey.digest:
+    between = "\t" if delimiter.lower() in _TABS else delimiter
+    if len(between) != 1 or between in '"\r\n':
+        raise click.UsageError("--delimiter: one character, or tab")
+    try:
+        require_source(path)
+        file = CsvFile(path, between)
+        click.get_current_context().call_on_close(file.close)
+        survey = file.survey(kind)
+    except (FileWrong, PlaceWrong) as error:
+        raise click.UsageError(str(error)) from None
+    if kind is Kind.POINTS and not defaults.source and "source" not in survey.columns:
+        raise click.UsageError("points need a source: a column source, or --source")
+    return file, survey
+
+
+def _require_places(path: Path, report_path: Path, progress_path: Path | None) -> None:
+    """Report and progress may be written where they are to be."""
+    from points_grpc.cli.import_places import PlaceWrong, require_places  # noqa: PLC0415
+
+    try:
+        require_places(path, report_path, progress_path)
+    except PlaceWrong as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _require_the_same_import(
+    path: Path, report_path: Path, earlier: Progress, survey: Survey, name: str | None, defaults: Defaults
+) -> None:
+    """What was imported before is gone on with, or another name says that all of it is to be done."""
+    if name is None and earlier.digest != survey.digest:
         raise click.UsageError(
             f"{path} has changed since it was imported, and every row would be done again. Import a corrected report, "
             f"or a file of the new rows alone; or, if all of it is new, say --name"
         )
+    if name is None and earlier.name != survey.digest:
+        raise click.UsageError(
+            f"{path} was imported with --name {earlier.name}, and every row would be done again without it. Say it to "
+            f"go on; or, if all of it is to be done again, say another one"
+        )
+    if earlier.name != (name or survey.digest) or earlier.defaults == defaults or not earlier.counts.rows:
+        return
+    before, now = _told_defaults(earlier.defaults), _told_defaults(defaults)
+    raise click.UsageError(
+        f"{path} was imported with {before}, and with {now} the rows that were done would stay as they are. Say what "
+        f"was said before to go on, import {report_path} for the refused rows alone, or say another --name to do all "
+        f"of it again"
+    )
 
 
-def _run(plan: Plan, server: Server, file: object, survey: Survey, report_path: Path) -> Done:
+def _told_defaults(defaults: Defaults) -> str:
+    """The options that made them."""
+    program = f"--program {defaults.program_id}" if defaults.program_id else "no --program"
+    return f"{program} and " + (f"--source {defaults.source}" if defaults.source else "no --source")
+
+
+@contextmanager
+def _plain_errors(path: Path, then: str = "") -> Iterator[None]:
+    """What ails a file is a sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise click.ClickException(f"{error.filename or path}: {reason}{then}") from None
+
+
+def _run(plan: Plan, server: Server, file: CsvFile, survey: Survey, report_path: Path) -> Done:
     """Runs the import with a bar, or with lines where there is no terminal."""
-    from points_grpc.cli.import_file import CsvFile  # noqa: PLC0415
     from points_grpc.cli.import_progress import InUse, Report  # noqa: PLC0415
     from points_grpc.cli.import_run import Run  # noqa: PLC0415
     from points_grpc.cli.import_sending import Stopped  # noqa: PLC0415
-
-    assert isinstance(file, CsvFile)
 
     async def run(report: Report, tell: Tell) -> Done:
         async with server.asynchronous(CALL_TIMEOUT_S) as client:
             return await Run(plan, file, survey, report, client, _warn)(tell)
 
     try:
-        report = Report(report_path, survey.columns)
+        with _plain_errors(report_path):
+            report = Report(report_path, survey.columns)
     except InUse as error:
         raise click.ClickException(str(error)) from None
     try:
-        with told("import") as tell:
+        with _plain_errors(report_path, f". {_SAFE}; run it again to go on"), told("import") as tell:
             return asyncio.run(
                 run(
                     report,
@@ -203,9 +274,11 @@ def _run(plan: Plan, server: Server, file: object, survey: Survey, report_path: 
                 )
             )
     except Stopped as stopped:
-        raise click.ClickException(f"{stopped}. Every row up to here has its outcome; run it again to go on") from None
+        then = "; run it again to go on" if stopped.again else ""
+        raise click.ClickException(f"{stopped}. {_SAFE}{then}") from None
     finally:
-        report.close()
+        with suppress(OSError):  # told above: what could not be written is not lost, its rows are sent again
+            report.close()
 
 
 def _warn(text: str) -> None:
@@ -227,6 +300,7 @@ def _summarise(plan: Plan, done: Done, report_path: Path, *, as_json: bool) -> N
                 "accepted": counts.accepted,
                 "replayed": counts.replayed,
                 "refused": counts.refused,
+                "repeated": counts.repeated,
                 "empty": counts.empty,
                 "skipped": done.skipped,
                 "seconds": round(done.seconds, 3),
@@ -242,8 +316,10 @@ def _summarise(plan: Plan, done: Done, report_path: Path, *, as_json: bool) -> N
     if counts.empty:
         parts.append(f"{counts.empty} with a balance of 0")
     parts.append(f"{counts.refused} refused")
+    if counts.repeated:
+        parts.append(f"{counts.repeated} of them earlier")
     click.echo(", ".join(parts))
-    if done.skipped:
-        click.echo(f"{done.skipped} rows had their outcome before this run")
     if counts.refused:
         click.echo(f"the refused rows are in {report_path}")
+    if counts.repeated:
+        click.echo(f"what was refused earlier stays so, whatever changed since: import {report_path} to try it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import click
 
 LINE_EVERY_S = 5.0
 """How often progress is told where there is no terminal."""
+
+BAR_WIDTH_MAX = 36
+_COLUMNS = 80
 
 
 class Tell(Protocol):
@@ -31,19 +35,44 @@ def told(label: str) -> Iterator[Tell]:
 
 
 def _bar(label: str, started: float, stack: ExitStack) -> Tell:
-    """A bar, which is there once it is known how many rows there are."""
+    """A bar, which is there once it is known how many rows there are; a line that wraps would never be overwritten."""
     bars: list[click._termui_impl.ProgressBar[str]] = []  # click names the type nowhere else
+
+    def fit(text: str | None) -> str | None:
+        """Makes the bar as wide as the line has room for; as much of the text as there is room for."""
+        if not bars:
+            return text
+        bar = bars[0]
+        left = f"{bar.format_eta()}  " if bar.eta_known and not bar.finished else ""
+        room = max(0, _columns() - 1 - len(f"{label}  []  100%  {left}"))
+        shown = (text or "")[:room]
+        bar.width = min(BAR_WIDTH_MAX, room - len(shown))
+        return shown
 
     def tell(done: int, total: int, *, before: int = 0, more: str = "") -> None:
         if not bars:
             bar: click._termui_impl.ProgressBar[str] = click.progressbar(
-                length=total, file=sys.stderr, label=label, show_eta=True, item_show_func=lambda text: text
+                length=total,
+                file=sys.stderr,
+                label=label,
+                show_eta=True,
+                item_show_func=fit,  # which is called for every line, before its bar is drawn
+                width=BAR_WIDTH_MAX,
             )
-            bars.append(stack.enter_context(bar))
+            bars.append(bar)
+            stack.enter_context(bar)
         bars[0].length = total
         bars[0].update(done - bars[0].pos, _rate(done - before, started, more))
 
     return tell
+
+
+def _columns() -> int:
+    """How wide the terminal of standard error is; 80 if it does not say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def _lines(label: str, started: float, _: ExitStack) -> Tell:
