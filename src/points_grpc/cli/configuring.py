@@ -16,13 +16,10 @@ from pathlib import Path
 import click
 from pydantic import SecretBytes, SecretStr, ValidationError
 
+from points_grpc.masking import MASK, masked_url
 from points_grpc.settings import Settings
 
-MASK = "********"
-
 _PREFIX = Settings.model_config.get("env_prefix", "")
-_CREDENTIALS = re.compile(r"(?<=://)([^/@:]*):[^@/]*(?=@)")
-_SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token|sslkey)[^=&]*=)[^&]*", re.IGNORECASE)
 _GATEWAY = re.compile(r"(://[^/?#]+)[/?#].+")
 """The path of a gateway's address is often all that it asks for."""
 _SECRET_NAME = re.compile(r"password|secret|token|pepper")
@@ -75,8 +72,8 @@ def shown(name: str, value: object) -> object:
     if isinstance(value, SecretStr | SecretBytes) or (isinstance(value, str) and value and _SECRET_NAME.search(name)):
         return MASK
     if name.endswith("webhook_url"):
-        return _GATEWAY.sub(rf"\1/{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}", str(value)))
-    return _SECRET_PARAMETER.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}", str(value)))
+        return _GATEWAY.sub(rf"\1/{MASK}", masked_url(str(value)))
+    return masked_url(str(value))
 
 
 def _source(name: str, flags: Mapping[str, object], environment: set[str], written: Mapping[str, object]) -> Source:
