@@ -172,3 +172,26 @@ def test_the_page_has_the_defaults_in_force() -> None:
     assert {name: "" if one.default is None else str(one.default).lower() for name, one in fields} == {
         name: default.lower() for name, default in told.items()
     }
+
+
+def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
+    """The file has its say, and who set it is told right."""
+    file = tmp_path / "points.toml"
+    file.write_text("port = 7\n")
+    found = rows(show("--config", str(file), "--json", environment={"POINTS_GRPC_PORT": "", "POINTS_GRPC_READERS": ""}))
+
+    assert (7, "file", str(file)) == found["port"]
+    assert (4, "default", "") == found["readers"]
+
+
+def test_a_variable_that_is_no_setting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On standard error, with the name that was meant; variables of commands are none of them."""
+    for name in ("POINTS_GRPC_PORTT", "POINTS_GRPC_TOKEN", "POINTS_GRPC_CONFIG", "POINTS_GRPC_ZZZZZZZZZZ"):
+        monkeypatch.setenv(name, "")
+    result = show("--json")
+
+    assert 0 == result.exit_code
+    assert [
+        "points-grpc: POINTS_GRPC_PORTT is no setting: POINTS_GRPC_PORT?",
+        "points-grpc: POINTS_GRPC_ZZZZZZZZZZ is no setting",
+    ] == result.stderr.splitlines()

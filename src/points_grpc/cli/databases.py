@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from points_grpc.cli.setting_options import database_option
+
 if TYPE_CHECKING:
     from points_grpc.storage.accounts import Accounts
 
-DATABASE = click.option(
-    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
-)
+DATABASE = database_option
 ORG = click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
 ROLES = click.Choice(["reader", "operator", "manager", "admin"])
 

@@ -15,7 +15,7 @@ from points_grpc.cli.backup import backup
 from points_grpc.cli.call import call
 from points_grpc.cli.certificates import certificates
 from points_grpc.cli.codes import codes
-from points_grpc.cli.config import CONFIG, config, show
+from points_grpc.cli.config import CONFIG, config, show, tell_unknown_variables
 from points_grpc.cli.customers import customers
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
 from points_grpc.cli.exporting import export
@@ -26,6 +26,7 @@ from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
 from points_grpc.cli.secret_keys import secrets
+from points_grpc.cli.setting_options import keys_file_option
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
 
@@ -70,6 +71,7 @@ def serve(config_file: Path | None, *, dev: bool, **flags: object) -> None:
     from points_grpc.cli.configuring import configure  # noqa: PLC0415 - the other commands start without pydantic
 
     configured = configure(flags, config_file)
+    tell_unknown_variables()
     settings, given = configured.settings, dict(configured.given)
     if dev:
         unset = {name: value for name, value in DEV_DEFAULTS.items() if name not in settings.model_fields_set}
@@ -128,12 +130,7 @@ def keys() -> None:
 @click.option("--store", default="", help="Where it stands, for the audit log.")
 @click.option("--till", default="", help="The till that it is, for the audit log.")
 @click.option("--signed", is_flag=True, help="Refuses what moves points unless it is signed; prints a signing secret.")
-@click.option(
-    "--keys-file",
-    type=click.Path(path_type=Path),
-    envvar="POINTS_GRPC_KEYS_FILE",
-    help="File with the secret keys of the server, for --signed; beside a SQLite database if unset.",
-)
+@keys_file_option
 def create_key(
     database: str,
     org_id: int,

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc.cli.printing import JSON, print_json, print_table
+from points_grpc.cli.setting_options import database_option
 
 if TYPE_CHECKING:
     from points_grpc.storage.engine import Database
 
-DATABASE = click.option(
-    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
-)
+DATABASE = database_option
 ORG = click.option("--org", "org_id", type=click.IntRange(1), help="Only this organisation.")
 
 
