@@ -134,10 +134,10 @@ def _request(kind: Descriptor, text: str) -> Message:
 
 def _told(error: PointsError) -> dict[str, object]:
     """What a call ended with, as a person and a program want to know it; empty parts are left out."""
-    from points_grpc.client import NotAnswered, Refused  # noqa: PLC0415
+    from points_grpc.client import NotAnswered, NotSent, Refused  # noqa: PLC0415
 
     told: dict[str, object] = {"grpc": error.grpc_code.name}
-    if isinstance(error, NotAnswered):
+    if isinstance(error, NotAnswered | NotSent):
         told["detail"] = error.detail
     if isinstance(error, Refused):
         told |= {

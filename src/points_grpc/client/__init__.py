@@ -21,6 +21,7 @@ from points_grpc.client.channel import tls
 from points_grpc.client.decode import refused_by, warnings_of
 from points_grpc.client.errors import (
     NotAnswered,
+    NotSent,
     PointsError,
     PointsRefused,
     Refused,
@@ -34,6 +35,7 @@ from points_grpc.client.retries import Retries
 __all__ = [
     "AsyncPointsClient",
     "NotAnswered",
+    "NotSent",
     "PointsClient",
     "PointsError",
     "PointsRefused",
