@@ -26,7 +26,8 @@ from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.report import report
 from points_grpc.cli.secret_keys import secrets
-from points_grpc.cli.setting_options import keys_file_option
+from points_grpc.cli.setting_options import CONFIG as CONFIG_OF_COMMANDS
+from points_grpc.cli.setting_options import configured, keys_file_option
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
 
@@ -233,17 +234,38 @@ def verify(database: str, export_file: Path | None, checkpoint_file: Path | None
 
 
 @main.command()
-@click.option("--address", default="127.0.0.1:50051", show_default=True)
+@CONFIG_OF_COMMANDS
+@click.option(
+    "--address",
+    envvar="POINTS_GRPC_ADDRESS",
+    help="Where the server listens; also POINTS_GRPC_ADDRESS.  [default: where the settings have it listen]",
+)
 @tls_options
 @click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
 def healthcheck(
-    address: str, timeout_s: float, ca_file: Path | None, client_certificate: Path | None, client_key: Path | None
+    address: str | None,
+    timeout_s: float,
+    ca_file: Path | None,
+    client_certificate: Path | None,
+    client_key: Path | None,
 ) -> None:
-    """Asks a server for its health; exits 0 if it serves, else 1, and says why it does not."""
-    from points_grpc.cli.health import why_not  # noqa: PLC0415 - gRPC takes a while to import
+    """Asks a server for its health; exits 0 if it serves, else 1, and says why it does not.
 
-    if cause := why_not(address, timeout_s, credentials_of(ca_file, client_certificate, client_key)):
-        raise click.ClickException(f"{address} does not serve: {cause}")
+    Without an address it asks the server that the environment and --config describe, on this host: its port, and with
+    TLS under its own certificate.
+    """
+    from points_grpc.cli.health import Probed, own_server, why_not  # noqa: PLC0415 - gRPC takes a while to import
+
+    if address:
+        server = Probed(address, credentials_of(ca_file, client_certificate, client_key))
+    else:
+        settings = configured()
+        # Who has the certificate's key is the server, whatever CA signed it.
+        credentials = credentials_of(ca_file or settings.tls_certificate, client_certificate, client_key)
+        with plain_errors():
+            server = own_server(settings, credentials)
+    if cause := why_not(server, timeout_s):
+        raise click.ClickException(f"{server.address} does not serve: {cause}")
     click.echo("SERVING")
 
 
