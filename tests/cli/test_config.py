@@ -194,4 +194,4 @@ def test_a_variable_that_is_no_setting_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert [
         "points-grpc: POINTS_GRPC_PORTT is no setting: POINTS_GRPC_PORT?",
         "points-grpc: POINTS_GRPC_ZZZZZZZZZZ is no setting",
-    ] == result.stderr.splitlines()
+    ] == [line for line in result.output.splitlines() if line.startswith("points-grpc: ")]

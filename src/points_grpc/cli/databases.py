@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from points_grpc.storage.accounts import Accounts
 
 DATABASE = database_option
-ORG = click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+ID_MAX = 2**63 - 1
+"""Ids are int64."""
+
+ORG = click.option("--org", "org_id", type=click.IntRange(1, ID_MAX), required=True, help="The organisation's id.")
 ROLES = click.Choice(["reader", "operator", "manager", "admin"])
 
 

@@ -1,4 +1,4 @@
-"""The health probe of the command line: of a server that is named, or of the one of this host that settings describe."""
+"""The health probe of the command line: of a server that is named, or of this host's own, which settings describe."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,13 +41,32 @@ if TYPE_CHECKING:
 DEV_DEFAULTS = {"database": "sqlite:///points-dev.db", "otp_sender": "console"}
 """What `serve --dev` uses where nothing else was said."""
 
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _READ = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class Commands(click.Group):
+    """All commands. Where what they print cannot be written, that is a sentence, too."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _UNWRITABLE:
+                raise
+            reason = (error.strerror or str(error)).lower()
+            _forget_output()
+            raise click.ClickException(f"what it prints cannot be written: {reason}") from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="points-grpc")
 def main() -> None:
     """Loyalty points over gRPC."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may have letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
     os.umask(0o077)  # databases hold names and numbers, the ready file of --dev a token
 
 
@@ -286,6 +308,13 @@ main.add_command(tokens)
 main.add_command(trace)
 main.add_command(wallet)
 show.params[:0] = [one for one in serve.params if one.name not in {"config_file", "dev"}]
+
+
+def _forget_output() -> None:
+    """Leads standard output nowhere: Python would try to write the rest of it at the end, and fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _migrate(database: str) -> str:

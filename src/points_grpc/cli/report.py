@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from points_grpc.cli.databases import ID_MAX
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.setting_options import database_option
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from points_grpc.storage.engine import Database
 
 DATABASE = database_option
-ORG = click.option("--org", "org_id", type=click.IntRange(1), help="Only this organisation.")
+ORG = click.option("--org", "org_id", type=click.IntRange(1, ID_MAX), help="Only this organisation.")
 
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
