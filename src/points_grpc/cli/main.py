@@ -88,7 +88,7 @@ def main() -> None:
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port; 0 for none.")
 @click.option("--metrics-host", help="Address of the Prometheus port.  [default: 127.0.0.1]")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes on the port; PostgreSQL only.  [default: 1]")
-@click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
+@click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a new key.")
 def serve(config_file: Path | None, *, dev: bool, **flags: object) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     from points_grpc.cli.configuring import configure  # noqa: PLC0415 - the other commands start without pydantic

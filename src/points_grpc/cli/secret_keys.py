@@ -52,6 +52,18 @@ def list_keys(database: str, keys_file: Path | None, *, as_json: bool) -> None:
 @secrets.command()
 @DATABASE
 @keys_file_option
+def create(database: str, keys_file: Path | None) -> None:
+    """Makes the file with one random key, and nothing else; a server makes it at its first start if it is not there."""
+    path = _path(database, keys_file)
+    if path.exists():
+        raise click.ClickException(f"{path} is there already")
+    made = file_of_keys.load(path, create=True)
+    click.echo(f"{path}: {made.active}")
+
+
+@secrets.command()
+@DATABASE
+@keys_file_option
 @click.option(
     "--in",
     "in_s",
