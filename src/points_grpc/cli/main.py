@@ -24,25 +24,27 @@ from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_e
 from points_grpc.cli.exporting import export
 from points_grpc.cli.importing import import_
 from points_grpc.cli.issued_tokens import tokens
-from points_grpc.cli.journal import journal, prove
+from points_grpc.cli.journal import journal
 from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
+from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.report import report
 from points_grpc.cli.secret_keys import secrets
 from points_grpc.cli.setting_options import CONFIG as CONFIG_OF_COMMANDS
 from points_grpc.cli.setting_options import configured, keys_file_option
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
+from points_grpc.cli.verifying import verify
 
 if TYPE_CHECKING:
     from points_grpc.service.keyring import Keyring
     from points_grpc.settings import Settings
+    from points_grpc.storage.accounts import KeyRow
 
 DEV_DEFAULTS = {"database": "sqlite:///points-dev.db", "otp_sender": "console"}
 """What `serve --dev` uses where nothing else was said."""
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_READ = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 class Commands(click.Group):
@@ -132,10 +134,15 @@ def create_org(database: str, name: str, region: str) -> None:
 
 @orgs.command("list")
 @DATABASE
-def list_orgs(database: str) -> None:
+@JSON
+def list_orgs(database: str, *, as_json: bool) -> None:
     """Lists the organisations."""
-    for org in accounts_of(database).list_orgs():
-        click.echo(f"{org.org_id}\t{org.name}\t{org.default_region}{chr(9) + 'paused' if org.paused else ''}")
+    found = accounts_of(database).list_orgs()
+    if as_json:
+        print_json({"orgs": found})
+        return
+    rows = [(one.org_id, one.name, one.default_region, "paused" if one.paused else "in force") for one in found]
+    print_table(("org", "name", "region", "state"), rows)
 
 
 @main.group()
@@ -198,13 +205,21 @@ def create_key(
 @keys.command("list")
 @DATABASE
 @ORG
-def list_keys(database: str, org_id: int) -> None:
+@JSON
+def list_keys(database: str, org_id: int, *, as_json: bool) -> None:
     """Lists the keys of an organisation; never their secrets."""
-    for key in accounts_of(database).list_keys(org_id):
+    found = accounts_of(database).list_keys(org_id)
+    if as_json:
+        print_json({"keys": [_key_without_hash(one) for one in found]})
+        return
+    rows = []
+    for key in found:
         state = "revoked" if key.revoked_at else f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at else "in force"
         demands = ["signed"] * bool(key.signing_key_id) + ["request id"] * key.request_id_required
-        used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-        click.echo("\t".join((key.key_id, key.client, key.role, state, used, *demands)))
+        used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
+        place = (key.store or "-", key.till or "-")
+        rows.append((key.key_id, key.client, *place, key.role, state, used, ", ".join(demands) or "-"))
+    print_table(("key", "client", "store", "till", "role", "state", "used", "demands"), rows)
 
 
 @keys.command("revoke")
@@ -216,43 +231,6 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
     if not accounts_of(database).revoke_key(org_id, key_id):
         raise click.ClickException(f"organisation {org_id} has no key {key_id} in force")
     click.echo(f"revoked {key_id}")
-
-
-@main.command()
-@DATABASE
-@click.option("--export", "export_file", type=_READ, help="Proves an exported journal instead; opens no database.")
-@click.option("--checkpoint", "checkpoint_file", type=_READ, help="The signed checkpoint to prove it with.")
-@click.option(
-    "--public-key",
-    "public_keys",
-    multiple=True,
-    help="The key that must have signed it, in hex, as `journal keys` prints it; several: one of them.",
-)
-def verify(database: str, export_file: Path | None, checkpoint_file: Path | None, public_keys: tuple[str, ...]) -> None:
-    """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
-    if (export_file is None) != (checkpoint_file is None):
-        raise click.UsageError("--export and --checkpoint go together")
-    if export_file is not None and checkpoint_file is not None:
-        prove(export_file, checkpoint_file, public_keys)
-        return
-    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
-    from points_grpc.storage.verify import verify as run  # noqa: PLC0415
-
-    with plain_errors():
-        opened = Database(database)
-        click.get_current_context().call_on_close(opened.close)
-        require_schema(opened)
-        report = run(opened)
-    for invariant, count in report.checked.items():
-        click.echo(f"{invariant}: {count} checked")
-    for one in report.differences:
-        click.echo(
-            f"DIFFERENCE {one.invariant}: organisation {one.org_id}, {one.subject}: "
-            f"expected {one.expected}, found {one.actual}"
-        )
-    if report.differences:
-        raise click.ClickException(f"{len(report.differences)} of {len(report.checked)} invariants do not hold")
-    click.echo("verify: OK")
 
 
 @main.command()
@@ -306,8 +284,26 @@ main.add_command(report)
 main.add_command(secrets)
 main.add_command(tokens)
 main.add_command(trace)
+main.add_command(verify)
 main.add_command(wallet)
 show.params[:0] = [one for one in serve.params if one.name not in {"config_file", "dev"}]
+
+
+def _key_without_hash(key: KeyRow) -> dict[str, object]:
+    """What is known of a key; the hash of its secret stays in the database."""
+    return {
+        "key_id": key.key_id,
+        "client": key.client,
+        "store": key.store,
+        "till": key.till,
+        "role": key.role,
+        "signs": key.signing_key_id is not None,
+        "request_id_required": key.request_id_required,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    }
 
 
 def _forget_output() -> None:

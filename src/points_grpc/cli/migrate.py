@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from points_grpc.cli.databases import plain_errors
+from points_grpc.cli.printing import JSON, print_json
 from points_grpc.cli.setting_options import CONFIG, DEFAULT_DATABASE, configured_database
 
 DATABASE = click.option("--database", help="Database URL; see --config.  [default: that of migrate]")
@@ -45,15 +46,19 @@ def up(of_group: str | None, database: str | None = None) -> None:
 @migrate.command()
 @CONFIG
 @DATABASE
+@JSON
 @click.pass_obj
-def status(of_group: str | None, database: str | None) -> None:
+def status(of_group: str | None, database: str | None, *, as_json: bool) -> None:
     """Tells the revision found and the one needed; exits 1 unless they are the same."""
     from points_grpc.storage.migrate import current, head  # noqa: PLC0415 - see above
 
     url = _url(database, of_group)
     with plain_errors():
         found, needed = current(url), head()
-    click.echo(f"found {found or 'none'}, needed {needed}")
+    if as_json:
+        print_json({"found": found, "needed": needed})
+    else:
+        click.echo(f"found {found or 'none'}, needed {needed}")
     if found != needed:
         raise click.exceptions.Exit(1)
 
