@@ -103,6 +103,7 @@ READING = (
     "orgs list",
     "outbox list",
     "report daily",
+    "serve --port 0",
     "tokens revoke --org 1 app",
     "verify",
 )
