@@ -1,6 +1,7 @@
 """The settings of a server process. Every limit has its unit in its name and a reason here.
 
 Flags of the command line win over the environment (prefix POINTS_GRPC_), and that over a file: `cli/configuring.py`.
+An empty variable sets nothing: compose writes one where `${X:-}` has no value.
 The table in docs/operations.md is generated from here: defaults and bounds are literals.
 """
 
@@ -15,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """What a server process can be told."""
 
-    model_config = SettingsConfigDict(env_prefix="POINTS_GRPC_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="POINTS_GRPC_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     database: str = Field("sqlite:///points.db", description="Database URL.")
     host: str = Field("127.0.0.1", description="Address to bind. Loopback unless told otherwise.")

@@ -12,9 +12,11 @@ from click.testing import CliRunner, Result
 from pydantic import SecretStr
 
 from points_grpc.cli.config import show as show_command
-from points_grpc.cli.configuring import MASK, Source, configure, shown
+from points_grpc.cli.configuring import Source, configure, shown
 from points_grpc.cli.main import main, serve
+from points_grpc.masking import MASK
 from points_grpc.settings import Settings
+from points_grpc.storage.engine import Database
 
 
 def show(*arguments: str, environment: Mapping[str, str] | None = None) -> Result:
@@ -89,12 +91,32 @@ def test_a_file_that_is_not_there_is_a_misuse(tmp_path: Path) -> None:
             "postgresql+psycopg://db/points?user=me&password=s3cret",
             f"postgresql+psycopg://db/points?user=me&password={MASK}",
         ),
+        ("postgresql+psycopg://me:s/3+c?r=e@t/a@db/points", f"postgresql+psycopg://me:{MASK}@db/points"),
+        ("postgresql+psycopg://me@org:s3cret@db/points", f"postgresql+psycopg://me@org:{MASK}@db/points"),
+        (
+            "postgresql+psycopg://db/points?options=-c%20password=s3cret&connect_timeout=5",
+            f"postgresql+psycopg://db/points?options={MASK}&connect_timeout=5",
+        ),
+        ("postgresql+psycopg://db/points?pass%77ord=s3cret", f"postgresql+psycopg://db/points?pass%77ord={MASK}"),
     ],
 )
 def test_passwords_of_urls_are_masked(url: str, told: str) -> None:
     """Everything else of a URL is shown, for people and programs."""
     assert told == rows(show("--json", "--database", url))["database"][0]
     assert told in show("--database", url).output
+
+
+def test_messages_name_a_database_without_its_password() -> None:
+    """The same masks: what commands and logs call a database has no password in it, wherever that stood."""
+    places = [
+        Database(f"postgresql+psycopg://{url}").backend.place
+        for url in ("me:s/3c@db/points", "me@db/points?password=s3c&connect_timeout=5")
+    ]
+
+    assert [
+        f"postgresql+psycopg://me:{MASK}@db/points",
+        f"postgresql+psycopg://me@db/points?connect_timeout=5&password={MASK}",
+    ] == places
 
 
 def test_secrets_are_masked_by_type_and_name() -> None:
@@ -150,3 +172,26 @@ def test_the_page_has_the_defaults_in_force() -> None:
     assert {name: "" if one.default is None else str(one.default).lower() for name, one in fields} == {
         name: default.lower() for name, default in told.items()
     }
+
+
+def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
+    """The file has its say, and who set it is told right."""
+    file = tmp_path / "points.toml"
+    file.write_text("port = 7\n")
+    found = rows(show("--config", str(file), "--json", environment={"POINTS_GRPC_PORT": "", "POINTS_GRPC_READERS": ""}))
+
+    assert (7, "file", str(file)) == found["port"]
+    assert (4, "default", "") == found["readers"]
+
+
+def test_a_variable_that_is_no_setting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On standard error, with the name that was meant; variables of commands are none of them."""
+    for name in ("POINTS_GRPC_PORTT", "POINTS_GRPC_TOKEN", "POINTS_GRPC_CONFIG", "POINTS_GRPC_ZZZZZZZZZZ"):
+        monkeypatch.setenv(name, "")
+    result = show("--json")
+
+    assert 0 == result.exit_code
+    assert [
+        "points-grpc: POINTS_GRPC_PORTT is no setting: POINTS_GRPC_PORT?",
+        "points-grpc: POINTS_GRPC_ZZZZZZZZZZ is no setting",
+    ] == [line for line in result.output.splitlines() if line.startswith("points-grpc: ")]

@@ -244,3 +244,14 @@ def test_a_next_key_that_is_none(path: Path, following: object) -> None:
 
     with pytest.raises(click.ClickException, match="is no keys file"):
         keys_file.load(path)
+
+
+def test_the_file_is_made_alone(tmp_path: Path) -> None:
+    """`create` makes a keys file, for its owner alone, and nothing beside it; never over one that is there."""
+    path = tmp_path / "keys.json"
+    arguments = ["secrets", "create", "--keys-file", str(path)]
+    made, again = CliRunner().invoke(main, arguments), CliRunner().invoke(main, arguments)
+
+    assert (0, f"{path}: {keys_file.load(path).active}\n") == (made.exit_code, made.output)
+    assert (1, f"Error: {path} is there already\n") == (again.exit_code, again.output)
+    assert ["keys.json"] == [one.name for one in tmp_path.iterdir()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -150,6 +152,7 @@ CONTAINER = {
 POD = {
     "automountServiceAccountToken",
     "containers",
+    "enableServiceLinks",
     "initContainers",
     "restartPolicy",
     "securityContext",
@@ -183,6 +186,7 @@ def check_pod(pod: Mapping[str, Any]) -> None:
     """What holds for every pod of ours."""
     assert set(pod) <= POD
     assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["enableServiceLinks"] is False  # whose variables have our prefix
     volumes = {one["name"] for one in pod["volumes"]}
     secret_keys = {"points-grpc": {"database", "password"}}
     for container in (*pod.get("initContainers", ()), *pod["containers"]):
@@ -216,7 +220,15 @@ def test_the_unit(tmp_path: Path, record_property: Callable[[str, object], None]
     [command] = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
 
     assert "/points-grpc serve --config /etc/points-grpc/points.toml" in command
-    assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "KillMode=mixed"} <= set(text.splitlines())
+    assert {
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "KillMode=mixed",
+        "User=points",
+        "RestartPreventExitStatus=2",
+    } <= set(text.splitlines())
+    assert [] == re.findall(r"^Environment=POINTS_GRPC_.*", text, re.MULTILINE)  # they would win over the file
+    assert "DynamicUser" not in text  # whose files nobody else can make
     tool = shutil.which("systemd-analyze")
     if tool is None:
         record_property("summary", "deploy/points-grpc.service: systemd-analyze is not there, not verified")
@@ -226,6 +238,35 @@ def test_the_unit(tmp_path: Path, record_property: Callable[[str, object], None]
     done = subprocess.run([tool, "verify", str(unit)], capture_output=True, text=True, check=False, timeout=60)
 
     assert (0, "") == (done.returncode, done.stdout + done.stderr)
+
+
+def test_the_settings_of_the_unit() -> None:
+    """Every line is a setting with a value that is allowed, and leads to where the unit may write."""
+    written = tomllib.loads((DEPLOY / "points.toml").read_text())
+    settings = Settings.model_validate(written)
+    [state] = re.findall(r"^StateDirectory=(.*)$", (DEPLOY / "points-grpc.service").read_text(), re.MULTILINE)
+
+    assert f"sqlite:////var/lib/{state}/points.db" == settings.database
+    assert Path(f"/var/lib/{state}/checkpoints") == settings.checkpoint_folder
+
+
+def test_commands_of_the_templates_are_ours() -> None:
+    """What comments tell to run: each command is one, with options that it has."""
+    told = [
+        line
+        for path in DEPLOY.rglob("*")
+        if path.is_file()
+        for line in re.findall(r"^#.*?points-grpc ((?:secrets|migrate|orgs|keys)\b.*)$", path.read_text(), re.MULTILINE)
+    ]
+
+    assert {"secrets create --keys-file keys.json", "migrate", 'orgs create "Acme" --region IN'} <= set(told)
+    for line in told:
+        name, *words = shlex.split(line)
+        command = main.commands[name]
+        if isinstance(command, click.Group) and words:
+            command = command.commands[words[0]]
+        options = {one for parameter in command.params for one in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
 
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.yaml")), ids=lambda path: path.name)

@@ -153,4 +153,4 @@ def test_tools_say_it_in_a_sentence_too(tmp_path: Path) -> None:
     for tool in (("verify",), ("migrate",), ("migrate", "status"), ("orgs", "list"), ("report", "daily")):
         assert "the database cannot be read or written" == sentence(run(*tool, "--database", garbage))
     for tool in (("verify",), ("orgs", "list"), ("report", "daily")):
-        assert "has schema revision none" in sentence(run(*tool, "--database", empty))
+        assert f"there is no database {tmp_path / 'empty.db'}" in sentence(run(*tool, "--database", empty))

@@ -301,7 +301,7 @@ def test_a_writer_without_a_schema_says_so(tmp_path: Path) -> None:
     [reason] = said(child)
 
     assert isinstance(reason, Unable)
-    assert "has schema revision none" in reason.message
+    assert f"there is no database {tmp_path / 'empty.db'}" in reason.message
     assert 1 == ended(child)
 
 

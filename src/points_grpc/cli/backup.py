@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from points_grpc.cli.databases import plain_errors
+from points_grpc.cli.databases import DATABASE, plain_errors
 
 
 @click.command()
-@click.option(
-    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
-)
+@DATABASE
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def backup(database: str, file: Path) -> None:
     """Copies a SQLite database into FILE, also while it is served; the secret keys are a file of their own."""

@@ -91,7 +91,11 @@ def _print(answer: Message) -> None:
 def _method(rpc: str) -> MethodDescriptor:
     """The RPC that is named with or without its service."""
     found = _methods()
-    name = rpc.rpartition("/")[2]
+    service, _, name = rpc.rpartition("/")
+    if name in found and service:
+        own = found[name].containing_service.full_name
+        if service.lstrip("/") not in {own, own.rpartition(".")[2]}:
+            raise click.UsageError(f"{service} has no RPC {name}; it is {own}/{name}")
     if name not in found:
         near = difflib.get_close_matches(name, found, n=3) or sorted(found)
         raise click.UsageError(f"there is no RPC {name}; there are {', '.join(near)}")
@@ -127,6 +131,11 @@ def _request(kind: Descriptor, text: str) -> Message:
     from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415
 
     try:
+        if not isinstance(json.loads(text), dict):
+            raise click.UsageError(f"{kind.name}: a JSON object is wanted, with its fields: {{…}}")
+    except ValueError as error:
+        raise click.UsageError(f"{kind.name}: Failed to load JSON: {error}") from None
+    try:
         return Parse(text, GetMessageClass(kind)())
     except ParseError as error:
         raise click.UsageError(f"{kind.name}: {error}") from None
@@ -134,10 +143,10 @@ def _request(kind: Descriptor, text: str) -> Message:
 
 def _told(error: PointsError) -> dict[str, object]:
     """What a call ended with, as a person and a program want to know it; empty parts are left out."""
-    from points_grpc.client import NotAnswered, Refused  # noqa: PLC0415
+    from points_grpc.client import NotAnswered, NotSent, Refused  # noqa: PLC0415
 
     told: dict[str, object] = {"grpc": error.grpc_code.name}
-    if isinstance(error, NotAnswered):
+    if isinstance(error, NotAnswered | NotSent):
         told["detail"] = error.detail
     if isinstance(error, Refused):
         told |= {

@@ -86,6 +86,7 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         if token is None and client_certificate is None:
             raise click.UsageError("say who calls: --token (better in POINTS_GRPC_TOKEN), or --client-certificate")
+        _require_sendable(token, signing_secret)
         credentials = credentials_of(ca_file, client_certificate, client_key)
         if credentials is not None and plaintext:
             raise click.UsageError("--plaintext and certificates exclude each other")
@@ -110,3 +111,13 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         decorated = option(decorated)
     return decorated
+
+
+def _require_sendable(token: str | None, signing_secret: str | None) -> None:
+    """Refuses what no call can carry, before anything is done."""
+    from points_grpc.client.calls import Credential, NotSendable  # noqa: PLC0415 - gRPC takes a while to import
+
+    try:
+        Credential(token, signing_secret)
+    except NotSendable as error:
+        raise click.UsageError(f"--{str(error).replace('signing_secret', 'signing-secret')}") from None

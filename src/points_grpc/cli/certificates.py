@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, require_org
+from points_grpc.cli.printing import JSON, print_json, print_table
 
 
 @click.group()
@@ -50,11 +51,27 @@ def create_certificate(
 @certificates.command("list")
 @DATABASE
 @ORG
-def list_certificates(database: str, org_id: int) -> None:
+@JSON
+def list_certificates(database: str, org_id: int, *, as_json: bool) -> None:
     """Lists the names of an organisation."""
-    for row in accounts_of(database).list_certificates(org_id):
-        demands = ["request id"] * row.request_id_required
-        click.echo("\t".join((row.name, row.client, row.role, *demands)))
+    found = accounts_of(database).list_certificates(org_id)
+    if as_json:
+        print_json({"certificates": found})
+        return
+    print_table(
+        ("name", "client", "store", "till", "role", "demands"),
+        [
+            (
+                one.name,
+                one.client,
+                one.store or "-",
+                one.till or "-",
+                one.role,
+                "request id" if one.request_id_required else "-",
+            )
+            for one in found
+        ],
+    )
 
 
 @certificates.command("revoke")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -34,6 +34,7 @@ def show(config_file: Path | None, *, as_json: bool, **flags: object) -> None:
     from points_grpc.cli.configuring import Source, configure, shown, variable  # noqa: PLC0415 - pydantic takes a while
 
     found = configure(flags, config_file)
+    tell_unknown_variables()
     places: Mapping[Source, Callable[[str], str]] = {
         Source.FLAG: lambda name: f"--{name.replace('_', '-')}",
         Source.ENV: variable,
@@ -56,6 +57,24 @@ def show(config_file: Path | None, *, as_json: bool, **flags: object) -> None:
         ("setting", "value", "source"),
         [(one["setting"], _text(one["value"]), f"{one['source']} {one['from']}".strip()) for one in rows],
     )
+
+
+def tell_unknown_variables() -> None:
+    """Says on standard error which variables look like settings and are none."""
+    from points_grpc.cli.configuring import unknown_variables  # noqa: PLC0415 - as above
+
+    for sentence in unknown_variables(set(_variables(click.get_current_context().find_root().command))):
+        click.echo(f"points-grpc: {sentence}", err=True)
+
+
+def _variables(command: click.Command) -> Iterator[str]:
+    """What the options of a command, and of those beneath it, take from the environment."""
+    for parameter in command.params:
+        named = parameter.envvar or ()
+        yield from (named,) if isinstance(named, str) else named
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            yield from _variables(one)
 
 
 def _text(value: object) -> str:

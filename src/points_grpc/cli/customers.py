@@ -17,6 +17,7 @@ import click
 
 from points_grpc.cli.calling import Server, server_options
 from points_grpc.cli.databases import DATABASE, ORG, accounts_of, plain_errors, require_org
+from points_grpc.cli.printing import JSON, print_json
 from points_grpc.cli.showing import TYPES, answered
 
 if TYPE_CHECKING:
@@ -108,8 +109,12 @@ def erase(
 @customers.command()
 @DATABASE
 @ORG
-def erased(database: str, org_id: int) -> None:
-    """Lists who was erased, by number: keep the list apart from the database, for `erase --from` after a restore."""
+@JSON
+def erased(database: str, org_id: int, *, as_json: bool) -> None:
+    """Lists who was erased, by number: keep the list apart from the database, for `erase --from` after a restore.
+
+    `erase --from` takes it as it is printed without --json.
+    """
     from points_grpc.storage.engine import Database  # noqa: PLC0415 - SQLAlchemy takes a while to import
     from points_grpc.storage.personal import erased_customers  # noqa: PLC0415
 
@@ -117,7 +122,11 @@ def erased(database: str, org_id: int) -> None:
     with plain_errors():
         opened = Database(database)
         click.get_current_context().call_on_close(opened.close)
-        for customer_id, at in erased_customers(opened, org_id):
+        found = erased_customers(opened, org_id)
+        if as_json:
+            print_json({"erased": [{"customer_id": customer_id, "erased_at": at} for customer_id, at in found]})
+            return
+        for customer_id, at in found:
             click.echo(f"{customer_id}\t{at:%Y-%m-%dT%H:%M:%SZ}")
 
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from points_grpc.cli.setting_options import database_option
+
 if TYPE_CHECKING:
     from points_grpc.storage.accounts import Accounts
 
-DATABASE = click.option(
-    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
-)
-ORG = click.option("--org", "org_id", type=int, required=True, help="The organisation's id.")
+DATABASE = database_option
+ID_MAX = 2**63 - 1
+"""Ids are int64."""
+
+ORG = click.option("--org", "org_id", type=click.IntRange(1, ID_MAX), required=True, help="The organisation's id.")
 ROLES = click.Choice(["reader", "operator", "manager", "admin"])
 
 

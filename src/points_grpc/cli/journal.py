@@ -18,6 +18,7 @@ import click
 
 from points_grpc.cli.calling import Server, server_options
 from points_grpc.cli.databases import DATABASE, ORG, accounts_of, plain_errors, require_org
+from points_grpc.cli.setting_options import keys_file_option
 
 if TYPE_CHECKING:
     from points_grpc.domain.checkpoint import Checkpoint
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
     from points_grpc.storage.exports import SqlExports
     from points_grpc.v1.wallet_service_pb2 import ExportJournalResponse
 
-KEYS_FILE = click.option(
-    "--keys-file",
-    type=click.Path(path_type=Path),
-    envvar="POINTS_GRPC_KEYS_FILE",
-    help="File with the secret keys of the server; beside a SQLite database if unset.",
-)
 NEW_FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=False))
 
 
@@ -42,7 +37,7 @@ def journal() -> None:
 @journal.command()
 @DATABASE
 @click.option("--org", "org_id", type=click.IntRange(1), help="One organisation's streams; all if unset.")
-@KEYS_FILE
+@keys_file_option
 @NEW_FILE
 def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: Path) -> None:
     """Writes into FILE where every journal stream stands, signed. Keep it where the database's owner cannot write."""
@@ -160,7 +155,7 @@ def _append(out: BinaryIO, pieces: Iterable[ExportJournalResponse], org_id: int 
 
 @journal.command("keys")
 @DATABASE
-@KEYS_FILE
+@keys_file_option
 def public_keys(database: str, keys_file: Path | None) -> None:
     """Prints the public half of what each secret key signs checkpoints with: to be kept by whoever will prove them."""
     from points_grpc.cli import keys_file as file_of_keys  # noqa: PLC0415 - the other commands need none of it

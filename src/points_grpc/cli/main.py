@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,36 +18,59 @@ from points_grpc.cli.backup import backup
 from points_grpc.cli.call import call
 from points_grpc.cli.certificates import certificates
 from points_grpc.cli.codes import codes
-from points_grpc.cli.config import CONFIG, config, show
+from points_grpc.cli.config import CONFIG, config, show, tell_unknown_variables
 from points_grpc.cli.customers import customers
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
 from points_grpc.cli.exporting import export
 from points_grpc.cli.importing import import_
 from points_grpc.cli.issued_tokens import tokens
-from points_grpc.cli.journal import journal, prove
+from points_grpc.cli.journal import journal
 from points_grpc.cli.migrate import migrate
 from points_grpc.cli.outbox import outbox
 from points_grpc.cli.partitions import partitions
+from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.report import report
 from points_grpc.cli.retention import retention
 from points_grpc.cli.secret_keys import secrets
+from points_grpc.cli.setting_options import CONFIG as CONFIG_OF_COMMANDS
+from points_grpc.cli.setting_options import configured, keys_file_option
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
+from points_grpc.cli.verifying import verify
 
 if TYPE_CHECKING:
     from points_grpc.service.keyring import Keyring
     from points_grpc.settings import Settings
+    from points_grpc.storage.accounts import KeyRow
 
 DEV_DEFAULTS = {"database": "sqlite:///points-dev.db", "otp_sender": "console"}
 """What `serve --dev` uses where nothing else was said."""
 
-_READ = click.Path(path_type=Path, dir_okay=False, exists=True)
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class Commands(click.Group):
+    """All commands. Where what they print cannot be written, that is a sentence, too."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _UNWRITABLE:
+                raise
+            reason = (error.strerror or str(error)).lower()
+            _forget_output()
+            raise click.ClickException(f"what it prints cannot be written: {reason}") from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="points-grpc")
 def main() -> None:
     """Loyalty points over gRPC."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may have letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
     os.umask(0o077)  # databases hold names and numbers, the ready file of --dev a token
 
 
@@ -66,12 +92,13 @@ def main() -> None:
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus port; 0 for none.")
 @click.option("--metrics-host", help="Address of the Prometheus port.  [default: 127.0.0.1]")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes on the port; PostgreSQL only.  [default: 1]")
-@click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a grpcurl line.")
+@click.option("--dev", is_flag=True, help="Migrates, makes a demonstration organisation, prints a new key.")
 def serve(config_file: Path | None, *, dev: bool, **flags: object) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     from points_grpc.cli.configuring import configure  # noqa: PLC0415 - the other commands start without pydantic
 
     configured = configure(flags, config_file)
+    tell_unknown_variables()
     settings, given = configured.settings, dict(configured.given)
     if dev:
         unset = {name: value for name, value in DEV_DEFAULTS.items() if name not in settings.model_fields_set}
@@ -109,10 +136,15 @@ def create_org(database: str, name: str, region: str) -> None:
 
 @orgs.command("list")
 @DATABASE
-def list_orgs(database: str) -> None:
+@JSON
+def list_orgs(database: str, *, as_json: bool) -> None:
     """Lists the organisations."""
-    for org in accounts_of(database).list_orgs():
-        click.echo(f"{org.org_id}\t{org.name}\t{org.default_region}{chr(9) + 'paused' if org.paused else ''}")
+    found = accounts_of(database).list_orgs()
+    if as_json:
+        print_json({"orgs": found})
+        return
+    rows = [(one.org_id, one.name, one.default_region, "paused" if one.paused else "in force") for one in found]
+    print_table(("org", "name", "region", "state"), rows)
 
 
 @main.group()
@@ -130,12 +162,7 @@ def keys() -> None:
 @click.option("--store", default="", help="Where it stands, for the audit log.")
 @click.option("--till", default="", help="The till that it is, for the audit log.")
 @click.option("--signed", is_flag=True, help="Refuses what moves points unless it is signed; prints a signing secret.")
-@click.option(
-    "--keys-file",
-    type=click.Path(path_type=Path),
-    envvar="POINTS_GRPC_KEYS_FILE",
-    help="File with the secret keys of the server, for --signed; beside a SQLite database if unset.",
-)
+@keys_file_option
 def create_key(
     database: str,
     org_id: int,
@@ -180,13 +207,21 @@ def create_key(
 @keys.command("list")
 @DATABASE
 @ORG
-def list_keys(database: str, org_id: int) -> None:
+@JSON
+def list_keys(database: str, org_id: int, *, as_json: bool) -> None:
     """Lists the keys of an organisation; never their secrets."""
-    for key in accounts_of(database).list_keys(org_id):
+    found = accounts_of(database).list_keys(org_id)
+    if as_json:
+        print_json({"keys": [_key_without_hash(one) for one in found]})
+        return
+    rows = []
+    for key in found:
         state = "revoked" if key.revoked_at else f"expires {key.expires_at:%Y-%m-%d}" if key.expires_at else "in force"
         demands = ["signed"] * bool(key.signing_key_id) + ["request id"] * key.request_id_required
-        used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-        click.echo("\t".join((key.key_id, key.client, key.role, state, used, *demands)))
+        used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
+        place = (key.store or "-", key.till or "-")
+        rows.append((key.key_id, key.client, *place, key.role, state, used, ", ".join(demands) or "-"))
+    print_table(("key", "client", "store", "till", "role", "state", "used", "demands"), rows)
 
 
 @keys.command("revoke")
@@ -201,54 +236,38 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
 
 
 @main.command()
-@DATABASE
-@click.option("--export", "export_file", type=_READ, help="Proves an exported journal instead; opens no database.")
-@click.option("--checkpoint", "checkpoint_file", type=_READ, help="The signed checkpoint to prove it with.")
+@CONFIG_OF_COMMANDS
 @click.option(
-    "--public-key",
-    "public_keys",
-    multiple=True,
-    help="The key that must have signed it, in hex, as `journal keys` prints it; several: one of them.",
+    "--address",
+    envvar="POINTS_GRPC_ADDRESS",
+    help="Where the server listens; also POINTS_GRPC_ADDRESS.  [default: where the settings have it listen]",
 )
-def verify(database: str, export_file: Path | None, checkpoint_file: Path | None, public_keys: tuple[str, ...]) -> None:
-    """Recomputes every balance from the journal, also beside a serving process; names the first differences."""
-    if (export_file is None) != (checkpoint_file is None):
-        raise click.UsageError("--export and --checkpoint go together")
-    if export_file is not None and checkpoint_file is not None:
-        prove(export_file, checkpoint_file, public_keys)
-        return
-    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
-    from points_grpc.storage.verify import verify as run  # noqa: PLC0415
-
-    with plain_errors():
-        opened = Database(database)
-        click.get_current_context().call_on_close(opened.close)
-        require_schema(opened)
-        report = run(opened)
-    for invariant, count in report.checked.items():
-        click.echo(f"{invariant}: {count} checked")
-    for one in report.differences:
-        click.echo(
-            f"DIFFERENCE {one.invariant}: organisation {one.org_id}, {one.subject}: "
-            f"expected {one.expected}, found {one.actual}"
-        )
-    if report.differences:
-        raise click.ClickException(f"{len(report.differences)} of {len(report.checked)} invariants do not hold")
-    click.echo("verify: OK")
-
-
-@main.command()
-@click.option("--address", default="127.0.0.1:50051", show_default=True)
 @tls_options
 @click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
 def healthcheck(
-    address: str, timeout_s: float, ca_file: Path | None, client_certificate: Path | None, client_key: Path | None
+    address: str | None,
+    timeout_s: float,
+    ca_file: Path | None,
+    client_certificate: Path | None,
+    client_key: Path | None,
 ) -> None:
-    """Asks a server for its health; exits 0 if it serves, else 1, and says why it does not."""
-    from points_grpc.cli.health import why_not  # noqa: PLC0415 - gRPC takes a while to import
+    """Asks a server for its health; exits 0 if it serves, else 1, and says why it does not.
 
-    if cause := why_not(address, timeout_s, credentials_of(ca_file, client_certificate, client_key)):
-        raise click.ClickException(f"{address} does not serve: {cause}")
+    Without an address it asks the server that the environment and --config describe, on this host: its port, and with
+    TLS under its own certificate.
+    """
+    from points_grpc.cli.health import Probed, own_server, why_not  # noqa: PLC0415 - gRPC takes a while to import
+
+    if address:
+        server = Probed(address, credentials_of(ca_file, client_certificate, client_key))
+    else:
+        settings = configured()
+        # Who has the certificate's key is the server, whatever CA signed it.
+        credentials = credentials_of(ca_file or settings.tls_certificate, client_certificate, client_key)
+        with plain_errors():
+            server = own_server(settings, credentials)
+    if cause := why_not(server, timeout_s):
+        raise click.ClickException(f"{server.address} does not serve: {cause}")
     click.echo("SERVING")
 
 
@@ -269,8 +288,33 @@ main.add_command(retention)
 main.add_command(secrets)
 main.add_command(tokens)
 main.add_command(trace)
+main.add_command(verify)
 main.add_command(wallet)
 show.params[:0] = [one for one in serve.params if one.name not in {"config_file", "dev"}]
+
+
+def _key_without_hash(key: KeyRow) -> dict[str, object]:
+    """What is known of a key; the hash of its secret stays in the database."""
+    return {
+        "key_id": key.key_id,
+        "client": key.client,
+        "store": key.store,
+        "till": key.till,
+        "role": key.role,
+        "signs": key.signing_key_id is not None,
+        "request_id_required": key.request_id_required,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    }
+
+
+def _forget_output() -> None:
+    """Leads standard output nowhere: Python would try to write the rest of it at the end, and fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _migrate(database: str) -> str:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from points_grpc.cli.databases import ID_MAX
 from points_grpc.cli.printing import JSON, print_json, print_table
+from points_grpc.cli.setting_options import database_option
 
 if TYPE_CHECKING:
     from points_grpc.storage.engine import Database
 
-DATABASE = click.option(
-    "--database", envvar="POINTS_GRPC_DATABASE", default="sqlite:///points.db", show_default=True, help="Database URL."
-)
-ORG = click.option("--org", "org_id", type=click.IntRange(1), help="Only this organisation.")
+DATABASE = database_option
+ORG = click.option("--org", "org_id", type=click.IntRange(1, ID_MAX), help="Only this organisation.")
 
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])

@@ -7,24 +7,17 @@ from pathlib import Path
 
 import click
 
-from points_grpc.cli import keys_file
+from points_grpc.cli import keys_file as file_of_keys
 from points_grpc.cli.databases import DATABASE, plain_errors
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.report import opened_database
+from points_grpc.cli.setting_options import keys_file_option
 
 KNOWN_BEFORE_S = 60
 """How long a key is known before it is used, unless it is told otherwise: every process looks once a second."""
 
 KEYS_MAX = 16
 """A token is tried against every key."""
-
-KEYS_FILE = click.option(
-    "--keys-file",
-    "file",
-    type=click.Path(path_type=Path),
-    envvar="POINTS_GRPC_KEYS_FILE",
-    help="File with the secret keys; beside a SQLite database if unset.",
-)
 
 
 @click.group()
@@ -34,14 +27,14 @@ def secrets() -> None:
 
 @secrets.command("list")
 @DATABASE
-@KEYS_FILE
+@keys_file_option
 @JSON
-def list_keys(database: str, file: Path | None, *, as_json: bool) -> None:
+def list_keys(database: str, keys_file: Path | None, *, as_json: bool) -> None:
     """Lists the keys, and what would be lost with each; `missing` ones are in use and not in the file."""
     from points_grpc.storage.key_uses import KeyUses, key_uses  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
     now = datetime.now(UTC)
-    keys = keys_file.load(_path(database, file))
+    keys = file_of_keys.load(_path(database, keys_file))
     with opened_database(database) as opened:
         uses = key_uses(opened, now)
     missing = sorted(uses.keys() - keys.keys.keys())
@@ -58,7 +51,19 @@ def list_keys(database: str, file: Path | None, *, as_json: bool) -> None:
 
 @secrets.command()
 @DATABASE
-@KEYS_FILE
+@keys_file_option
+def create(database: str, keys_file: Path | None) -> None:
+    """Makes the file with one random key, and nothing else; a server makes it at its first start if it is not there."""
+    path = _path(database, keys_file)
+    if path.exists():
+        raise click.ClickException(f"{path} is there already")
+    made = file_of_keys.load(path, create=True)
+    click.echo(f"{path}: {made.active}")
+
+
+@secrets.command()
+@DATABASE
+@keys_file_option
 @click.option(
     "--in",
     "in_s",
@@ -67,32 +72,32 @@ def list_keys(database: str, file: Path | None, *, as_json: bool) -> None:
     show_default=True,
     help="Seconds until the new key makes new things: as long as it takes until every process has the file.",
 )
-def rotate(database: str, file: Path | None, in_s: int) -> None:
+def rotate(database: str, keys_file: Path | None, in_s: int) -> None:
     """Adds a key that makes what is new from soon on; the others go on checking what they made."""
-    path, now = _path(database, file), datetime.now(UTC)
-    keys = keys_file.load(path)
+    path, now = _path(database, keys_file), datetime.now(UTC)
+    keys = file_of_keys.load(path)
     if keys.following and keys.following.since > now:
         following = keys.following
         raise click.ClickException(f"{following.key_id} is to follow at {_time(following.since)}: wait, or retire it")
     if len(keys.keys) >= KEYS_MAX:
         raise click.ClickException(f"the file has {KEYS_MAX} keys: retire those that nothing depends on")
     keys = keys.with_new_key(now + timedelta(seconds=in_s), now)
-    keys_file.save(path, keys)
+    file_of_keys.save(path, keys)
     assert keys.following is not None, "it was added"
     click.echo(f"{keys.following.key_id} makes what is new from {_time(keys.following.since)} on")
 
 
 @secrets.command()
 @DATABASE
-@KEYS_FILE
+@keys_file_option
 @click.option("--lose", is_flag=True, help="Although something depends on the key: what is told is lost.")
 @click.argument("key_id")
-def retire(database: str, file: Path | None, key_id: str, *, lose: bool) -> None:
+def retire(database: str, keys_file: Path | None, key_id: str, *, lose: bool) -> None:
     """Removes a key that is not active; refuses while codes, messages or API keys depend on it."""
     from points_grpc.storage.key_uses import key_uses, records_requests  # noqa: PLC0415 - as above
 
-    path, now = _path(database, file), datetime.now(UTC)
-    keys = keys_file.load(path)
+    path, now = _path(database, keys_file), datetime.now(UTC)
+    keys = file_of_keys.load(path)
     if key_id not in keys.keys:
         raise click.ClickException(f"there is no key {key_id} in {path}")
     if key_id == keys.active_at(now):
@@ -106,7 +111,7 @@ def retire(database: str, file: Path | None, key_id: str, *, lose: bool) -> None
             f"API keys that sign {used.signing_keys}; --lose removes it all the same"
         )
     signed_with = keys.keyring_at(now).checkpoint_keys()[key_id]
-    keys_file.save(path, keys.without(key_id, now))
+    file_of_keys.save(path, keys.without(key_id, now))
     click.echo(f"retired {key_id}")
     if not (keys.following and keys.following.key_id == key_id and keys.following.since > now):
         click.echo(f"checkpoints that it signed are proved with --public-key {signed_with.hex()}: keep it")
@@ -114,15 +119,15 @@ def retire(database: str, file: Path | None, key_id: str, *, lose: bool) -> None
         click.echo("requests were recorded under it: their repeats are compared by which fields are set alone")
 
 
-def _path(database: str, file: Path | None) -> Path:
+def _path(database: str, keys_file: Path | None) -> Path:
     from points_grpc.settings import keys_path  # noqa: PLC0415 - pydantic takes a while to import
     from points_grpc.storage.engine import Database  # noqa: PLC0415
 
     with plain_errors():
-        return keys_path(file, Database(database).path)
+        return keys_path(keys_file, Database(database).path)
 
 
-def _state(keys: keys_file.Keys, key_id: str, now: datetime) -> str:
+def _state(keys: file_of_keys.Keys, key_id: str, now: datetime) -> str:
     if key_id == keys.active_at(now):
         return "active"
     if keys.following and keys.following.key_id == key_id:

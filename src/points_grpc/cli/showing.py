@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc.cli.calling import Server, server_options
+from points_grpc.cli.databases import ID_MAX
 from points_grpc.cli.printing import JSON, print_json, print_table
 
 if TYPE_CHECKING:
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from points_grpc.client import PointsClient
-    from points_grpc.v1 import wallet_service_pb2
+    from points_grpc.v1 import common_pb2, wallet_service_pb2
 
 LOTS_SHOWN = 100
 TRANSACTIONS_SHOWN = 10
+
+_PLAIN = {ord("└"): "`", ord("├"): "|", ord("│"): "|", ord("─"): "-", ord("…"): "..."}
+"""What a tree is drawn with where the terminal has no lines."""
 
 TYPES = click.Choice(["ID", "MOBILE", "EXTERNAL_ID", "EMAIL"], case_sensitive=False)
 
@@ -37,7 +42,9 @@ def wallet() -> None:
 @wallet.command()
 @click.argument("customer")
 @click.option("--type", "kind", type=TYPES, default="ID", help="How the customer is named.")
-@click.option("--program", "program_id", type=click.IntRange(1), help="The program.  [default: the organisation's]")
+@click.option(
+    "--program", "program_id", type=click.IntRange(1, ID_MAX), help="The program.  [default: the organisation's]"
+)
 @JSON
 @server_options
 def show(server: Server, customer: str, kind: str, program_id: int | None, *, as_json: bool) -> None:
@@ -89,26 +96,28 @@ def show(server: Server, customer: str, kind: str, program_id: int | None, *, as
 
 
 @click.command()
-@click.argument("lot_id", metavar="LOT", type=click.IntRange(1))
+@click.argument("lot_id", metavar="LOT", type=click.IntRange(1, ID_MAX))
 @click.option("--lots-max", type=click.IntRange(1, 1000), default=1000, help="Lots at most, the nearest ones.")
 @JSON
 @server_options
 def trace(server: Server, lot_id: int, lots_max: int, *, as_json: bool) -> None:
     """Where the points of a lot came from, and where they went: a tree from the issue to the last holder."""
-    from points_grpc.v1 import wallet_service_pb2  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.v1 import program_service_pb2, wallet_service_pb2  # noqa: PLC0415 - gRPC takes a while to import
 
     with answered(server) as points:
         found = points.trace_lot(wallet_service_pb2.TraceLotRequest(lot_id=lot_id, lots_max=lots_max))
+        program_id = found.lot.lot.program_id
+        named = points.get_program(program_service_pb2.GetProgramRequest(program_id=program_id)).program
     if as_json:
         _print_messages({"trace": [found]}, single={"trace"})
         return
-    for line in tree(found):
-        click.echo(line)
+    lines = "\n".join(tree(found, places=named.decimal_places))  # the same in all programs of a group
+    click.echo(lines if _can_be_shown(lines) else lines.translate(_PLAIN))
     if found.omitted:
         click.echo(f"{found.omitted} more lots are left out, the farthest ones")
 
 
-def tree(found: wallet_service_pb2.TraceLotResponse) -> Iterator[str]:
+def tree(found: wallet_service_pb2.TraceLotResponse, *, places: int = 0) -> Iterator[str]:
     """The lines of a trace: its ancestors from the issue down, the lot itself, marked, and what was drawn from it."""
     nodes = [*reversed(found.ancestors), found.lot, *found.descendants]
     drawn: dict[int, list[wallet_service_pb2.TraceLotResponse.Node]] = {}
@@ -119,23 +128,24 @@ def tree(found: wallet_service_pb2.TraceLotResponse) -> Iterator[str]:
     stack = [(nodes[0], "", "")]
     while stack:
         node, branch, beneath = stack.pop()
-        yield f"{branch}{_node(node)}{'  <-- this lot' if node.lot.lot_id == found.lot.lot.lot_id else ''}"
+        yield f"{branch}{_node(node, places)}{'  <-- this lot' if node.lot.lot_id == found.lot.lot.lot_id else ''}"
         children = drawn.get(node.lot.lot_id, [])
         for place, child in reversed(list(enumerate(children))):
             is_last = place == len(children) - 1
             stack.append((child, beneath + ("└─ " if is_last else "├─ "), beneath + ("   " if is_last else "│  ")))
 
 
-def _node(node: wallet_service_pb2.TraceLotResponse.Node) -> str:
+def _node(node: wallet_service_pb2.TraceLotResponse.Node, places: int) -> str:
     """A lot of a trace, in a line."""
     from points_grpc.v1 import common_pb2, wallet_service_pb2  # noqa: PLC0415 - gRPC takes a while to import
 
     lot = node.lot
     kind = wallet_service_pb2.JournalTransaction.Kind.Name(node.kind).lower().replace("_", " ")
     origin = f", {common_pb2.Lot.Source.Name(lot.source)}" if not lot.parent_lot_id else ""
+    points = _amount(lot.points, places)
     return (
-        f"lot {lot.lot_id}: {kind} of {lot.points} to customer {lot.customer_id}, {_minute(node.opened_at)}{origin}; "
-        f"{lot.remaining} left"
+        f"lot {lot.lot_id}: {kind} of {points} to customer {lot.customer_id}, {_minute(node.opened_at)}{origin}; "
+        f"{_amount(lot.remaining, places)} left"
     )
 
 
@@ -147,8 +157,10 @@ def _print_lots(page: wallet_service_pb2.ListLotsResponse, places: int) -> None:
     if not page.lots:
         click.echo("no lots")
         return
+    reserved = [_reserved(lot, places) for lot in page.lots]
+    names = ("lot", "left", "of", "source", "category", "awarded", "expires")
     print_table(
-        ("lot", "left", "of", "source", "category", "awarded", "expires"),
+        (*names, "not yet to spend") if any(reserved) else names,
         [
             (
                 lot.lot_id,
@@ -158,12 +170,20 @@ def _print_lots(page: wallet_service_pb2.ListLotsResponse, places: int) -> None:
                 lot.category,
                 _minute(lot.awarded_at),
                 _minute(lot.expires_at) if lot.HasField("expires_at") else "never",
+                *([why] if any(reserved) else []),
             )
-            for lot in page.lots
+            for lot, why in zip(page.lots, reserved, strict=True)
         ],
     )
     if page.next_page_token:
         click.echo(f"more lots follow: the first {LOTS_SHOWN} are shown")
+
+
+def _reserved(lot: common_pb2.Lot, places: int) -> str:
+    """What of a lot cannot be spent now, and why; empty if all of it can."""
+    if lot.HasField("available_from"):
+        return f"promised until {_minute(lot.available_from)}"
+    return f"{_amount(lot.held, places)} held" if lot.held else ""
 
 
 def _print_transactions(page: wallet_service_pb2.ListTransactionsResponse, customer_id: int, places: int) -> None:
@@ -218,6 +238,15 @@ def _amount(points: int, places: int) -> str:
         return str(points)
     whole, part = divmod(abs(points), 10**places)
     return f"{'-' if points < 0 else ''}{whole}.{part:0{places}}"
+
+
+def _can_be_shown(text: str) -> bool:
+    """Whether standard output has the characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _minute(stamp: Timestamp) -> str:

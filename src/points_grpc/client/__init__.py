@@ -21,6 +21,7 @@ from points_grpc.client.channel import tls
 from points_grpc.client.decode import refused_by, warnings_of
 from points_grpc.client.errors import (
     NotAnswered,
+    NotSent,
     PointsError,
     PointsRefused,
     Refused,
@@ -36,6 +37,7 @@ __all__ = [
     "AsyncPointsClient",
     "AsyncWatch",
     "NotAnswered",
+    "NotSent",
     "PointsClient",
     "PointsError",
     "PointsRefused",

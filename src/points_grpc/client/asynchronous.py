@@ -44,19 +44,21 @@ class AsyncPointsClient(AsyncMethods):
         channel_options: Options = (),
     ) -> None:
         """Connects when it is first used; the arguments are those of `PointsClient`."""
+        self._credential = Credential(token, signing_secret)
         options = (*OPTIONS, *channel_options)
         chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
         self._channel = (
             grpc.aio.secure_channel(address, chosen, options) if chosen else grpc.aio.insecure_channel(address, options)
         )
-        self._credential = Credential(token, signing_secret)
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
+        self._is_closed = False
         self._watches: WeakSet[Cancels] = WeakSet()
         self._stubs: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     async def close(self) -> None:
-        """Closes the connection and ends what is on its way, watches too."""
+        """Closes the connection and ends what is on its way, watches too; what is called later raises `NotSent`."""
+        self._is_closed = True
         for watch in list(self._watches):
             watch.cancel()
         await self._channel.close()
@@ -87,12 +89,16 @@ class AsyncPointsClient(AsyncMethods):
         stub: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(METHOD.path)
         while True:
             attempts = export.attempts
+            self._require_open(attempts)
             try:
                 async for raw in stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata()):
                     if piece := export.take(raw):
                         yield piece
             except grpc.aio.AioRpcError as error:
                 pause = export.pause_s(error)
+            except grpc.aio.UsageError:
+                self._require_open(attempts)
+                raise
             else:
                 return
             await asyncio.sleep(pause)
@@ -152,14 +158,22 @@ class AsyncPointsClient(AsyncMethods):
             timeout_s=self._timeout_s if timeout_s is None else timeout_s,
             metadata=metadata,
         )
-        stub = self._stub(method.path)
         while True:
+            self._require_open(attempts)
+            stub = self._stub(method.path)
             try:
                 raw = await stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata())
                 return method.answer.FromString(raw)
             except grpc.aio.AioRpcError as error:
                 pause = attempts.pause_s(error)
+            except grpc.aio.UsageError:  # how gRPC calls a channel that was closed a moment ago
+                self._require_open(attempts)
+                raise
             await asyncio.sleep(pause)
+
+    def _require_open(self, attempts: Attempts) -> None:
+        if self._is_closed:
+            raise attempts.closed()
 
     def _stub(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
         """What sends the bytes of a request."""

@@ -55,20 +55,22 @@ class PointsClient(BlockingMethods):
         gives the token of the moment, and must not block; None if the client's certificate says who calls. `timeout_s`
         bounds a call with all its attempts. `signing_secret` is that of a key that must sign.
         """
+        self._credential = Credential(token, signing_secret)
         options = (*OPTIONS, *channel_options)
         chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
         self._channel = (
             grpc.secure_channel(address, chosen, options) if chosen else grpc.insecure_channel(address, options)
         )
-        self._credential = Credential(token, signing_secret)
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
+        self._is_closed = False
         self._lock = threading.Lock()
         self._watches: WeakSet[Cancels] = WeakSet()
         self._stubs: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     def close(self) -> None:
-        """Closes the connection and ends what is on its way, watches too."""
+        """Closes the connection and ends what is on its way, watches too; what is called later raises `NotSent`."""
+        self._is_closed = True
         with self._lock:
             watches = list(self._watches)
         for watch in watches:
@@ -101,12 +103,16 @@ class PointsClient(BlockingMethods):
         stub: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(METHOD.path)
         while True:
             attempts = export.attempts
+            self._require_open(attempts)
             try:
                 for raw in stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata()):
                     if piece := export.take(raw):
                         yield piece
             except grpc.RpcError as error:
                 pause = export.pause_s(error)
+            except ValueError:
+                self._require_open(attempts)
+                raise
             else:
                 return
             time.sleep(pause)
@@ -167,14 +173,22 @@ class PointsClient(BlockingMethods):
             timeout_s=self._timeout_s if timeout_s is None else timeout_s,
             metadata=metadata,
         )
-        stub = self._stub(method.path)
         while True:
+            self._require_open(attempts)
+            stub = self._stub(method.path)
             try:
                 raw = stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata())
                 return method.answer.FromString(raw)
             except grpc.RpcError as error:
                 pause = attempts.pause_s(error)
+            except ValueError:  # how gRPC calls a channel that was closed a moment ago
+                self._require_open(attempts)
+                raise
             time.sleep(pause)
+
+    def _require_open(self, attempts: Attempts) -> None:
+        if self._is_closed:
+            raise attempts.closed()
 
     def _stub(self, path: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
         """What sends the bytes of a request. Made once; two threads that make it at once make the same."""

@@ -20,8 +20,9 @@ from google.protobuf.message import Message
 
 from points_grpc import codes
 from points_grpc.client.decode import exception_of, grpc_code, refusal_in
-from points_grpc.client.errors import NotAnswered, PointsError, Refused, Silence
+from points_grpc.client.errors import NotAnswered, NotSent, PointsError, Refused, Silence
 from points_grpc.client.retries import Retries, pause_s
+from points_grpc.codes import GrpcCode
 
 Answer = TypeVar("Answer", bound=Message)
 Metadata = tuple[tuple[str, str], ...]
@@ -46,12 +47,29 @@ class Method(Generic[Answer]):
         return self.path.rpartition("/")[2]
 
 
+CLOSED = "the client is closed"
+
+
+class NotSendable(ValueError):
+    """A token or a secret that no call can carry; its text is not in the message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who calls: an API key, and the secret that signs where the key must sign. Without a token the connection says."""
+    """Who calls: an API key, and the secret that signs where the key must sign. Without a token the connection says.
+
+    White space around them is not theirs: files end with a newline.
+    """
 
     token: Token | None
     signing_secret: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `NotSendable`."""
+        if isinstance(self.token, str):
+            object.__setattr__(self, "token", _sendable("token", self.token))
+        if self.signing_secret is not None:
+            object.__setattr__(self, "signing_secret", _sendable("signing_secret", self.signing_secret))
 
     def __repr__(self) -> str:
         return "Credential(...)"
@@ -62,10 +80,10 @@ class Credential:
         return callable(self.token)
 
     def metadata(self, path: str, raw: bytes) -> Metadata:
-        """What a call shows. A signature is made anew for each attempt: it names the time."""
+        """What a call shows. A signature is made anew for each attempt: it names the time. Raises `NotSendable`."""
         if self.token is None:
             return ()
-        token = self.token if isinstance(self.token, str) else self.token()
+        token = self.token if isinstance(self.token, str) else _sendable("token", self.token())
         shown: Metadata = (("authorization", f"Bearer {token}"),)
         if self.signing_secret is None:
             return shown
@@ -127,8 +145,20 @@ class Attempts:
 
     def metadata(self) -> Metadata:
         """The metadata of the next attempt."""
+        try:
+            shown = self._credential.metadata(self._method.path, self.raw)
+        except NotSendable as error:
+            raise self.not_sent(GrpcCode.UNAUTHENTICATED, str(error)) from None
         self.made += 1
-        return (*self._credential.metadata(self._method.path, self.raw), *self._metadata)
+        return (*shown, *self._metadata)
+
+    def not_sent(self, code: GrpcCode, detail: str) -> NotSent:
+        """Why there is no next attempt."""
+        return NotSent(Silence(code, detail, self.request_id, self._is_open, self.made))
+
+    def closed(self) -> NotSent:
+        """There is no next attempt, since the client is closed."""
+        return self.not_sent(GrpcCode.CANCELLED, CLOSED)
 
     def remaining_s(self) -> float:
         """How long the next attempt may take."""
@@ -166,6 +196,16 @@ class Attempts:
         self._is_open = self._writes
         code = grpc_code(failed.code().value[0])
         return NotAnswered(Silence(code, failed.details() or "", self.request_id, self._writes, self.made))
+
+
+def _sendable(name: str, text: str) -> str:
+    """What a header can carry, without the white space around it."""
+    stripped = text.strip()
+    if not stripped:
+        raise NotSendable(f"{name}: it is empty")
+    if not (stripped.isascii() and stripped.isprintable()) or " " in stripped:
+        raise NotSendable(f"{name}: it has spaces, control characters or others that are not ASCII, so it is none")
+    return stripped
 
 
 def with_request_ids(request: Message) -> tuple[Message, str]:

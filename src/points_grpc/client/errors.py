@@ -88,7 +88,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A call that ended without the service's own word. `wrote` says that it was one that writes."""
+    """A call that ended without the service's own word. `wrote` says that it may have written."""
 
     grpc: GrpcCode
     detail: str
@@ -98,7 +98,7 @@ class Silence:
 
 
 class PointsError(Exception):
-    """A call that did not succeed: `Refused`, or `NotAnswered`.
+    """A call that did not succeed: `Refused`, `NotAnswered`, or `NotSent`.
 
     `outcome_open` says that what was asked may have been carried out all the same: then only the same request with the
     same `request_id` settles it, or `get_transaction`. `attempts` counts how often the request was sent.
@@ -129,6 +129,25 @@ class NotAnswered(PointsError):
         tried = "once" if self.attempts == 1 else f"{self.attempts} times"
         name = f" (request id {self.request_id})" if self.request_id else ""
         return f"{self.grpc_code.name}: {self.detail} (tried {tried}){name}"
+
+
+class NotSent(PointsError):
+    """The client could not send the call (again): it is closed, or the function for the token gave none.
+
+    `attempts` says how often it was sent before, and `outcome_open` whether one of these may have been carried out.
+    """
+
+    def __init__(self, silence: Silence) -> None:
+        super().__init__(silence)
+        self.silence = silence
+        self.grpc_code = silence.grpc
+        self.detail = silence.detail
+        self.request_id = silence.request_id
+        self.attempts = silence.attempts
+        self.outcome_open = silence.wrote
+
+    def __str__(self) -> str:
+        return f"not sent: {self.detail}"
 
 
 class Refused(PointsError):

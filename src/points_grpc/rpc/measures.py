@@ -12,13 +12,18 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A metric. `over_servers` says how to take those of several servers together."""
+    """A metric. `over_servers` says how to take those of several servers together.
+
+    `values`: what its one label can be, where that is known; each is told from the start, at 0. What is not there
+    compares with nothing: an alert on more of one than of another would wait until there was one of each.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
     over_servers: Literal["sum", "max", "min", "each"] = "sum"
+    values: tuple[str, ...] = ()
 
 
 CALLS = Measure(
@@ -58,6 +63,10 @@ POINTS = Measure(
     "Points that were moved, in the smallest unit of their programs. What moves them: issue, transfer, redemption, "
     "reversal, expiry, merge, adjustment, transfer_reversal, hold, release.",
     ("movement",),
+    values=(
+        *("issue", "transfer", "redemption", "reversal", "expiry", "merge"),
+        *("adjustment", "transfer_reversal", "hold", "release"),
+    ),
 )
 OTPS = Measure(
     "points_grpc_otps",
@@ -65,18 +74,21 @@ OTPS = Measure(
     "What became of one-time codes: issued, used; and of commands without a right one: missing, not_issued, mismatch, "
     "invalid (wrong, expired or used up).",
     ("outcome",),
+    values=("issued", "used", "missing", "not_issued", "mismatch", "invalid"),
 )
 MESSAGES = Measure(
     "points_grpc_messages",
     "counter",
     "Attempts to deliver a message of the outbox: delivered, retried, given_up.",
     ("outcome",),
+    values=("delivered", "retried", "given_up"),
 )
 EVENTS = Measure(
     "points_grpc_events",
     "counter",
     "Attempts to publish a business event: delivered, retried, given_up.",
     ("outcome",),
+    values=("delivered", "retried", "given_up"),
 )
 OUTBOX_MESSAGES = Measure(
     "points_grpc_outbox_messages", "gauge", "Messages that wait in the outbox of the database.", (), "max"

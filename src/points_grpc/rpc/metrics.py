@@ -85,10 +85,10 @@ class PrometheusMetrics(Collector):
         self._commits = _Spread(SECONDS)
         self._conflicts = self._deferred = 0
         self._refused: dict[str, int] = {}
-        self._points: dict[str, int] = {}
-        self._otps: dict[str, int] = {}
-        self._messages: dict[str, int] = {}
-        self._notices: dict[str, int] = {}
+        self._points = _zeros(measures.POINTS)
+        self._otps = _zeros(measures.OTPS)
+        self._messages = _zeros(measures.MESSAGES)
+        self._notices = _zeros(measures.EVENTS)
         self._state: Callable[[], State] | None = None
         self.registry = registry or CollectorRegistry()
         self.registry.register(self)
@@ -187,6 +187,11 @@ def _told(state: State) -> Iterator[Family]:
     info = GaugeMetricFamily(measures.INFO.name, measures.INFO.help, labels=measures.INFO.labels)
     info.add_metric((state.version, state.backend), 1)
     yield info
+
+
+def _zeros(one: Measure) -> dict[str, int]:
+    """Nothing was counted yet, of anything that can be; by the names that the writer uses."""
+    return {value.upper(): 0 for value in one.values}
 
 
 def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:

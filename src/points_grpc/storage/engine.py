@@ -69,6 +69,11 @@ class Database:
             raise translated from error
 
 
+def is_there(database: Database) -> bool:
+    """Whether there is anything to open. SQLite would make an empty file at a place that was mistyped."""
+    return database.path is None or database.path.exists()
+
+
 def require_durable(database: Database, connection: PoolProxiedConnection) -> Durability:
     """What holds for the commits of a connection; raises `NotDurable` where one would not survive a power loss."""
     found = database.backend.durability(connection)
@@ -86,7 +91,12 @@ def schema_revision(connection: Connection) -> str | None:
 
 
 def require_schema(database: Database) -> None:
-    """Raises `SchemaMismatch` unless the database has the schema of this program."""
+    """Raises `SchemaMismatch` unless the database has the schema of this program. Makes no database."""
+    if not is_there(database):
+        raise SchemaMismatch(
+            f"there is no database {database.backend.place}, this program needs schema revision {schema.REVISION}: "
+            "migrate it"
+        )
     try:
         with database.reader.connect() as connection:
             found = schema_revision(connection)

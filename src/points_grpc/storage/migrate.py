@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from points_grpc.service.ports import StorageUnavailable
-from points_grpc.storage.engine import Database
+from points_grpc.storage.engine import Database, is_there
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -46,8 +46,10 @@ def upgrade(url: str, revision: str = "head") -> str:
 
 
 def current(url: str) -> str | None:
-    """The revision that the database has; None if it has none."""
+    """The revision that the database has; None if it has none, or is not there, which it is afterwards, too."""
     database = Database(url)
+    if not is_there(database):
+        return None
     try:
         with _in_our_words(), database.reader.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()

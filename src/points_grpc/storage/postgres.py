@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection, QueuePool
 
+from points_grpc.masking import masked_url
 from points_grpc.storage.driver import Probe, Row
 from points_grpc.storage.faults import translate
 from points_grpc.storage.postgres_driver import PostgresDriver
@@ -99,7 +100,7 @@ class Postgres:
         """Takes `postgresql+psycopg://…`."""
         if url.get_driver_name() != "psycopg":
             raise ValueError("PostgreSQL is reached through psycopg: postgresql+psycopg://…")
-        self.place = url.render_as_string(hide_password=True)
+        self.place = masked_url(url.render_as_string(hide_password=False))
         self._url = url
 
     def writer(self) -> Engine:

@@ -28,13 +28,13 @@ TABLES = (
 
 def vacuum(database: Database) -> None:
     """Rewrites the database; raises `ValueError` where a server writes the file meanwhile."""
+    require_schema(database)
     with ExitStack() as stack:
         if database.path is not None:
             try:
                 stack.enter_context(closing(FileLease(database.path)))
             except LeaseHeld as error:
                 raise ValueError(str(error)) from None
-        require_schema(database)
         errors: tuple[type[Exception], ...] = (*DRIVER_ERRORS, *database.backend.errors)
         engine = database.backend.migrator()
         stack.callback(engine.dispose)

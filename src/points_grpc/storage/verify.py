@@ -230,13 +230,23 @@ def _told(totals: Sequence[int] | None) -> str:
     return "none" if totals is None else ", ".join(str(one) for one in totals)
 
 
-def verify(database: Database, org_ids: Iterable[int] | None = None) -> Report:
-    """Checks every invariant of the organisations named, or of all."""
+def verify(
+    database: Database,
+    org_ids: Iterable[int] | None = None,
+    *,
+    tell: Callable[[str, int, int], None] = lambda _what, _number, _total: None,
+) -> Report:
+    """Checks every invariant of the organisations named, or of all.
+
+    `tell` is told before each look what is looked at, and of how many looks it is which.
+    """
     report = Report({name: 0 for one in INVARIANTS for name in one.names})
     with _snapshot(database) as connection:
         chosen = connection.execute(_ORGS).scalars().all() if org_ids is None else list(org_ids)
-        for org_id in chosen:
-            for name, count, difference in (found for one in INVARIANTS for found in one.check(connection, org_id)):
+        looks = [(org_id, one) for org_id in chosen for one in INVARIANTS]
+        for number, (org_id, one) in enumerate(looks, start=1):
+            tell(f"organisation {org_id}, {one.names[0]}", number, len(looks))
+            for name, count, difference in one.check(connection, org_id):
                 report.checked[name] += count
                 if difference is not None:
                     report.differences.append(difference)

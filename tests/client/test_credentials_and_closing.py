@@ -1,0 +1,112 @@
+"""What a client makes of a token that no call can carry, and of calls after it was closed: one kind of error each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner
+from scripted_server import scripted
+
+from client_world import transfer
+from points_grpc.cli.main import main
+from points_grpc.client import AsyncPointsClient, NotSent, PointsClient
+from points_grpc.client.calls import Credential
+from points_grpc.codes import GrpcCode
+from points_grpc.v1 import points_service_pb2
+from points_grpc.v1.wallet_service_pb2 import ExportJournalRequest
+
+NOWHERE = "127.0.0.1:1"
+OK = points_service_pb2.TransferPointsResponse(request_id="done")
+
+
+def blocking(address: str, token: str | Callable[[], str], *, close: bool = False) -> None:
+    with PointsClient(address, token) as points:
+        if close:
+            points.close()
+        points.transfer_points(transfer(1, "mine"))
+
+
+def asynchronous(address: str, token: str | Callable[[], str], *, close: bool = False) -> None:
+    async def run() -> None:
+        async with AsyncPointsClient(address, token) as points:
+            if close:
+                await points.close()
+            await points.transfer_points(transfer(1, "mine"))
+
+    asyncio.run(run())
+
+
+BOTH = pytest.mark.parametrize("call", [blocking, asynchronous])
+
+
+def test_white_space_around_a_token_is_not_of_it() -> None:
+    """Of a token that was read from a file with its newline, the token alone is sent."""
+    read = Credential("pk_a_b\n", " s3cret\r\n")
+
+    assert Credential("pk_a_b", "s3cret") == read
+    assert ("authorization", "Bearer pk_a_b") == read.metadata("/a/b", b"")[0]
+
+
+@BOTH
+@pytest.mark.parametrize("token", ["pk_a\nb", "pk_ü", "pk a", "pk_\x7f", " \n"])
+def test_a_token_that_cannot_be_sent_is_refused_at_once(call: Callable[..., None], token: str) -> None:
+    """Where the client is made; without repeating it."""
+    with pytest.raises(ValueError, match="token: it ") as caught:
+        call(NOWHERE, token)
+
+    assert token not in str(caught.value)
+
+
+@BOTH
+def test_a_function_that_gives_no_token(call: Callable[..., None]) -> None:
+    """The call is not sent, and says why; what the function gave is stripped as a token is."""
+    with pytest.raises(NotSent) as caught:
+        call(NOWHERE, lambda: "pk_ü")
+    with scripted([OK]) as seen:
+        call(seen.address, lambda: "pk_a_b\n")
+
+    assert "not sent: token: it has spaces, control characters or others that are not ASCII, so it is none" == str(
+        caught.value
+    )
+    assert (0, False, GrpcCode.UNAUTHENTICATED) == (
+        caught.value.attempts,
+        caught.value.outcome_open,
+        caught.value.grpc_code,
+    )
+    assert 1 == len(seen.requests)
+
+
+@BOTH
+def test_a_closed_client(call: Callable[..., None]) -> None:
+    """Both clients say the same, with the request id that nobody has seen."""
+    with pytest.raises(NotSent, match="not sent: the client is closed") as caught:
+        call(NOWHERE, "pk_a_b", close=True)
+
+    assert ("mine", 0, False) == (caught.value.request_id, caught.value.attempts, caught.value.outcome_open)
+
+
+def test_an_export_of_a_closed_client() -> None:
+    """As any other call."""
+
+    async def run() -> None:
+        points = AsyncPointsClient(NOWHERE, "pk_a_b")
+        await points.close()
+        async for _ in points.export_journal(ExportJournalRequest()):
+            pass
+
+    points = PointsClient(NOWHERE, "pk_a_b")
+    points.close()
+    with pytest.raises(NotSent):
+        next(points.export_journal(ExportJournalRequest()))
+    with pytest.raises(NotSent):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("option", ["--token", "--signing-secret"])
+def test_options_that_cannot_be_sent_are_misuse(option: str) -> None:
+    """A sentence that names the option, and exit code 2."""
+    done = CliRunner().invoke(main, ["call", "GetServerInfo", "--token", "pk_a_b", option, "ü"])
+
+    assert (2, True) == (done.exit_code, f"Error: {option}: it has spaces" in done.output)
