@@ -20,7 +20,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from points_grpc.v1 import issuance_service_pb2, issuance_service_pb2_grpc
 
-CHANNELS = 4
+CHANNELS = 16
+"""Connections are spread over workers, not calls: with so many each worker has some."""
+
 TIMEOUT_S = 120.0
 
 

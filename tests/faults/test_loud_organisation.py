@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from neighbour import Neighbour
 from shop import FIRST_CUSTOMER, PROGRAM, Shop
 
+from databases import ATestsDatabase, on_postgres
+from postgres_cluster import Cluster
 from running import RunningServer
 
 LOUD = Path(__file__).with_name("loud_caller.py")
@@ -23,17 +26,19 @@ LONG_S = 30.0
 PAUSE_S = 0.02
 """Of the other one: well within its quota."""
 
+SLACK = 1.01
+"""What two workers may let in together, by a quota: they count without a lock."""
+
 REFUSED = "RESOURCE_EXHAUSTED RATE_LIMITED QuotaFailure RetryInfo"
 
 
 class Street:
     """A server with two organisations and the same quota for each."""
 
-    def __init__(self, folder: Path) -> None:
-        quotas = {"ORG_CALLS_PER_S": QUOTA_PER_S, "QUOTA_BURST_MS": BURST_MS, "LOG_CALLS": "false"}
-        self.server = RunningServer(
-            folder, environment={f"POINTS_GRPC_{name}": str(value) for name, value in quotas.items()}
-        )
+    def __init__(self, folder: Path, *arguments: str, on: ATestsDatabase | None = None) -> None:
+        quotas = {"ORG_CALLS_PER_S": QUOTA_PER_S, "QUOTA_BURST_MS": BURST_MS, "LOG_CALLS": str(on is not None)}
+        environment = {f"POINTS_GRPC_{name}": str(value) for name, value in quotas.items()}
+        self.server = RunningServer(folder, *arguments, environment=environment, on=on)
         self.tokens = [self.server.key(self.server.organisation(name)) for name in ("quiet", "loud")]
         self.server.start()
         for token in self.tokens:
@@ -47,6 +52,12 @@ class Street:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found: dict[str, int] = json.loads(done.stdout)
         return found
+
+    def answered_by(self) -> dict[int, int]:
+        """How many issues each worker carried out."""
+        found = [json.loads(line) for line in self.server.errors().splitlines()]
+        issues = [one for one in found if one["event"] == "call" and one["method"].endswith("/IssuePoints")]
+        return Counter(one["worker"] for one in issues if one["code"] == "OK")
 
     def let_in_at_most(self, milliseconds: int) -> float:
         """What a quota allows in a time: its rate, and one burst."""
@@ -76,6 +87,30 @@ def test_only_the_loud_one_is_refused(street: Street) -> None:
     assert {"OK", REFUSED} == ended.keys()
     assert 0 < ended["OK"] <= street.let_in_at_most(milliseconds)
     assert QUOTA_PER_S * TIMES * 2 == sum(ended.values())
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(300)
+def test_workers_share_the_quota(postgres: Cluster, tmp_path: Path, record_property: Callable[..., None]) -> None:
+    """An organisation that asks two workers gets from both together what its quota allows, and a hundredth at most."""
+    on = on_postgres(postgres)(tmp_path)
+    street = Street(tmp_path, "--workers", "2", on=on)
+    try:
+        before = street.answered_by()
+        ended = street.loud(4.0)
+        assert 0 == street.server.stop()
+        answered = {worker: count - before.get(worker, 0) for worker, count in street.answered_by().items()}
+    finally:
+        street.server.close()
+        on.drop()
+    milliseconds = ended.pop("ms")
+    allowed = street.let_in_at_most(milliseconds)
+    record_property("summary", f"let in {ended['OK']}, by worker {answered}, of {allowed:.0f} in {milliseconds} ms")
+
+    assert {"OK", REFUSED} == ended.keys()
+    assert 0 < ended["OK"] <= allowed * SLACK
+    assert {1, 2} == {worker for worker, count in answered.items() if count}
+    assert ended["OK"] == sum(answered.values())
 
 
 @pytest.mark.long
