@@ -95,11 +95,17 @@ class Quotas:
         self._watches = 0
 
     def await_request(self, call: Call) -> Refused | None:
-        """Takes a place for a call whose request is not there yet, until `got_request`; or says that there is none."""
-        organisation = self._of(call)
+        """Takes a place for a call whose request is not there yet, until `got_request`; or says that there is none.
+
+        Who is beyond a rate learns it here, before anything is spent on the request. Of a batch it is not known yet
+        how much it asks for, nor when that would be let in.
+        """
+        organisation, method = self._of(call), self._methods[call.method]
         limit = self._limits.org_calls_in_flight_max
         if organisation.calls + organisation.arriving >= limit:
             return quota_refused("org_calls_in_flight_max", limit, ORGANIZATION, IN_FLIGHT_RETRY_S)
+        if not method.items_tag and (refused := self._is_beyond(call, method, 1, self._monotonic_ns())):
+            return refused
         organisation.arriving += 1
         return None
 
@@ -111,12 +117,11 @@ class Quotas:
         """Takes a place for a call, to be given back by `leave`; or says which quota is used up."""
         method = self._methods[call.method]
         items = _items(request, method.items_tag) if method.items_tag else 1
-        caller = call.known_caller
-        organisation = self._of(call)
+        organisation, now = self._of(call), self._monotonic_ns()
         refused = self._is_full(organisation, call, items, is_watch=method.is_watch)
+        refused = refused or self._is_beyond(call, method, items, now)
         if refused is None:
-            refused = self._charge(caller.org_id, caller.client, method.quota, items)
-        if refused is None:
+            self._charge(call, method, items, now)
             call.items, call.is_watch = items, method.is_watch
             if method.is_watch:
                 organisation.watches += 1
@@ -166,21 +171,26 @@ class Quotas:
             )
         return None
 
-    def _charge(self, org_id: int, client: str, quota: str, items: int) -> Refused | None:
-        """Counts a call in both rates, or in none. What is larger than a whole burst waits for a full one."""
-        now, burst, rates = self._monotonic_ns(), self._burst_ns, self._rates
-        of_client, of_org = (org_id, client, quota), (org_id, "", ALL)
-        rate, org_rate = self._per_s[quota], self._limits.org_calls_per_s
-        cost, org_cost = items * _SECOND_NS // rate, items * _SECOND_NS // org_rate
-        wait = max(rates.busy_until(of_client, now) - now, 0) + min(cost, burst) - burst
+    def _is_beyond(self, call: Call, method: Metered, items: int, now: int) -> Refused | None:
+        """Which rate is used up. What is larger than a whole burst waits for a full one."""
+        caller, burst = call.known_caller, self._burst_ns
+        rate, org_rate = self._per_s[method.quota], self._limits.org_calls_per_s
+        busy_until = self._rates.busy_until((caller.org_id, caller.client, method.quota), now)
+        wait = max(busy_until - now, 0) + min(items * _SECOND_NS // rate, burst) - burst
         if wait > 0:
-            return quota_refused(quota, rate, CLIENT, wait / _SECOND_NS)
-        wait = max(rates.busy_until(of_org, now) - now, 0) + min(org_cost, burst) - burst
+            return quota_refused(method.quota, rate, CLIENT, wait / _SECOND_NS)
+        busy_until = self._rates.busy_until((caller.org_id, "", ALL), now)
+        wait = max(busy_until - now, 0) + min(items * _SECOND_NS // org_rate, burst) - burst
         if wait > 0:
             return quota_refused(ALL, org_rate, ORGANIZATION, wait / _SECOND_NS)
-        rates.use(of_client, cost, now)
-        rates.use(of_org, org_cost, now)
         return None
+
+    def _charge(self, call: Call, method: Metered, items: int, now: int) -> None:
+        """Counts a call in both rates."""
+        caller = call.known_caller
+        client = (caller.org_id, caller.client, method.quota)
+        self._rates.use(client, items * _SECOND_NS // self._per_s[method.quota], now)
+        self._rates.use((caller.org_id, "", ALL), items * _SECOND_NS // self._limits.org_calls_per_s, now)
 
 
 def metered(services: Iterable[ServiceDescriptor]) -> Mapping[str, Metered]:
