@@ -1,6 +1,7 @@
 """An organisation that asks at a rate of its own, whatever it is told; in a process of its own.
 
-At the end one line of JSON says how its calls ended: by status, reason, and which details came with it.
+It begins once it is told to. At the end one line of JSON says how its calls ended: by status, reason, and which details
+came with it.
 
 Usage: python loud_caller.py <address> <token> <program> <customer> <calls a second> <seconds>
 """
@@ -67,5 +68,7 @@ async def ask(address: str, token: str, program: str, customer: str, rate: float
 
 
 if __name__ == "__main__":
+    print("ready", flush=True)
+    sys.stdin.readline()
     address, token, program, customer, rate, seconds = sys.argv[1:]
     print(json.dumps(asyncio.run(ask(address, token, program, customer, float(rate), float(seconds)))), flush=True)
