@@ -26,6 +26,7 @@ from points_grpc.v1 import catalog_service_pb2, points_service_pb2
 READ = "points.v1.WalletService/GetWallet"
 WRITE = "points.v1.PointsService/TransferPoints"
 BATCH = "points.v1.PointsService/BatchTransferPoints"
+WATCH = "points.v1.WalletService/WatchWallet"
 
 
 class Counting:
@@ -186,6 +187,17 @@ def test_items_at_once() -> None:
     assert isinstance(beside, Refused)
     assert isinstance(small, Call)
     assert [False, True, False] == [isinstance(one, Call) for one in found]
+
+
+def test_what_is_going_on_is_told_before_rates() -> None:
+    """Whether it is noticed before the request has come or after: the same quota is named."""
+    world = Counting(org_watches_max=1, client_reads_per_s=1)
+    watching = world.ask(WATCH)
+    second = Call(WATCH, "WatchWallet", caller=Caller(1, "till", "k", Role.ADMIN, "IN"))
+    found = [world.quotas.await_request(second), world.quotas.enter(second, b"")]
+
+    assert isinstance(watching, Call)
+    assert ["org_watches_max"] * 2 == [one.metadata["quota"] for one in found if one is not None]
 
 
 def test_five_times_the_quota() -> None:

@@ -104,7 +104,7 @@ class Quotas:
         limit = self._limits.org_calls_in_flight_max
         if organisation.calls + organisation.arriving >= limit:
             return quota_refused("org_calls_in_flight_max", limit, ORGANIZATION, IN_FLIGHT_RETRY_S)
-        if not method.items_tag and (refused := self._is_beyond(call, method, 1, self._monotonic_ns())):
+        if not method.items_tag and (refused := self._lacks(organisation, call, method, 1, self._monotonic_ns())):
             return refused
         organisation.arriving += 1
         return None
@@ -118,8 +118,7 @@ class Quotas:
         method = self._methods[call.method]
         items = _items(request, method.items_tag) if method.items_tag else 1
         organisation, now = self._of(call), self._monotonic_ns()
-        refused = self._is_full(organisation, call, items, is_watch=method.is_watch)
-        refused = refused or self._is_beyond(call, method, items, now)
+        refused = self._lacks(organisation, call, method, items, now)
         if refused is None:
             self._charge(call, method, items, now)
             call.items, call.is_watch = items, method.is_watch
@@ -151,6 +150,11 @@ class Quotas:
         if organisation is None:
             organisation = self._organisations[org_id] = _Organisation()
         return organisation
+
+    def _lacks(self, organisation: _Organisation, call: Call, method: Metered, items: int, now: int) -> Refused | None:
+        """What keeps a call out: first what is going on at once, then the rates."""
+        full = self._is_full(organisation, call, items, is_watch=method.is_watch)
+        return full or self._is_beyond(call, method, items, now)
 
     def _is_full(self, organisation: _Organisation, call: Call, items: int, *, is_watch: bool) -> Refused | None:
         """What keeps a call out while others are going on. A large batch is let in where nothing else is."""
