@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from points_grpc.cli import keys_file
 from points_grpc.cli.main import main
-from points_grpc.cli.secret_keys import KEYS_MAX
+from points_grpc.cli.secret_keys import KEYS_MAX, STILL_USED_S
 from points_grpc.cli.watched_keys import WatchedKeys
 from points_grpc.storage.migrate import upgrade
 
@@ -211,14 +212,21 @@ def test_what_is_not_retired(path: Path) -> None:
 
 
 def test_an_old_key_is_retired(path: Path) -> None:
-    """After a rotation the old key can go, if nothing depends on it; the new one stays active."""
+    """A moment after a rotation the old key can go, if nothing depends on it; the new one stays active.
+
+    Not sooner: processes that have not looked yet make things with it, which nobody could count.
+    """
     upgrade(f"sqlite:///{path.parent / 'points.db'}")
     old = keys_file.load(path).active
     new = secrets(path, "rotate", "--in", "0").output.split()[0]
+    too_early = secrets(path, "retire", old)
+    a_while_ago = datetime.now(UTC) - timedelta(seconds=STILL_USED_S)
+    keys_file.save(path, replace(keys_file.load(path), following=keys_file.Following(new, a_while_ago)))
     public = keys_file.load(path).keyring_at(datetime.now(UTC)).checkpoint_keys()[old].hex()
     retired = secrets(path, "retire", old)
 
     told = f"retired {old}\ncheckpoints that it signed are proved with --public-key {public}: keep it\n"
+    assert (1, True) == (too_early.exit_code, f"{old} was active a moment ago: retire it after" in too_early.output)
     assert (0, told) == (retired.exit_code, retired.output)
     assert {new} == keys_file.load_or_create(path).key_ids
 

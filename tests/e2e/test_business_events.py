@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from points_grpc.cli.main import main
 from points_grpc.v1 import customer_service_pb2, issuance_service_pb2, program_service_pb2
 from relays import Gateway
 from running import Caller, RunningServer
@@ -85,6 +87,39 @@ def test_events_survive_the_death_of_the_server(tmp_path: Path) -> None:
         signed = post.headers["x-points-timestamp"].encode() + b"." + post.body
         expected = f"v1={hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()}"
         assert expected == post.headers["x-points-signature"]
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(180)
+def test_events_that_were_given_up_are_sent_again(tmp_path: Path) -> None:
+    """Beside the serving process, by an operator: under the ids that they had, in the order that they had."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    with Gateway() as gateway:
+        gateway.status = 422
+        environment = {"EVENTS_WEBHOOK_URL": gateway.url, "EVENTS_WEBHOOK_SECRET_FILE": str(secret)}
+        server = RunningServer(tmp_path, environment={f"POINTS_GRPC_{key}": one for key, one in environment.items()})
+        org_id = server.organisation()
+        token = server.key(org_id)
+        try:
+            caller = furnished(server.start(), token)
+            for number in range(ISSUES):
+                issue(caller, CUSTOMERS[0], number + 1)
+            until(lambda: server.on.rows("SELECT COUNT(*) FROM notices WHERE state = 'DEAD'")[0][0] == ISSUES)
+            refused = [post.headers["idempotency-key"] for post in gateway.posts]
+            gateway.status = 200
+            gateway.posts.clear()
+            command = ["events", "retry", "--org", str(org_id), "--all", "--database", server.database]
+            done = CliRunner().invoke(main, command)
+            until(lambda: not server.on.rows("SELECT 1 FROM notices"))
+            assert 0 == server.stop()
+        finally:
+            server.close()
+
+    assert (0, f"{ISSUES} are sent again\n") == (done.exit_code, done.output)
+    assert refused == [post.headers["idempotency-key"] for post in gateway.posts]
+    assert list(range(1, ISSUES + 1)) == [int(body["wallets"][0]["points"]) for body in told(gateway)]
 
 
 def told(gateway: Gateway) -> list[dict[str, Any]]:

@@ -288,7 +288,9 @@ HOLDS = {one.__name__: one for one in (silent, half_open, slow_drip)}
 
 
 def main() -> None:
-    """Abuses, and says what came of it."""
+    """Abuses once it is told to, and says what came of it."""
+    print("ready", flush=True)
+    sys.stdin.readline()
     way, port, seconds, token = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), "".join(sys.argv[4:])
     until = time.monotonic() + seconds
     told = HOLDS[way](port, until, token) if way in HOLDS else flood(FLOODS[way], port, until, token)

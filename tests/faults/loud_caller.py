@@ -1,6 +1,7 @@
 """An organisation that asks at a rate of its own, whatever it is told; in a process of its own.
 
-At the end one line of JSON says how its calls ended: by status, reason, and which details came with it.
+It begins once it is told to. At the end one line of JSON says how its calls ended: by status, reason, and which details
+came with it.
 
 Usage: python loud_caller.py <address> <token> <program> <customer> <calls a second> <seconds>
 """
@@ -20,7 +21,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from points_grpc.v1 import issuance_service_pb2, issuance_service_pb2_grpc
 
-CHANNELS = 4
+CHANNELS = 16
+"""Connections are spread over workers, not calls: with so many each worker has some."""
+
 TIMEOUT_S = 120.0
 
 
@@ -65,5 +68,7 @@ async def ask(address: str, token: str, program: str, customer: str, rate: float
 
 
 if __name__ == "__main__":
+    print("ready", flush=True)
+    sys.stdin.readline()
     address, token, program, customer, rate, seconds = sys.argv[1:]
     print(json.dumps(asyncio.run(ask(address, token, program, customer, float(rate), float(seconds)))), flush=True)

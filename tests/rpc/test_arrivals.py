@@ -56,6 +56,20 @@ def test_a_request_is_waited_for_until_the_deadline() -> None:
     assert grpc.StatusCode.OK is after.code
 
 
+def test_who_is_beyond_a_rate_is_not_waited_for() -> None:
+    """Nothing is spent on the request of who has used up a rate."""
+
+    async def run(world: World) -> tuple[grpc.StatusCode, Seen]:
+        world.submitter.outcome = Accepted(TRANSFER)
+        first = await world.call(transfer_points())
+        return first.code, await seen_of(without_request(world, OPERATOR))
+
+    first, refused = on_server(run, Limits(client_writes_per_s=1, quota_burst_ms=1000))
+
+    assert grpc.StatusCode.OK is first
+    assert ("RATE_LIMITED", "client_writes_per_s") == (refused.reason, refused.metadata["quota"])
+
+
 def test_a_call_without_a_request_is_malformed() -> None:
     """Who ends a call without having said anything is told so."""
 

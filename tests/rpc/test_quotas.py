@@ -15,24 +15,26 @@ from wire_server import OPERATOR, Seen, World, on_server, path_of
 
 from points_grpc import codes
 from points_grpc.domain.outcome import Accepted, Refused
-from points_grpc.rpc import quotas
+from points_grpc.rpc import rates
 from points_grpc.rpc.call import Call, Caller, Role
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.quotas import ITEMS_COUNTED_MAX, Quotas
+from points_grpc.rpc.rates import OwnRates, Rates
 from points_grpc.rpc.server import SERVICES
 from points_grpc.v1 import catalog_service_pb2, points_service_pb2
 
 READ = "points.v1.WalletService/GetWallet"
 WRITE = "points.v1.PointsService/TransferPoints"
 BATCH = "points.v1.PointsService/BatchTransferPoints"
+WATCH = "points.v1.WalletService/WatchWallet"
 
 
 class Counting:
     """Quotas under a clock of their own."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, shared: Rates | None = None, **limits: int) -> None:
         self.now = 1_000.0
-        self.quotas = Quotas(SERVICES, Limits(**limits), monotonic_ns=lambda: round(self.now * 1e9))
+        self.quotas = Quotas(SERVICES, Limits(**limits), rates=shared, monotonic_ns=lambda: round(self.now * 1e9))
 
     def ask(self, method: str = WRITE, *, org: int = 1, client: str = "till", raw: bytes = b"") -> Call | Refused:
         """A call that was let in, or why not."""
@@ -81,8 +83,9 @@ def test_what_has_quotas_of_its_own() -> None:
 
 def test_idle_clients_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many clients an issuer names, those that are idle take no memory; nobody gets a burst twice for it."""
-    monkeypatch.setattr(quotas, "CLIENTS_MAX", 10)
-    world = Counting(client_writes_per_s=10, quota_burst_ms=500, org_calls_per_s=1_000_000)
+    monkeypatch.setattr(rates, "RATES_MAX", 10)
+    own = OwnRates()
+    world = Counting(own, client_writes_per_s=10, quota_burst_ms=500, org_calls_per_s=1_000_000)
     busy = [world.let_in(20, client="busy")]
     for number in range(100):
         world.now += 0.004
@@ -90,7 +93,7 @@ def test_idle_clients_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     busy.append(world.let_in(20, client="busy"))
 
     assert [5, 4] == busy  # 0.4 s later at 10 a second
-    assert len(world.quotas._clients) < 60
+    assert len(own) < 60
 
 
 def test_rate_of_an_organisation() -> None:
@@ -184,6 +187,17 @@ def test_items_at_once() -> None:
     assert isinstance(beside, Refused)
     assert isinstance(small, Call)
     assert [False, True, False] == [isinstance(one, Call) for one in found]
+
+
+def test_what_is_going_on_is_told_before_rates() -> None:
+    """Whether it is noticed before the request has come or after: the same quota is named."""
+    world = Counting(org_watches_max=1, client_reads_per_s=1)
+    watching = world.ask(WATCH)
+    second = Call(WATCH, "WatchWallet", caller=Caller(1, "till", "k", Role.ADMIN, "IN"))
+    found = [world.quotas.await_request(second), world.quotas.enter(second, b"")]
+
+    assert isinstance(watching, Call)
+    assert ["org_watches_max"] * 2 == [one.metadata["quota"] for one in found if one is not None]
 
 
 def test_five_times_the_quota() -> None:

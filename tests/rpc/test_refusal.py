@@ -13,12 +13,14 @@ from points_grpc import codes
 from points_grpc.codes import CATALOGUE, Code, GrpcCode, Retry, Table
 from points_grpc.domain.outcome import FieldError, Refused, Warning
 from points_grpc.rpc.call import Call
+from points_grpc.rpc.quotas import quota_refused
 from points_grpc.rpc.refusal import (
     RETRY_LATER_S,
     RETRY_WINDOW_S,
     STATUS_BYTES_MAX,
     is_open,
     pushback_ms,
+    quota_status,
     refuse,
     status_of,
     warnings_status,
@@ -326,3 +328,14 @@ def test_every_warning(code: Code) -> None:
     metadata = dict.fromkeys(code.metadata_keys, "ü" * 10_000)
 
     assert warnings_status((Warning(code, metadata),) * 16).ByteSize() <= STATUS_BYTES_MAX
+
+
+@pytest.mark.parametrize("seconds", [0.0004, 0.25, 59.9999])
+@pytest.mark.parametrize(("quota", "limit"), [("org_calls_per_s", 8), ("client_reads_per_s", 20_000)])
+def test_a_quota_is_told_as_any_refusal(quota: str, limit: int, seconds: float) -> None:
+    """What is put together from what is remembered is what would be built anew."""
+    beyond = quota_refused(quota, limit, "client", seconds)
+    status = status_of(beyond)
+
+    assert (status.message, status) == (quota_status(beyond)[0], status_pb2.Status.FromString(quota_status(beyond)[1]))
+    assert {"ErrorInfo", "StatusPayload", "QuotaFailure", "RetryInfo"} == names(details(status))

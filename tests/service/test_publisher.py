@@ -27,6 +27,7 @@ from points_grpc.domain.notices import PUBLISHED
 from points_grpc.service.executor import Executor
 from points_grpc.service.ids import IdSource
 from points_grpc.service.publisher import Post, Publisher
+from points_grpc.storage.business_events import Retries
 
 Told = tuple[str, str, str]
 """Type, customer and points of an event."""
@@ -226,6 +227,45 @@ def test_event_that_is_refused_for_good_is_given_up_at_once(world: World) -> Non
     world.publisher().publish_due()
 
     assert ([("DEAD", 1, "HTTP_422")], [("HTTP_422", True)]) == (world.waiting(), world.log.lines)
+
+
+def test_event_that_is_sent_again_comes_before_what_waits(world: World) -> None:
+    """It keeps its place among the events of its customer, and what was given up together keeps its order."""
+    world.wants("true")
+    for points in (1, 2, 3):
+        world.issue(points)
+    world.post.failures[1], world.post.failure = 2, Undelivered("HTTP_422", final=True, answered=True)
+    publisher = world.publisher()
+    publisher.publish_due()
+    publisher.publish_due()
+    world.post.failures[1], world.post.failure = 1, ConnectionError("nobody is there")
+    publisher.publish_due()
+    world.now += timedelta(days=2)
+    Retries(world.database, now=lambda: world.now).retry_all(world.org_id)
+    while publisher.publish_due():
+        pass
+
+    assert [("points.issued", "1", str(points)) for points in (1, 2, 3)] == world.post.told
+    assert [] == world.waiting()
+
+
+def test_event_that_is_sent_again_is_tried_for_a_day(world: World) -> None:
+    """From when it was sent again, however old it is; the pauses begin anew, too."""
+    world.wants("true")
+    world.issue(1)
+    world.post.failures[1] = 10**6
+    publisher = world.publisher()
+    world.now += timedelta(days=2)
+    publisher.publish_due()
+    given_up = world.waiting()
+    Retries(world.database, now=lambda: world.now).retry_all(world.org_id)
+    begun, tried = world.now, []
+    for after in (timedelta(), timedelta(seconds=1), timedelta(seconds=3), timedelta(hours=23), timedelta(days=1)):
+        world.now = begun + after
+        tried.append((publisher.publish_due(), world.waiting()[0][0]))
+
+    assert [("DEAD", 1, "ConnectionError")] == given_up
+    assert [(1, "QUEUED")] * 4 + [(1, "DEAD")] == tried
 
 
 def test_event_whose_booking_failed_is_booked_and_not_posted_again(world: World) -> None:

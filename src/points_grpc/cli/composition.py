@@ -43,6 +43,7 @@ from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.logs import LineSink, make_logger
 from points_grpc.rpc.metrics import PrometheusMetrics, State
 from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFacts
+from points_grpc.rpc.rates import SharedRates
 from points_grpc.rpc.server import PointsServer, Wiring
 from points_grpc.service.checks import Checks
 from points_grpc.service.committer import Committer, QueueLimits
@@ -131,6 +132,7 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
             metrics=metrics,
             tracer=traces,
             limits=_limits(settings),
+            rates=SharedRates(worker.order.rates) if worker else None,
             exempt=exempt_of(settings),
             shares_port=worker is not None,
         )

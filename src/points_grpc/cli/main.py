@@ -15,6 +15,7 @@ import click
 
 from points_grpc import __version__
 from points_grpc.cli.backup import backup
+from points_grpc.cli.business_events import events
 from points_grpc.cli.call import call
 from points_grpc.cli.certificates import certificates
 from points_grpc.cli.codes import codes
@@ -277,6 +278,7 @@ main.add_command(certificates)
 main.add_command(codes)
 main.add_command(config)
 main.add_command(customers)
+main.add_command(events)
 main.add_command(export)
 main.add_command(import_)
 main.add_command(journal)

@@ -16,6 +16,9 @@ from points_grpc.cli.setting_options import keys_file_option
 KNOWN_BEFORE_S = 60
 """How long a key is known before it is used, unless it is told otherwise: every process looks once a second."""
 
+STILL_USED_S = 10
+"""How long after its successor a key may still make something: processes look once a second, batches take a moment."""
+
 KEYS_MAX = 16
 """A token is tried against every key."""
 
@@ -70,7 +73,8 @@ def create(database: str, keys_file: Path | None) -> None:
     type=click.IntRange(0, 30 * 86_400),
     default=KNOWN_BEFORE_S,
     show_default=True,
-    help="Seconds until the new key makes new things: as long as it takes until every process has the file.",
+    help="Seconds until the new key makes new things: as long as it takes until every process has the file. Beside a"
+    " server never less than 3.",
 )
 def rotate(database: str, keys_file: Path | None, in_s: int) -> None:
     """Adds a key that makes what is new from soon on; the others go on checking what they made."""
@@ -110,6 +114,8 @@ def retire(database: str, keys_file: Path | None, key_id: str, *, lose: bool) ->
             f"on {key_id} depend: messages waiting {used.messages}, codes in force {used.codes}, "
             f"API keys that sign {used.signing_keys}; --lose removes it all the same"
         )
+    if (until := _still_used_until(keys, key_id, now)) and not lose:
+        raise click.ClickException(f"{key_id} was active a moment ago: retire it after {_time(until)}")
     signed_with = keys.keyring_at(now).checkpoint_keys()[key_id]
     file_of_keys.save(path, keys.without(key_id, now))
     click.echo(f"retired {key_id}")
@@ -133,6 +139,17 @@ def _state(keys: file_of_keys.Keys, key_id: str, now: datetime) -> str:
     if keys.following and keys.following.key_id == key_id:
         return f"from {_time(keys.following.since)}"
     return "checks"
+
+
+def _still_used_until(keys: keys_file.Keys, key_id: str, now: datetime) -> datetime | None:
+    """Until when a process that has not looked yet may make something with a key that was followed; None if none may.
+
+    It would not be told by what depends on the key, and would be lost with it.
+    """
+    if key_id != keys.active or keys.following is None:
+        return None
+    until = keys.following.since + timedelta(seconds=STILL_USED_S)
+    return until if now < until else None
 
 
 def _time(at: datetime) -> str:

@@ -20,6 +20,7 @@ from points_grpc.cli import keys_file
 from points_grpc.cli.announcing import announce
 from points_grpc.cli.worker_link import LINE_MAX, Order, Served, Unable, from_worker, line_of
 from points_grpc.rpc.logs import JsonLog, LineSink, make_logger
+from points_grpc.rpc.rates import new_table
 from points_grpc.service.keeper import CannotStart
 from points_grpc.settings import Settings
 
@@ -54,11 +55,12 @@ async def supervise(settings: Settings, given: Mapping[str, object], *, dev: boo
         raise ValueError("the metrics ports of the workers follow one another: there is no room for the last one")
     keys_file.load_or_create(settings.keys_path(None))
     sink = LineSink(sys.stderr.buffer, shared=True)
-    port = await _reserve(settings.host, settings.port)
+    port, rates = await _reserve(settings.host, settings.port), new_table()
     try:
-        await _Supervisor(settings, given, port.getsockname()[1], make_logger(sink)).run(dev=dev)
+        await _Supervisor(settings, given, port.getsockname()[1], rates, make_logger(sink)).run(dev=dev)
     finally:
         port.close()
+        os.close(rates)
         sink.flush()
 
 
@@ -80,10 +82,11 @@ class _Worker:
 class _Supervisor:
     """The life of the workers. The task of each number starts one worker after the other."""
 
-    def __init__(self, settings: Settings, given: Mapping[str, object], port: int, log: JsonLog) -> None:
+    def __init__(self, settings: Settings, given: Mapping[str, object], port: int, rates: int, log: JsonLog) -> None:
         self._settings = settings
         self._given = given
         self._port = port
+        self._rates = rates
         self._log = log
         self._stopping = asyncio.Event()
         self._running: dict[int, _Worker] = {}
@@ -167,11 +170,11 @@ class _Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), self._rates),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
         reader, control = await asyncio.open_connection(sock=ours, limit=LINE_MAX)
-        control.write(line_of(Order(number=number, settings=self._settings_of(number), dev=dev)))
+        control.write(line_of(Order(number=number, settings=self._settings_of(number), dev=dev, rates=self._rates)))
         told = asyncio.create_task(reader.readline())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({told, stopping}, timeout=START_MAX_S, return_when=asyncio.FIRST_COMPLETED)

@@ -18,11 +18,15 @@ LINE_MAX = 65_536
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a worker is to be: its number, from 1 on, and the settings that were not left to the environment."""
+    """What a worker is to be: its number, from 1 on, and the settings that were not left to the environment.
+
+    `rates` is its descriptor of the table in which all workers count (`rpc.rates`).
+    """
 
     number: int
     settings: dict[str, str | int | float | bool]
     dev: bool
+    rates: int
 
 
 class Served(msgspec.Struct, frozen=True, tag="served"):

@@ -490,7 +490,10 @@ class WaitingMessage(Struct, frozen=True):
 
 
 class Notice(Struct, frozen=True):
-    """A business event on its way to a webhook: `body` is what it says, as JSON; `kind` that of its transaction."""
+    """A business event on its way to a webhook: `body` is what it says, as JSON; `kind` that of its transaction.
+
+    `tried_since` is when its time to be tried began, where that was after it was made: an operator had it sent again.
+    """
 
     org_id: int
     event_id: int
@@ -499,6 +502,7 @@ class Notice(Struct, frozen=True):
     created_at: datetime
     body: bytes
     attempts: int = 0
+    tried_since: datetime | None = None
 
 
 class Purchase(Struct, frozen=True):

@@ -5,8 +5,9 @@ so far would be used up at the quota's rate. What runs ahead of that by more tha
 come again. The library that was to do this took 16 to 30 microseconds a call (docs/decisions/0070); this takes one or
 two. What is refused costs its caller nothing: only what is let in counts.
 
-Everything is counted by this process alone, on its event loop. An entry lives as long as the process: there is one for
-each organisation, and one for each client and class of methods, of those that have a key.
+Rates are counted for all workers of a supervisor together (`rates`). Calls at once are counted by each process for
+itself, on its event loop, since they keep room free in that process; there is an entry for each organisation, for as
+long as the process lives.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused
 from points_grpc.rpc.call import Call
 from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.rates import OwnRates, Rates
 
 IN_FLIGHT_RETRY_S = 0.1
 """How long to wait where calls of the organisation have to end first: some times what a call takes."""
@@ -40,9 +42,6 @@ _SECOND_NS = 1_000_000_000
 _LENGTH_BITS = 35
 _LENGTH_DELIMITED = 2
 
-CLIENTS_MAX = 10_000
-"""From so many on, the rates of idle clients are forgotten: an issuer of tokens may name any number of clients."""
-
 CLIENT = "client"
 ORGANIZATION = "organization"
 
@@ -50,6 +49,9 @@ ORGANIZATION = "organization"
 READS = "client_reads_per_s"
 WRITES = "client_writes_per_s"
 """The classes of methods, each by its quota of a client. A watch counts as a read when it starts."""
+
+ALL = "org_calls_per_s"
+"""The quota of an organisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,6 @@ class Metered:
 class _Organisation:
     """What an organisation is using. Mutable: it is the counter."""
 
-    busy_until_ns: int = 0
     arriving: int = 0
     calls: int = 0
     items: int = 0
@@ -80,25 +81,31 @@ class Quotas:
         services: Iterable[ServiceDescriptor],
         limits: Limits,
         *,
+        rates: Rates | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`monotonic_ns` is a steady clock."""
+        """`rates` are those of this process alone unless others share them; `monotonic_ns` is a steady clock."""
         self._methods = metered(services)
         self._limits = limits
         self._monotonic_ns = monotonic_ns
         self._burst_ns = limits.quota_burst_ms * 1_000_000
-        self._rates = {READS: limits.client_reads_per_s, WRITES: limits.client_writes_per_s}
+        self._per_s = {READS: limits.client_reads_per_s, WRITES: limits.client_writes_per_s}
+        self._rates = rates or OwnRates()
         self._organisations: dict[int, _Organisation] = {}
-        self._clients: dict[tuple[int, str, str], int] = {}
-        self._clients_max = CLIENTS_MAX
         self._watches = 0
 
     def await_request(self, call: Call) -> Refused | None:
-        """Takes a place for a call whose request is not there yet, until `got_request`; or says that there is none."""
-        organisation = self._of(call)
+        """Takes a place for a call whose request is not there yet, until `got_request`; or says that there is none.
+
+        Who is beyond a rate learns it here, before anything is spent on the request. Of a batch it is not known yet
+        how much it asks for, nor when that would be let in.
+        """
+        organisation, method = self._of(call), self._methods[call.method]
         limit = self._limits.org_calls_in_flight_max
         if organisation.calls + organisation.arriving >= limit:
             return quota_refused("org_calls_in_flight_max", limit, ORGANIZATION, IN_FLIGHT_RETRY_S)
+        if not method.items_tag and (refused := self._lacks(organisation, call, method, 1, self._monotonic_ns())):
+            return refused
         organisation.arriving += 1
         return None
 
@@ -110,12 +117,10 @@ class Quotas:
         """Takes a place for a call, to be given back by `leave`; or says which quota is used up."""
         method = self._methods[call.method]
         items = _items(request, method.items_tag) if method.items_tag else 1
-        caller = call.known_caller
-        organisation = self._of(call)
-        refused = self._is_full(organisation, call, items, is_watch=method.is_watch)
+        organisation, now = self._of(call), self._monotonic_ns()
+        refused = self._lacks(organisation, call, method, items, now)
         if refused is None:
-            refused = self._charge(organisation, (caller.org_id, caller.client, method.quota), items)
-        if refused is None:
+            self._charge(call, method, items, now)
             call.items, call.is_watch = items, method.is_watch
             if method.is_watch:
                 organisation.watches += 1
@@ -146,6 +151,11 @@ class Quotas:
             organisation = self._organisations[org_id] = _Organisation()
         return organisation
 
+    def _lacks(self, organisation: _Organisation, call: Call, method: Metered, items: int, now: int) -> Refused | None:
+        """What keeps a call out: first what is going on at once, then the rates."""
+        full = self._is_full(organisation, call, items, is_watch=method.is_watch)
+        return full or self._is_beyond(call, method, items, now)
+
     def _is_full(self, organisation: _Organisation, call: Call, items: int, *, is_watch: bool) -> Refused | None:
         """What keeps a call out while others are going on. A large batch is let in where nothing else is."""
         limits = self._limits
@@ -165,30 +175,26 @@ class Quotas:
             )
         return None
 
-    def _charge(self, organisation: _Organisation, client: tuple[int, str, str], items: int) -> Refused | None:
-        """Counts a call in both rates, or in none. What is larger than a whole burst waits for a full one."""
-        now, burst = self._monotonic_ns(), self._burst_ns
-        quota = client[2]
-        rate, org_rate = self._rates[quota], self._limits.org_calls_per_s
-        cost, org_cost = items * _SECOND_NS // rate, items * _SECOND_NS // org_rate
-        busy_until = max(self._clients.get(client, 0), now)
-        org_busy_until = max(organisation.busy_until_ns, now)
-        wait = busy_until - now + min(cost, burst) - burst
+    def _is_beyond(self, call: Call, method: Metered, items: int, now: int) -> Refused | None:
+        """Which rate is used up. What is larger than a whole burst waits for a full one."""
+        caller, burst = call.known_caller, self._burst_ns
+        rate, org_rate = self._per_s[method.quota], self._limits.org_calls_per_s
+        busy_until = self._rates.busy_until((caller.org_id, caller.client, method.quota), now)
+        wait = max(busy_until - now, 0) + min(items * _SECOND_NS // rate, burst) - burst
         if wait > 0:
-            return quota_refused(quota, rate, CLIENT, wait / _SECOND_NS)
-        wait = org_busy_until - now + min(org_cost, burst) - burst
+            return quota_refused(method.quota, rate, CLIENT, wait / _SECOND_NS)
+        busy_until = self._rates.busy_until((caller.org_id, "", ALL), now)
+        wait = max(busy_until - now, 0) + min(items * _SECOND_NS // org_rate, burst) - burst
         if wait > 0:
-            return quota_refused("org_calls_per_s", org_rate, ORGANIZATION, wait / _SECOND_NS)
-        if len(self._clients) >= self._clients_max:
-            self._forget_idle(now)
-        self._clients[client] = busy_until + cost
-        organisation.busy_until_ns = org_busy_until + org_cost
+            return quota_refused(ALL, org_rate, ORGANIZATION, wait / _SECOND_NS)
         return None
 
-    def _forget_idle(self, now: int) -> None:
-        """Lets go of clients that asked nothing lately: they are as those who never asked."""
-        self._clients = {client: until for client, until in self._clients.items() if until > now}
-        self._clients_max = max(CLIENTS_MAX, 2 * len(self._clients))
+    def _charge(self, call: Call, method: Metered, items: int, now: int) -> None:
+        """Counts a call in both rates."""
+        caller = call.known_caller
+        client = (caller.org_id, caller.client, method.quota)
+        self._rates.use(client, items * _SECOND_NS // self._per_s[method.quota], now)
+        self._rates.use((caller.org_id, "", ALL), items * _SECOND_NS // self._limits.org_calls_per_s, now)
 
 
 def metered(services: Iterable[ServiceDescriptor]) -> Mapping[str, Metered]:

@@ -90,8 +90,12 @@ class Context(Protocol):
 
 def refuse(context: Context, call: Call, refused: Refused, *, replayed: bool = False, left_open: bool = False) -> None:
     """Answers a call with a refusal. `left_open`: what became of the command is not known."""
-    status = status_of(refused, request_id=call.request_id, replayed=replayed)
-    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+    if refused.code is codes.RATE_LIMITED and not call.request_id:
+        message, details = quota_status(refused)
+    else:
+        status = status_of(refused, request_id=call.request_id, replayed=replayed)
+        message, details = status.message, status.SerializeToString()
+    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, details)]
     pushback = pushback_ms(refused, request_id_given=call.request_id_given, left_open=left_open)
     if pushback is not None:
         trailers.append((PUSHBACK_KEY, str(pushback)))
@@ -99,7 +103,7 @@ def refuse(context: Context, call: Call, refused: Refused, *, replayed: bool = F
     call.grpc, call.code = refused.code.grpc, refused.code
     call.refused_for_good = not refused.recorded and refused.code.retry is not Retry.SAME_REQUEST_ID_LATER
     context.set_code(_STATUS_CODES[refused.code.grpc])
-    context.set_details(status.message)
+    context.set_details(message)
     context.set_trailing_metadata(tuple(trailers))
 
 
@@ -122,7 +126,7 @@ def status_of(refused: Refused, *, request_id: str = "", replayed: bool = False)
     if code.grpc is GrpcCode.RESOURCE_EXHAUSTED:
         around.append(_packed(_QUOTA_FAILURE, _quota_failure(refused, metadata, message)))
     if (delay := retry_delay_s(refused)) is not None:
-        around.append(_retry_info(delay))
+        around.append(_retry_info(_milliseconds(delay)))
     if request_id:
         around.append(_packed(_REQUEST_INFO, error_details_pb2.RequestInfo(request_id=request_id)))
 
@@ -134,6 +138,16 @@ def status_of(refused: Refused, *, request_id: str = "", replayed: bool = False)
     if bad_request is not None:
         around.insert(2, _packed(_BAD_REQUEST, bad_request))
     return status_pb2.Status(code=code.grpc, message=message, details=around)
+
+
+def quota_status(refused: Refused) -> tuple[str, bytes]:
+    """The message and the encoded status of a refusal by a quota, put together from what is remembered.
+
+    Who is beyond a quota is refused as often as they ask: to build the same status again takes as long as the rest of
+    what this program does for such a call. Further details are encoded behind those before them.
+    """
+    message, encoded = _without_delay(tuple(refused.metadata.items()))
+    return message, encoded + _delay(_milliseconds(retry_delay_s(refused) or 0.0))
 
 
 def warnings_status(warnings: tuple[o.Warning, ...]) -> status_pb2.Status:
@@ -227,12 +241,30 @@ def _quota_failure(refused: Refused, metadata: Mapping[str, str], message: str) 
     return error_details_pb2.QuotaFailure(violations=[violation])  # type: ignore[no-any-return]
 
 
+def _milliseconds(seconds: float) -> int:
+    """How long to wait, to the millisecond and upwards."""
+    return math.ceil(seconds * 1000)
+
+
 @lru_cache(maxsize=1024)
-def _retry_info(seconds: float) -> AnyMessage:
-    """How long to wait, to the millisecond and upwards. Remembered: most delays are the usual ones."""
-    milliseconds = math.ceil(seconds * 1000)
+def _retry_info(milliseconds: int) -> AnyMessage:
+    """How long to wait. Remembered: most delays are the usual ones."""
     delay = Duration(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
     return _packed(_RETRY_INFO, error_details_pb2.RetryInfo(retry_delay=delay))
+
+
+@lru_cache(maxsize=64)
+def _without_delay(metadata: tuple[tuple[str, str], ...]) -> tuple[str, bytes]:
+    """Message and encoded status of a refusal by a quota, but for its RetryInfo: one for each quota and its size."""
+    status = status_of(Refused(codes.RATE_LIMITED, dict(metadata), retry_after_s=0.0))
+    assert status.details.pop().type_url == _RETRY_INFO, "it comes last"
+    return status.message, status.SerializeToString()
+
+
+@lru_cache(maxsize=4096)
+def _delay(milliseconds: int) -> bytes:
+    """A RetryInfo, encoded as the last detail of a status."""
+    return status_pb2.Status(details=[_retry_info(milliseconds)]).SerializeToString()  # type: ignore[no-any-return]
 
 
 # -- what has to fit into the room that is left

@@ -47,6 +47,7 @@ from points_grpc.rpc.ports import (
 from points_grpc.rpc.positions import Positions
 from points_grpc.rpc.program_service import ProgramServicer
 from points_grpc.rpc.quotas import Quotas
+from points_grpc.rpc.rates import Rates
 from points_grpc.rpc.self_description import SelfDescription
 from points_grpc.rpc.serve import Desk
 from points_grpc.rpc.signature import Signatures
@@ -109,8 +110,9 @@ class Wiring:
     """What a server is made of.
 
     `token_keys` gives the same on every process of a deployment. `exempt` are the beginnings of method names that need
-    no credential: health and reflection, unless the deployment wants one there too. `shares_port`: other processes of
-    the deployment bind the same port, and the system spreads connections over them.
+    no credential: health and reflection, unless the deployment wants one there too. `rates` are those that the
+    processes on the port share; None: of this process alone. `shares_port`: other processes of the deployment bind the
+    same port, and the system spreads connections over them.
     """
 
     submitter: Submitter
@@ -126,6 +128,7 @@ class Wiring:
     metrics: Metrics = field(default_factory=NoMetrics)
     tracer: Tracer | None = None
     limits: Limits = field(default_factory=Limits)
+    rates: Rates | None = None
     clock: Callable[[], datetime] = _now
     exempt: tuple[str, ...] = EXEMPT
     has_reflection: bool = True
@@ -148,7 +151,7 @@ class PointsServer:
             metrics=wiring.metrics,
             log=wiring.log,
             signatures=Signatures(wiring.clock),
-            quotas=Quotas(SERVICES, limits),
+            quotas=Quotas(SERVICES, limits, rates=wiring.rates),
             exempt=wiring.exempt,
             tracer=wiring.tracer,
         )

@@ -173,6 +173,6 @@ class Publisher:
     def _failed(self, notice: Notice, cause: str, *, final: bool) -> NoticeResult:
         wait_s = min(BACKOFF_MAX_S, 2.0 ** min(notice.attempts, DOUBLINGS_MAX)) * self._jitter()
         retry_at = self._now() + timedelta(seconds=wait_s)
-        given_up = final or retry_at >= notice.created_at + GIVEN_UP_AFTER
+        given_up = final or retry_at >= (notice.tried_since or notice.created_at) + GIVEN_UP_AFTER
         self._log.unpublished(notice.event_id, cause, given_up=given_up)
         return NoticeResult(notice.event_id, False, cause, None if given_up else retry_at)

@@ -1,23 +1,20 @@
 """Organisations and who calls for them: what the command line administers, and what callers are known by.
 
-These are the only writes that do not pass through the committer: they touch no customer and no journal, and run in
-tools beside a serving process. Secrets arrive as hashes.
+Its writes do not pass through the committer, nor do those of `business_events`: they touch no customer and no journal,
+and run in tools beside a serving process. Secrets arrive as hashes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
-from points_grpc.service.ids import IdSource
+from points_grpc.storage.audit_log import AuditLog, transaction
 from points_grpc.storage.engine import Database
-from points_grpc.storage.faults import DRIVER_ERRORS, translate
-from points_grpc.storage.schema import api_keys, audit_events, client_certificates, config_keys, orgs, token_cutoffs
+from points_grpc.storage.schema import api_keys, client_certificates, config_keys, orgs, token_cutoffs
 from points_grpc.storage.times import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
 NEW_ORG_KEYS: Mapping[str, str] = {
@@ -28,13 +25,6 @@ NEW_ORG_KEYS: Mapping[str, str] = {
     "ENABLE_GROUP_PROGRAMS_REDEMPTION": "true",
 }
 """The configuration that an organisation starts with, under the documented names, spelt as documented."""
-
-
-ACTOR = "cli"
-"""Who administers, for the audit log."""
-
-TOOLS_SLOT = 1023
-"""The slot of ids made beside the writers: no writer takes the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +78,11 @@ class Accounts:
     def __init__(self, database: Database, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._database = database
         self._now = now
-        self._next_id = IdSource(TOOLS_SLOT, lambda: int(now().timestamp() * 1000))
+        self._audit = AuditLog(now=now)
 
     def create_org(self, name: str, default_region: str, *, org_id: int = 0) -> int:
         """Creates an organisation with its first configuration, and returns its id: the next, or the one named."""
-        with _transaction(self._database.writer) as connection:
+        with transaction(self._database.writer) as connection:
             number = org_id or connection.execute(select(func.coalesce(func.max(orgs.c.org_id), 0) + 1)).scalar_one()
             connection.execute(
                 insert(orgs).values(
@@ -109,7 +99,9 @@ class Accounts:
                 insert(config_keys),
                 [{"org_id": number, "name": key, "value": value} for key, value in NEW_ORG_KEYS.items()],
             )
-            self._audit(connection, number, "CreateOrganisation", "org", after={"name": name, "region": default_region})
+            self._audit.note(
+                connection, number, "CreateOrganisation", "org", after={"name": name, "region": default_region}
+            )
         return number
 
     def list_orgs(self) -> Sequence[OrgRow]:
@@ -122,7 +114,7 @@ class Accounts:
             orgs.c.paused,
             orgs.c.created_at,
         ).order_by(orgs.c.org_id)
-        with _transaction(self._database.reader) as connection:
+        with transaction(self._database.reader) as connection:
             return [
                 OrgRow(org_id, name, region, program_id, bool(paused), from_micros(created_at))
                 for org_id, name, region, program_id, paused, created_at in connection.execute(query)
@@ -131,7 +123,7 @@ class Accounts:
     def config_texts(self, name: str) -> Mapping[int, str]:
         """The raw text of a configuration key, by organisation; those that have not set it are left out."""
         query = select(config_keys.c.org_id, config_keys.c.value).where(config_keys.c.name == name)
-        with _transaction(self._database.reader) as connection:
+        with transaction(self._database.reader) as connection:
             return {row.org_id: row.value for row in connection.execute(query)}
 
     def create_key(
@@ -164,7 +156,7 @@ class Accounts:
             store=store,
             till=till,
         )
-        with _transaction(self._database.writer) as connection:
+        with transaction(self._database.writer) as connection:
             connection.execute(
                 insert(api_keys).values(
                     key_id=key_id,
@@ -181,7 +173,7 @@ class Accounts:
                 )
             )
             after = {"client": client, "role": role, "expires_at": expires_at.isoformat() if expires_at else None}
-            self._audit(connection, org_id, "CreateKey", f"key/{key_id}", after=after)
+            self._audit.note(connection, org_id, "CreateKey", f"key/{key_id}", after=after)
         return row
 
     def list_keys(self, org_id: int) -> Sequence[KeyRow]:
@@ -194,19 +186,19 @@ class Accounts:
 
     def revoke_key(self, org_id: int, key_id: str) -> bool:
         """Revokes a key for good; False if the organisation has no such key in force."""
-        with _transaction(self._database.writer) as connection:
+        with transaction(self._database.writer) as connection:
             done = connection.execute(
                 update(api_keys)
                 .where(api_keys.c.key_id == key_id, api_keys.c.org_id == org_id, api_keys.c.revoked_at.is_(None))
                 .values(revoked_at=to_micros(self._now()))
             )
             if done.rowcount == 1:
-                self._audit(connection, org_id, "RevokeKey", f"key/{key_id}", after={"revoked": True})
+                self._audit.note(connection, org_id, "RevokeKey", f"key/{key_id}", after={"revoked": True})
             return done.rowcount == 1
 
     def record_use(self, used_at: Mapping[str, datetime]) -> None:
         """Notes when keys were last used."""
-        with _transaction(self._database.writer) as connection:
+        with transaction(self._database.writer) as connection:
             for key_id, at in sorted(used_at.items()):  # so that two servers never wait for each other
                 connection.execute(
                     update(api_keys).where(api_keys.c.key_id == key_id).values(last_used_at=to_micros(at))
@@ -225,7 +217,7 @@ class Accounts:
     ) -> CertificateRow:
         """Records who calls with certificates of a name. A name stands for one client of all organisations."""
         row = CertificateRow(name, org_id, client, role, self._now(), request_id_required, store, till)
-        with _transaction(self._database.writer) as connection:
+        with transaction(self._database.writer) as connection:
             connection.execute(
                 insert(client_certificates).values(
                     name=name,
@@ -239,7 +231,7 @@ class Accounts:
                 )
             )
             after = {"client": client, "role": role}
-            self._audit(connection, org_id, "CreateCertificate", f"certificate/{name}", after=after)
+            self._audit.note(connection, org_id, "CreateCertificate", f"certificate/{name}", after=after)
         return row
 
     def list_certificates(self, org_id: int | None = None) -> Sequence[CertificateRow]:
@@ -248,7 +240,7 @@ class Accounts:
         query = select(client_certificates).order_by(table.name)
         if org_id is not None:
             query = query.where(table.org_id == org_id)
-        with _transaction(self._database.reader) as connection:
+        with transaction(self._database.reader) as connection:
             return [
                 CertificateRow(
                     row.name,
@@ -266,52 +258,32 @@ class Accounts:
     def revoke_certificate(self, org_id: int, name: str) -> bool:
         """Takes a name back; False if the organisation does not have it."""
         table = client_certificates.c
-        with _transaction(self._database.writer) as connection:
+        with transaction(self._database.writer) as connection:
             done = connection.execute(delete(client_certificates).where(table.name == name, table.org_id == org_id))
             if done.rowcount == 1:
-                self._audit(connection, org_id, "RevokeCertificate", f"certificate/{name}", after={"revoked": True})
+                self._audit.note(
+                    connection, org_id, "RevokeCertificate", f"certificate/{name}", after={"revoked": True}
+                )
             return done.rowcount == 1
 
     def revoke_tokens(self, org_id: int, client: str) -> None:
         """Has every token that an issuer made for a client until now refused."""
         table = token_cutoffs.c
         now = to_micros(self._now())
-        with _transaction(self._database.writer) as connection:
+        with transaction(self._database.writer) as connection:
             done = connection.execute(
                 update(token_cutoffs).where(table.org_id == org_id, table.client == client).values(issued_until=now)
             )
             if done.rowcount == 0:
                 connection.execute(insert(token_cutoffs).values(org_id=org_id, client=client, issued_until=now))
-            self._audit(connection, org_id, "RevokeTokens", f"client/{client}", after={"issued_until": now})
+            self._audit.note(connection, org_id, "RevokeTokens", f"client/{client}", after={"issued_until": now})
 
     def token_cutoffs(self) -> Mapping[tuple[int, str], datetime]:
         """Until when tokens must have been issued to be refused, by organisation and client."""
         table = token_cutoffs.c
         query = select(table.org_id, table.client, table.issued_until)
-        with _transaction(self._database.reader) as connection:
+        with transaction(self._database.reader) as connection:
             return {(org_id, client): from_micros(until) for org_id, client, until in connection.execute(query)}
-
-    def _audit(
-        self, connection: Connection, org_id: int, action: str, subject: str, *, after: Mapping[str, object]
-    ) -> None:
-        """A line of the audit log, in the transaction of the change."""
-        audit_id = self._next_id()
-        taken = select(audit_events.c.audit_id).where(audit_events.c.org_id == org_id)
-        while connection.execute(taken.where(audit_events.c.audit_id == audit_id)).first():
-            audit_id = self._next_id()
-        connection.execute(
-            insert(audit_events).values(
-                org_id=org_id,
-                audit_id=audit_id,
-                at=to_micros(self._now()),
-                actor=ACTOR,
-                action=action,
-                subject=subject,
-                before="null",
-                after=json.dumps(after),
-                reason="",
-            )
-        )
 
     def _keys(self, org_id: int | None) -> Sequence[KeyRow]:
         query = select(
@@ -331,7 +303,7 @@ class Accounts:
         ).order_by(api_keys.c.created_at, api_keys.c.key_id)
         if org_id is not None:
             query = query.where(api_keys.c.org_id == org_id)
-        with _transaction(self._database.reader) as connection:
+        with transaction(self._database.reader) as connection:
             return [
                 KeyRow(
                     row.key_id,
@@ -350,12 +322,3 @@ class Accounts:
                 )
                 for row in connection.execute(query)
             ]
-
-
-@contextmanager
-def _transaction(engine: Engine) -> Iterator[Connection]:
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except DRIVER_ERRORS as error:
-        raise translate(error) from error

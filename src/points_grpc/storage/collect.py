@@ -264,7 +264,7 @@ class Collected:
         """A business event, due at once."""
         one = event.notice
         at = to_micros(one.created_at)
-        row = (one.org_id, one.event_id, one.customer_id, one.kind.value, "QUEUED", 0, at, at, "", one.body)
+        row = (one.org_id, one.event_id, one.customer_id, one.kind.value, "QUEUED", 0, at, at, at, "", one.body)
         self.notices.append(row)
 
     def notice_settled(self, event: ev.NoticeSettled) -> None:

@@ -458,13 +458,14 @@ def message(row: Row) -> SealedMessage:
     )
 
 
-NOTICE_COLUMNS = ("org_id", "event_id", "customer_id", "kind", "created_at", "body", "attempts")
+NOTICE_COLUMNS = ("org_id", "event_id", "customer_id", "kind", "created_at", "tried_since", "body", "attempts")
 
 
 def notice(row: Row) -> Notice:
     """A business event that waits."""
-    org_id, event_id, customer_id, kind, created_at, body, attempts = row
-    return Notice(org_id, event_id, customer_id, Kind(kind), from_micros(created_at), bytes(body), attempts)
+    org_id, event_id, customer_id, kind, created_at, tried_since, body, attempts = row
+    since = from_micros(tried_since)
+    return Notice(org_id, event_id, customer_id, Kind(kind), from_micros(created_at), bytes(body), attempts, since)
 
 
 TRANSACTION_COLUMNS = (

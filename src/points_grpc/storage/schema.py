@@ -686,6 +686,7 @@ notices = Table(
     _text("state"),
     _number("attempts"),
     _micros("created_at"),
+    _micros("tried_since"),
     _micros("next_attempt_at"),
     _text("last_error"),
     _octets("body"),
@@ -693,8 +694,12 @@ notices = Table(
     _check("state", "state IN ('QUEUED', 'DEAD')"),
     sqlite_with_rowid=False,
 )
-"""Business events on their way to a webhook; those that were given up stay. The journal has what was delivered."""
+"""Business events on their way to a webhook; those that were given up stay. The journal has what was delivered.
+
+`tried_since`: when the event was queued, or last queued again by an operator; it is tried for so long from then on.
+"""
 _waiting = notices.c.state == "QUEUED"
+_given_up = notices.c.state == "DEAD"
 Index("ix_notices_due", notices.c.org_id, notices.c.next_attempt_at, sqlite_where=_waiting, postgresql_where=_waiting)
 Index(
     "ix_notices_queued",
@@ -703,6 +708,14 @@ Index(
     notices.c.created_at,
     sqlite_where=_waiting,
     postgresql_where=_waiting,
+)
+Index(
+    "ix_notices_dead",
+    notices.c.org_id,
+    notices.c.created_at,
+    notices.c.event_id,
+    sqlite_where=_given_up,
+    postgresql_where=_given_up,
 )
 
 # -- access and the installation -------------------------------------------------------------------------------------

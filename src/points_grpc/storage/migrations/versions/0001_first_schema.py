@@ -618,6 +618,7 @@ def _create_notices() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("created_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("tried_since", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("next_attempt_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("last_error", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -640,6 +641,14 @@ def _create_notices() -> None:
         unique=False,
         sqlite_where=sa.text("state = 'QUEUED'"),
         postgresql_where=sa.text("state = 'QUEUED'"),
+    )
+    op.create_index(
+        "ix_notices_dead",
+        "notices",
+        ["org_id", "created_at", "event_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'DEAD'"),
+        postgresql_where=sa.text("state = 'DEAD'"),
     )
 
 
