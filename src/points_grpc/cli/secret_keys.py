@@ -141,7 +141,7 @@ def _state(keys: file_of_keys.Keys, key_id: str, now: datetime) -> str:
     return "checks"
 
 
-def _still_used_until(keys: keys_file.Keys, key_id: str, now: datetime) -> datetime | None:
+def _still_used_until(keys: file_of_keys.Keys, key_id: str, now: datetime) -> datetime | None:
     """Until when a process that has not looked yet may make something with a key that was followed; None if none may.
 
     It would not be told by what depends on the key, and would be lost with it.
