@@ -87,8 +87,7 @@ class Desk:
         """Serves an RPC that carries a command."""
         call = CURRENT.get()
         caller = call.known_caller
-        required = caller.request_id_required or bool(call.signature)
-        asked = read(request, Asking(caller.default_region, required, self._clock()))
+        asked = read(request, self._asking(call))
         call.request_id, call.request_id_given = asked.request_id, asked.request_id_given
         if isinstance(asked.wants, Refused):
             refuse(context, call, asked.wants)
@@ -120,7 +119,6 @@ class Desk:
         A malformed item is refused alone. Warnings of items stand in their own answers, not in the trailers.
         """
         call = CURRENT.get()
-        caller = call.known_caller
         answer = empty()
         if not 1 <= len(request.requests) <= ITEMS_MAX:
             expected = f"1 to {ITEMS_MAX} items"
@@ -131,7 +129,7 @@ class Desk:
             return answer
         call.request_id_given = True
         parts: list[tuple[Sequence[Asked], Awaitable[Sequence[Settled]]]] = []
-        asking = Asking(caller.default_region, caller.request_id_required, self._clock())
+        asking = self._asking(call)
         for start in range(0, len(request.requests), ITEMS_AT_ONCE):
             requests = request.requests[start : start + ITEMS_AT_ONCE]
             asked = [read(one, asking) for one in requests]
@@ -141,6 +139,11 @@ class Desk:
             _fill(answer, part, iter(await answers), render)
             await asyncio.sleep(0)
         return answer
+
+    def _asking(self, call: Call) -> Asking:
+        """What a reader is told of the caller. A signature may be sent again: what it moves must have a request id."""
+        caller = call.known_caller
+        return Asking(caller.default_region, caller.request_id_required or bool(call.signature), self._clock())
 
     def _hand_over(
         self, call: Call, requests: Sequence[CommandRequest], asked: Sequence[Asked]
