@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from executing import ANN, BEN, CID, GOLD, ORG_ID, Bench, by_id, keys, submission, template
+from executing import ANN, BEN, CID, GOLD, ORG_ID, SEED, Bench, by_id, keys, submission, template
 from msgspec.structs import replace
 
 from databases import ATestsDatabase, NewDatabase
@@ -22,6 +22,7 @@ from points_grpc.domain.commands import (
     CreateCustomer,
     Expiry,
     IssuePoints,
+    IssueRedemptionOtp,
     IssueTransferOtp,
     MessageResult,
     RedeemPoints,
@@ -34,8 +35,9 @@ from points_grpc.domain.commands import (
 )
 from points_grpc.domain.events import Booked, Event
 from points_grpc.domain.model import OrgConfig, Source
+from points_grpc.domain.otp import derive_code
 from points_grpc.domain.outcome import Accepted, Refused, Settled
-from points_grpc.domain.policy import Direction, Policy, TransferPolicy, VelocityLimit, Window
+from points_grpc.domain.policy import Direction, OtpPolicy, Policy, TransferPolicy, VelocityLimit, Window
 from points_grpc.service.executor import WINDOW_FIRST, Deferred
 from points_grpc.service.meter import Meter
 from points_grpc.service.ports import NotWritable, OutcomeUnknown, StorageUnavailable
@@ -162,6 +164,51 @@ def test_code_is_part_of_the_content(bench: Bench) -> None:
 
     assert isinstance(reused.outcome, Refused)
     assert "code" == reused.outcome.metadata["fields"]
+
+
+CODE = derive_code(SEED, OtpPolicy())
+"""The code that is issued here."""
+
+WRONG = CODE[:-1] + str((int(CODE[-1]) + 1) % 10)
+
+
+@pytest.mark.parametrize(
+    ("issue", "spend", "refused", "expected"),
+    [
+        (IssueTransferOtp(transfer(1000)), redeem(500), transfer(1000), codes.TRANSFER_INSUFFICIENT_POINTS),
+        (IssueTransferOtp(transfer(500)), redeem(500), transfer(500, destination=CID), codes.INVALID_VALIDATION_CODE),
+        (IssueTransferOtp(transfer(500)), redeem(500), redeem(500), codes.INVALID_VALIDATION_CODE),
+        (IssueTransferOtp(transfer(500)), redeem(500), transfer(500, source=99), codes.TRANSFER_CUSTOMER_NOT_FOUND),
+        (IssueRedemptionOtp(redeem(1000)), transfer(500), redeem(1000), codes.POINTS_EXCEED_CURRENT),
+    ],
+    ids=["balance", "bound to another", "for another action", "unknown customer", "redemption"],
+)
+def test_recorded_refusal_says_nothing_of_a_code(
+    bench: Bench, issue: Command, spend: Command, refused: TransferPoints | RedeemPoints, expected: Code
+) -> None:
+    """A refusal that did not come from the digits is the answer to any other code, too: nobody learns the right one."""
+    bench.accept(issue)
+    bench.accept(spend)
+    first = bench.do(replace(refused, code=CODE), "seen")
+    answers = [bench.do(replace(refused, code=tried), "seen") for tried in (CODE, WRONG, "x")]
+    changed = [bench.refuse(replace(refused, code=tried, notes="!"), "seen").metadata for tried in (CODE, WRONG)]
+
+    assert expected is code_of(first)
+    assert [replace(first, replayed=True)] * 3 == answers
+    assert ["notes"] * 2 == [one["fields"] for one in changed]
+    assert [(5,)] == bench.rows("SELECT attempts_left FROM otps")
+
+
+@pytest.mark.parametrize("given", [WRONG, CODE])
+def test_code_that_was_judged_is_compared(bench: Bench, given: str) -> None:
+    """Where a code was wrong, or used up, another one under the same request id is other content: it is dead anyway."""
+    bench.accept(IssueTransferOtp(transfer()))
+    first = bench.do(transfer(code=given), "judged")
+    reused = bench.refuse(transfer(code="000000"), "judged")
+
+    assert (given == CODE) == isinstance(first.outcome, Accepted)
+    assert {"cause": "REQUEST_ID_REUSED", "fields": "code"} == reused.metadata
+    assert bench.do(transfer(code=given), "judged").replayed
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from points_grpc import codes
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import Event, MessageQueued, MessagesCancelled, OtpCounterSaved, OtpSaved
 from points_grpc.domain.model import Channel, Customer, Message, Otp, OtpAction, OtpCounter, OtpState
-from points_grpc.domain.outcome import Challenge, Refused
+from points_grpc.domain.outcome import Accepted, Challenge, Outcome, Refused
 from points_grpc.domain.policy import Alphabet, OtpPolicy, OtpRequirement
 from points_grpc.domain.snapshot import Snapshot
 
@@ -105,6 +105,16 @@ def try_code(snapshot: Snapshot, context: Context, binding: Binding, code: str, 
     if expected is None or not hmac.compare_digest(expected, live.code_hash):
         return _wrong(snapshot, binding, live)
     return Proof(events=(OtpSaved(replace(live, state=OtpState.USED, due_until=None)),))
+
+
+def code_is_spent(outcome: Outcome) -> bool:
+    """Whether a code that came with a command is no good since: used up by it, or judged and found no good code.
+
+    Any other refusal came before the digits, which may be those of a code that still waits to be used.
+    """
+    if isinstance(outcome, Accepted):
+        return True
+    return outcome.code is codes.INVALID_VALIDATION_CODE and outcome.metadata.get("otp_state") == "INVALID"
 
 
 def _is_over(otp: Otp, now: datetime) -> bool:
