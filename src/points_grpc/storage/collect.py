@@ -236,6 +236,7 @@ class Collected:
             counter.customer_id,
             counter.action.value,
             to_micros(counter.window_started_at),
+            to_micros(counter.window_ends_at),
             counter.issues,
             counter.wrong_attempts,
         )
