@@ -725,7 +725,7 @@ class TestWindows:
         assert isinstance(world.decide(replace(in_gold, code=issued(world, in_gold))), Accepted)
 
     def test_longer_window_of_another_program(self) -> None:
-        """A window that a program with a short one opened goes on as long as the longest of those that counted in it."""
+        """A window that a program with a short one opened goes on as long as the longest of those counting in it."""
         world = rich()
         world.change_otp_policy(window_s=86_400)
         world.change_otp_policy(SILVER, window_s=60)
