@@ -23,15 +23,13 @@ from points_grpc.rpc.call import CURRENT, Call, Caller
 from points_grpc.rpc.fingerprint import fingerprint
 from points_grpc.rpc.parse import Asked, Asking, CommandRequest, Reader
 from points_grpc.rpc.ports import Checker, Submitter
+from points_grpc.rpc.quotas import ITEMS_FIELD, ITEMS_MAX
 from points_grpc.rpc.refusal import Context, refuse, status_of, warn
 
 Request = TypeVar("Request", bound=CommandRequest)
 Item_co = TypeVar("Item_co", bound=CommandRequest, covariant=True)
 Question = TypeVar("Question", bound=Message)
 Response = TypeVar("Response", bound=Message)
-
-ITEMS_MAX = 1_000
-"""The most items of one call."""
 
 ITEMS_AT_ONCE = 100
 """So many items are read and handed over, or rendered, before other calls get their turn: the writer begins with the
@@ -122,7 +120,7 @@ class Desk:
         answer = empty()
         if not 1 <= len(request.requests) <= ITEMS_MAX:
             expected = f"1 to {ITEMS_MAX} items"
-            refuse(context, call, failures.malformed("requests", expected, operation=call.operation))
+            refuse(context, call, failures.malformed(ITEMS_FIELD, expected, operation=call.operation))
             return answer
         if refused := self._submitter.refuses(len(request.requests), call.operation):
             refuse(context, call, refused)
