@@ -29,6 +29,7 @@ from points_grpc.domain.configuration import MISSED_CALLS_ALLOWED
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX
 from points_grpc.domain.model import FraudStatus, Kind, OtpAction, OtpCounter, OtpState, Source, StatusLabel, WalletKey
 from points_grpc.domain.outcome import Accepted, MergeResult, Refused
+from points_grpc.domain.policy import Direction, VelocityLimit, Window
 from points_grpc.domain.redemption import redemption_id_of
 from worlds import (
     ANN,
@@ -490,6 +491,45 @@ class TestInheritedCodes:
         """Issues and wrong attempts of the survivor."""
         counter = world.otp_counters[BEN, OtpAction.TRANSFER]
         return counter.issues, counter.wrong_attempts
+
+
+class TestInheritedVelocity:
+    """What the victim transferred counts against the survivor's limits."""
+
+    def test_limit(self) -> None:
+        """A limit that both together have used up is used up for the survivor, and only in that program."""
+        world = scene().world
+        world.enrol(CID, GOLD, SILVER)
+        world.accept(transfer(5, ANN, CID))
+        world.pass_time(days=1)
+        world.accept(transfer(3, BEN, CID))
+        world.accept(transfer(4, ANN, CID))
+        limit = VelocityLimit(Direction.OUT, Window.LAST_7_DAYS, points_max=12)
+        world.change_transfer_policy(velocity_limits=(limit,))
+        world.accept(merge())
+        refused = world.refuse(transfer(1, BEN, CID))
+
+        assert codes.TRANSFER_LIMIT_EXCEEDED is refused.code
+        assert ("12", "12") == (refused.metadata["used"], refused.metadata["limit"])
+        assert {
+            (Direction.OUT, NOW.date()): (5, 1),
+            (Direction.OUT, NOW.date() + timedelta(days=1)): (7, 2),
+        } == world.velocity[world.wallet(BEN).key]
+
+    def test_old_days(self) -> None:
+        """Days of which either side may have left out its part are left out: half a count is none."""
+        world = scene().world
+        world.enrol(CID, GOLD)
+        world.accept(transfer(5, BEN, CID))
+        world.pass_time(days=9)
+        world.accept(transfer(4, ANN, CID))
+        key = world.wallet(ANN).key
+        world.velocity[key] = {**world.velocity[key], (Direction.OUT, NOW.date() - timedelta(days=23)): (9, 9)}
+        world.accept(merge())
+
+        assert [NOW.date(), NOW.date() + timedelta(days=9)] == sorted(
+            day for _, day in world.velocity[world.wallet(BEN).key]
+        )
 
 
 class TestReversals:

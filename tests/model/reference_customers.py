@@ -222,6 +222,9 @@ class Customers(Guards):
         own = LABEL_GRAVITY.index(survivor.label) if survivor.label in LABEL_GRAVITY else -1
         if victim.label in LABEL_GRAVITY[own + 1 :] and survivor.label != Customer.DELETED:
             survivor.label = victim.label
+        self.moved = [
+            (survivor.customer_id if one[0] == victim.customer_id else one[0], *one[1:]) for one in self.moved
+        ]
         self._unite_codes(victim.customer_id, survivor.customer_id)
         victim.merged_into = survivor.customer_id
 

@@ -24,6 +24,7 @@ from points_grpc.domain.commands import (
     IssuePoints,
     IssueRedemptionOtp,
     IssueTransferOtp,
+    MergeCustomers,
     MessageResult,
     RedeemPoints,
     SetConfigKey,
@@ -271,6 +272,21 @@ def test_id_that_the_server_made_is_recorded_and_can_be_asked_for(bench: Bench) 
     assert "made-by-server" == answer.request_id
     assert [("TransferPoints",)] == bench.rows("SELECT operation FROM requests WHERE request_id = 'made-by-server'")
     assert bench.do(transfer(), "made-by-server").replayed
+
+
+def test_transfers_count_on_after_merges(bench: Bench) -> None:
+    """What was transferred counts against the limits of whoever lives on, however often they are merged."""
+    bench.accept(transfer(100))
+    bench.accept(MergeCustomers(by_id(ANN), by_id(BEN), "the same person"))
+    bench.accept(transfer(50, source=BEN, destination=CID))
+    bench.accept(MergeCustomers(by_id(BEN), by_id(CID), "the same person"))
+    bench.make_customer(14)
+    limit = VelocityLimit(Direction.OUT, Window.TODAY, points_max=200)
+    bench.accept(SetPolicy(GOLD, Policy(transfer=TransferPolicy(velocity_limits=(limit,))), 0, "test"))
+    refused = bench.refuse(transfer(51, source=CID, destination=14))
+
+    assert ("150", "200") == (refused.metadata["used"], refused.metadata["limit"])
+    assert isinstance(bench.do(transfer(50, source=CID, destination=14)).outcome, Accepted)
 
 
 # -- what is recorded --------------------------------------------------------------------------------------------------

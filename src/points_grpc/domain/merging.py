@@ -28,6 +28,7 @@ from points_grpc.domain.events import (
     MessagesCancelled,
     OtpCounterSaved,
     OtpSaved,
+    VelocityUnited,
 )
 from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots, child_of
@@ -45,6 +46,7 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.outcome import Accepted, Balance, Decision, MergeResult, Refused
+from points_grpc.domain.policy import VELOCITY_DAYS_KEPT
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
 _BY_GRAVITY = (
@@ -66,13 +68,14 @@ def lookups(command: MergeCustomers) -> Lookups:
 
 
 def keys(command: MergeCustomers, directory: Directory, book: ProgramBook) -> Keys:
-    """What a merge needs loaded: all lots of the victim, and the codes of both."""
+    """What a merge needs loaded: all lots of the victim, and the codes and velocity counts of both."""
     victim_id, survivor_id = directory.customers.get(command.victim), directory.customers.get(command.survivor)
     victims = () if victim_id is None else (victim_id,)
     both = [one for one in (victim_id, survivor_id) if one is not None]
     return Keys(
         customers=frozenset(both),
         draws=frozenset(WalletKey(one, program_id) for one in victims for program_id in book.programs),
+        velocity=frozenset(WalletKey(one, program_id) for one in both for program_id in book.programs),
         otps=frozenset((one, action) for one in both for action in OtpAction),
     )
 
@@ -118,7 +121,14 @@ def decide(command: MergeCustomers, context: Context, snapshot: Snapshot) -> Dec
         lots=len(moved),
         balances=tuple(_balance(case, wallet.program_id, moved) for wallet in wallets),
     )
-    left = (*_lifetimes(case), *_silenced(case), *_still_due(case), *_counted(case), *_saved(case, survivor, context))
+    left = (
+        *_lifetimes(case),
+        *_silenced(case),
+        *_velocities(case),
+        *_still_due(case),
+        *_counted(case),
+        *_saved(case, survivor, context),
+    )
     return Decision(Accepted(result, (), transaction_id), (*_enrolments(case, wallets), *booked, *left))
 
 
@@ -288,6 +298,22 @@ def _lifetimes(case: Case) -> Iterable[Event]:
         )
         if raised.earned or raised.received or raised.purchases:
             yield raised
+
+
+def _velocities(case: Case) -> Iterable[Event]:
+    """What the victim transferred counts against the survivor's limits, with what does already."""
+    for wallet in case.victim_wallets:
+        theirs = case.snapshot.velocity(wallet.key)
+        if not theirs:
+            continue
+        key = WalletKey(case.survivor.customer_id, wallet.program_id)
+        days = dict(case.snapshot.velocity(key))
+        for at, (points, transfers) in theirs.items():
+            so_far = days.get(at, (0, 0))
+            days[at] = (so_far[0] + points, so_far[1] + transfers)
+        # Older ones may have been left out on one of the two sides already: half a count is none.
+        kept_from = max(day for _, day in days) - VELOCITY_DAYS_KEPT
+        yield VelocityUnited(key, {at: used for at, used in days.items() if at[1] >= kept_from})
 
 
 def _silenced(case: Case) -> Iterable[Event]:

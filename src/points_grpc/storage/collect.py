@@ -431,4 +431,4 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
 }
 """What is done with each kind of event. The others (`WALLET_EVENTS`) are in the final rows of wallets and lots."""
 
-WALLET_EVENTS = frozenset({ev.VelocityCounted, ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})
+WALLET_EVENTS = frozenset({ev.VelocityCounted, ev.VelocityUnited, ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})
