@@ -38,12 +38,17 @@ class Authority:
         self.file.write_bytes(signed.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
     def issue(
-        self, common_name: str, *names: x509.GeneralName, file: str | None = None, lasts: timedelta = DAY
+        self,
+        common_name: str,
+        *names: x509.GeneralName,
+        file: str | None = None,
+        lasts: timedelta = DAY,
+        begins: timedelta = -2 * DAY,
     ) -> Pair:
         """A certificate; `names` are its alternative names. Files that are there are replaced as a renewal does."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        builder = _builder(subject, self._name, key.public_key(), lasts)
+        builder = _builder(subject, self._name, key.public_key(), lasts, begins)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
@@ -65,7 +70,11 @@ def serial_of(pem: bytes | Path) -> int:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lasts: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    lasts: timedelta,
+    begins: timedelta = -2 * DAY,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -74,7 +83,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=2))
+        .not_valid_before(now + begins)
         .not_valid_after(now + lasts)
     )
 
@@ -82,4 +91,5 @@ def _builder(
 def _replace(path: Path, content: bytes) -> None:
     partial = path.with_suffix(".partial")
     partial.write_bytes(content)
+    partial.chmod(0o600)
     os.replace(partial, path)

@@ -672,14 +672,20 @@ class World:
         for event in changes.events:
             self._write(event)
 
+    def _write_velocity(self, event: ev.VelocityCounted | ev.VelocityUnited) -> None:
+        if isinstance(event, ev.VelocityUnited):
+            self.velocity[event.wallet] = dict(event.days)
+            return
+        days = self.velocity.setdefault(event.wallet, {})
+        points, transfers = days.get((event.direction, event.day), (0, 0))
+        days[event.direction, event.day] = (points + event.points, transfers + 1)
+
     def _write(self, event: ev.Event) -> None:
         match event:
             case ev.Booked():
                 self.journal.append(event.entry)
-            case ev.VelocityCounted():
-                days = self.velocity.setdefault(event.wallet, {})
-                points, transfers = days.get((event.direction, event.day), (0, 0))
-                days[event.direction, event.day] = (points + event.points, transfers + 1)
+            case ev.VelocityCounted() | ev.VelocityUnited():
+                self._write_velocity(event)
             case ev.OtpSaved(otp):
                 self.otps[otp.customer_id, otp.action, otp.program_id] = otp
             case ev.OtpCounterSaved(counter):

@@ -167,7 +167,9 @@ def counted(action: OtpAction, **given: int) -> Spoil:
 
     def spoil(at: Scene) -> None:
         key = (ANN, action)
-        counter = at.world.otp_counters.get(key, OtpCounter(*key, NOW - timedelta(minutes=1)))
+        counter = at.world.otp_counters.get(
+            key, OtpCounter(*key, NOW - timedelta(minutes=1), NOW + timedelta(minutes=14))
+        )
         at.world.otp_counters[key] = replace(counter, **given)
 
     return spoil

@@ -27,8 +27,9 @@ from points_grpc.domain import events as ev
 from points_grpc.domain.commands import IssueRedemptionOtp, IssueTransferOtp, MergeCustomers
 from points_grpc.domain.configuration import MISSED_CALLS_ALLOWED
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX
-from points_grpc.domain.model import FraudStatus, Kind, OtpAction, OtpState, Source, StatusLabel, WalletKey
+from points_grpc.domain.model import FraudStatus, Kind, OtpAction, OtpCounter, OtpState, Source, StatusLabel, WalletKey
 from points_grpc.domain.outcome import Accepted, MergeResult, Refused
+from points_grpc.domain.policy import Direction, VelocityLimit, Window
 from points_grpc.domain.redemption import redemption_id_of
 from worlds import (
     ANN,
@@ -320,7 +321,10 @@ class TestDeed:
         assert expected == at.world.accept(merge(ANN, BEN)).survivor.locale
 
     def test_codes(self) -> None:
-        """The victim's live codes die, and what is on its way to her is cancelled; the survivor's stay."""
+        """The victim's live codes die, and what is on its way to her is cancelled; the survivor's stay.
+
+        A code that was due for her transfers is due for his, and dead like hers.
+        """
         at = scene()
         at.world.accept(IssueTransferOtp(transfer(1)))
         at.world.accept(IssueRedemptionOtp(redeem(1)))
@@ -332,6 +336,7 @@ class TestDeed:
         assert {
             (ANN, OtpAction.TRANSFER): OtpState.REPLACED,
             (ANN, OtpAction.REDEMPTION): OtpState.REPLACED,
+            (BEN, OtpAction.TRANSFER): OtpState.REPLACED,
             (BEN, OtpAction.REDEMPTION): OtpState.LIVE,
         } == states
         assert [BEN] == [one.customer_id for one in at.world.outbox]
@@ -389,6 +394,142 @@ class TestInherited:
         world.change_customer(BEN, transfers_locked_until=SOON)
 
         assert LATER == world.accept(merge()).survivor.transfers_locked_until
+
+
+class TestInheritedCodes:
+    """What codes demand of the victim, and what counts against her, the survivor takes over."""
+
+    def merged(self, world: World) -> None:
+        """Ann becomes part of Ben."""
+        world.accept(merge())
+
+    def wrong(self, world: World, customer_id: int, times: int, at_once: int = 5) -> None:
+        """Tries wrong codes of a customer on transfers to Cid, a new code for every few."""
+        command = transfer(1, customer_id, CID)
+        for number in range(times):
+            if not number % at_once:
+                world.accept(IssueTransferOtp(command))
+            world.refuse(replace(command, code="no"))
+
+    def enrolled(self) -> World:
+        """Ann and Ben with points, Cid to give to."""
+        world = scene().world
+        world.enrol(CID, GOLD, SILVER)
+        return world
+
+    @pytest.mark.parametrize("own", [False, True], ids=["none of his own", "one of his own, used"])
+    def test_due(self, own: bool) -> None:
+        """A code that is due for the victim is due for the survivor, in that program, as long as it was."""
+        world = self.enrolled()
+        if own:
+            world.accept(IssueTransferOtp(transfer(1, BEN, CID)))
+            world.accept(replace(transfer(1, BEN, CID), code=world.last_code()))
+        world.accept(IssueTransferOtp(transfer(1, ANN, CID)))
+        self.merged(world)
+        before = told(world.ask(transfer(1, BEN, CID)))
+        world.pass_time(hours=24)
+
+        assert "INVALID_VALIDATION_CODE" == before[0]
+        assert isinstance(world.ask(transfer(1, BEN, CID)), Accepted)
+
+    def test_longer_due(self) -> None:
+        """Of two that are due the later end counts, and a code of the survivor's own goes on to be good."""
+        world = self.enrolled()
+        world.accept(IssueTransferOtp(transfer(1, ANN, CID)))
+        world.pass_time(minutes=2)
+        world.accept(IssueTransferOtp(transfer(2, BEN, CID)))
+        code = world.last_code()
+        world.pass_time(minutes=1)
+        self.merged(world)
+
+        assert NOW + timedelta(hours=24, minutes=2) == world.otps[BEN, OtpAction.TRANSFER, GOLD].due_until
+        assert isinstance(world.decide(replace(transfer(2, BEN, CID), code=code)), Accepted)
+        assert isinstance(world.decide(transfer(1, BEN, CID)), Accepted)
+
+    def test_no_longer_due(self) -> None:
+        """A code whose day is over, or that was used, makes none due for the survivor."""
+        for is_used in (True, False):
+            world = self.enrolled()
+            world.accept(IssueTransferOtp(transfer(1, ANN, CID)))
+            if is_used:
+                world.accept(replace(transfer(1, ANN, CID), code=world.last_code()))
+            else:
+                world.pass_time(hours=24)
+            self.merged(world)
+
+            assert isinstance(world.decide(transfer(1, BEN, CID)), Accepted)
+            assert (BEN, OtpAction.TRANSFER, GOLD) not in world.otps
+
+    def test_locked(self) -> None:
+        """A lock by wrong codes stays on the points: the survivor's transfers are locked as long as hers were."""
+        world = self.enrolled()
+        self.wrong(world, ANN, 15)
+        self.merged(world)
+        locked = world.ask(transfer(1, BEN, CID))
+
+        assert isinstance(locked, Refused)
+        assert {"locked_until": "2026-03-15T12:15:00+00:00", "cause": "WRONG_CODES"} == locked.metadata
+
+    def test_counted_together(self) -> None:
+        """Wrong codes and issues of both add up, in a window from the first to the later end; what is over does not."""
+        world = self.enrolled()
+        self.wrong(world, ANN, 7)
+        world.pass_time(minutes=1)
+        self.wrong(world, BEN, 6)
+        self.merged(world)
+        together = world.otp_counters[BEN, OtpAction.TRANSFER]
+        over = self.enrolled()
+        self.wrong(over, ANN, 7)
+        over.pass_time(minutes=15)
+        self.wrong(over, BEN, 6)
+        self.merged(over)
+
+        assert OtpCounter(BEN, OtpAction.TRANSFER, NOW, NOW + timedelta(minutes=16), 4, 13) == together
+        assert (2, 6) == self.counts(over)
+
+    def counts(self, world: World) -> tuple[int, int]:
+        """Issues and wrong attempts of the survivor."""
+        counter = world.otp_counters[BEN, OtpAction.TRANSFER]
+        return counter.issues, counter.wrong_attempts
+
+
+class TestInheritedVelocity:
+    """What the victim transferred counts against the survivor's limits."""
+
+    def test_limit(self) -> None:
+        """A limit that both together have used up is used up for the survivor, and only in that program."""
+        world = scene().world
+        world.enrol(CID, GOLD, SILVER)
+        world.accept(transfer(5, ANN, CID))
+        world.pass_time(days=1)
+        world.accept(transfer(3, BEN, CID))
+        world.accept(transfer(4, ANN, CID))
+        limit = VelocityLimit(Direction.OUT, Window.LAST_7_DAYS, points_max=12)
+        world.change_transfer_policy(velocity_limits=(limit,))
+        world.accept(merge())
+        refused = world.refuse(transfer(1, BEN, CID))
+
+        assert codes.TRANSFER_LIMIT_EXCEEDED is refused.code
+        assert ("12", "12") == (refused.metadata["used"], refused.metadata["limit"])
+        assert {
+            (Direction.OUT, NOW.date()): (5, 1),
+            (Direction.OUT, NOW.date() + timedelta(days=1)): (7, 2),
+        } == world.velocity[world.wallet(BEN).key]
+
+    def test_old_days(self) -> None:
+        """Days of which either side may have left out its part are left out: half a count is none."""
+        world = scene().world
+        world.enrol(CID, GOLD)
+        world.accept(transfer(5, BEN, CID))
+        world.pass_time(days=9)
+        world.accept(transfer(4, ANN, CID))
+        key = world.wallet(ANN).key
+        world.velocity[key] = {**world.velocity[key], (Direction.OUT, NOW.date() - timedelta(days=23)): (9, 9)}
+        world.accept(merge())
+
+        assert [NOW.date(), NOW.date() + timedelta(days=9)] == sorted(
+            day for _, day in world.velocity[world.wallet(BEN).key]
+        )
 
 
 class TestReversals:

@@ -417,7 +417,10 @@ class TestTrying:
         assert {"otp_state": "INVALID", "attempts_left": "4"} == refused.metadata
         assert [OtpSaved, OtpCounterSaved] == [type(event) for event in world.changes.events]
         assert 4 == world.otps[ANN, action, GOLD].attempts_left
-        assert OtpCounter(ANN, action, NOW, issues=1, wrong_attempts=1) == world.otp_counters[ANN, action]
+        assert (
+            OtpCounter(ANN, action, NOW, NOW + 15 * MINUTE, issues=1, wrong_attempts=1)
+            == world.otp_counters[ANN, action]
+        )
         assert before == world.balance(ANN)
         assert isinstance(world.decide(replace(command, code=code)), Accepted)
 
@@ -674,7 +677,9 @@ class TestWindows:
         assert [] == world.changes.events
         world.pass_time(minutes=10)
         assert isinstance(world.decide(wanted), Accepted)
-        assert OtpCounter(ANN, action, NOW + 15 * MINUTE, issues=1) == world.otp_counters[ANN, action]
+        assert (
+            OtpCounter(ANN, action, NOW + 15 * MINUTE, NOW + 30 * MINUTE, issues=1) == world.otp_counters[ANN, action]
+        )
 
     def test_issues_of_all_programs(self) -> None:
         """Codes of all programs count together, those of the other action apart."""
@@ -697,6 +702,41 @@ class TestWindows:
 
         assert isinstance(before, Refused)
         assert isinstance(world.decide(IssueTransferOtp(transfer(50))), Accepted)
+
+    @pytest.mark.parametrize("action", OtpAction)
+    def test_shorter_window_of_another_program(self, action: OtpAction) -> None:
+        """A program with a shorter window does not end the longer one of another: its lock and its counts go on."""
+        world = rich()
+        world.change_otp_policy(window_s=86_400, attempts_per_window=5)
+        world.change_otp_policy(SILVER, window_s=60)
+        in_gold: TransferPoints | RedeemPoints = transfer(50) if action is OtpAction.TRANSFER else redeem(50)
+        code = issued(world, in_gold)
+        for _ in range(5):
+            world.refuse(replace(in_gold, code=wrong(code)))
+        world.pass_time(seconds=62)
+        issued(world, replace(in_gold, program_id=SILVER))
+
+        barred = world.ask(replace(in_gold, code=code))
+        world.now = NOW + timedelta(hours=24)
+
+        assert isinstance(barred, Refused)
+        assert barred.code in {codes.TRANSFER_LOCKED, codes.OTP_ATTEMPT_LIMIT}
+        assert "2026-03-16T12:00:00+00:00" in barred.metadata.values()
+        assert isinstance(world.decide(replace(in_gold, code=issued(world, in_gold))), Accepted)
+
+    def test_longer_window_of_another_program(self) -> None:
+        """A window that a program with a short one opened goes on as long as the longest of those counting in it."""
+        world = rich()
+        world.change_otp_policy(window_s=86_400)
+        world.change_otp_policy(SILVER, window_s=60)
+        issued(world, transfer(50, program_id=SILVER))
+        world.pass_time(seconds=30)
+        issued(world)
+        world.pass_time(seconds=62)
+        issued(world, transfer(50, program_id=SILVER))
+
+        expected = OtpCounter(ANN, OtpAction.TRANSFER, NOW, NOW + timedelta(hours=24), issues=3)
+        assert expected == world.otp_counters[ANN, OtpAction.TRANSFER]
 
     def test_wrong_codes_of_transfers(self) -> None:
         """After 15 wrong codes of a window the source's transfers are locked, with a code and without (904)."""

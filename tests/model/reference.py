@@ -24,6 +24,7 @@ from reference_transfers import Transfers
 NOTHING_DRAWN = Drawn()
 FINAL_GRPC = {"FAILED_PRECONDITION", "NOT_FOUND"}
 NEVER_FINAL = {412, 888, 899}
+CODES = {"code", "validation_code"}
 TRANSFERS = {"CheckTransfer", "IssueTransferOtp", "TransferPoints", "ReverseTransfer"}
 
 
@@ -74,6 +75,9 @@ class Model(Transfers, Redemptions, Reversals, Customers):
         operation, content, outcome = self.records[request.request_id]
         given = content_of(request)
         fields = sorted(name for name in {*given, *content} if given.get(name) != content.get(name))
+        if isinstance(outcome, Refusal) and outcome.metadata.get("otp_state") != "INVALID":
+            # Its code may still be good, so that another one is not told from it.
+            fields = [name for name in fields if name not in CODES or not (name in given and name in content)]
         fields = ["operation"] if operation != rpc else fields
         if fields and rpc in TRANSFERS:
             return Refusal(

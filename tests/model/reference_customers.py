@@ -9,6 +9,7 @@ from typing import Any
 from reference_guards import EXCEEDS_CURRENT, Answer, Guards, insufficient, shares, time_or_none
 from reference_state import (
     MOBILE,
+    Counted,
     Drawn,
     LotName,
     Person,
@@ -221,10 +222,33 @@ class Customers(Guards):
         own = LABEL_GRAVITY.index(survivor.label) if survivor.label in LABEL_GRAVITY else -1
         if victim.label in LABEL_GRAVITY[own + 1 :] and survivor.label != Customer.DELETED:
             survivor.label = victim.label
-        for (customer_id, _), kept in self.secrets.items():
-            for secret in kept if customer_id == victim.customer_id else ():
-                secret.alive = False
+        self.moved = [
+            (survivor.customer_id if one[0] == victim.customer_id else one[0], *one[1:]) for one in self.moved
+        ]
+        self._unite_codes(victim.customer_id, survivor.customer_id)
         victim.merged_into = survivor.customer_id
+
+    def _unite_codes(self, victim_id: int, survivor_id: int) -> None:
+        """Her codes die; those that are due stay due, and what counts against her counts against the survivor."""
+        for (customer_id, _), kept in self.secrets.items():
+            for secret in kept if customer_id == victim_id else ():
+                secret.alive = False
+        for (customer_id, program_id), until in list(self.due.items()):
+            if customer_id == victim_id and until > self.now:
+                self.due[survivor_id, program_id] = max(until, self.due.get((survivor_id, program_id), 0))
+                dead = [one for one in self.secrets[victim_id, "transfer"] if one.program_id == program_id][-1:]
+                self.secrets.setdefault((survivor_id, "transfer"), [])[:0] = dead
+        for (customer_id, action), theirs in list(self.counted.items()):
+            if customer_id != victim_id or theirs.end <= self.now:
+                continue
+            own = self.counted.get((survivor_id, action))
+            parts = [theirs] if own is None or own.end <= self.now else [theirs, own]
+            self.counted[survivor_id, action] = Counted(
+                min(one.start for one in parts),
+                max(one.end for one in parts),
+                sum(one.issues for one in parts),
+                sum(one.wrong for one in parts),
+            )
 
     # -- programs and configuration
 

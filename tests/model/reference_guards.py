@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reference_state import (
@@ -100,10 +101,10 @@ class Guards(State):
 
     def _window(self, customer_id: int, action: str, otp: OtpPolicy) -> Counted:
         """What was counted in the window that is running; a fresh one where none is."""
-        counted = self.counted.get((customer_id, action))
-        if counted is None or self.now >= counted.start + (otp.window_s or 900) * SECOND:
-            return Counted(self.now)
-        return counted
+        counted, length = self.counted.get((customer_id, action)), (otp.window_s or 900) * SECOND
+        if counted is None or self.now >= max(counted.end, counted.start + length):
+            return Counted(self.now, self.now + length)
+        return replace(counted, end=max(counted.end, counted.start + length))
 
     def _issue(
         self, binding: Sequence[Any], points_max: int, person: Person, program: Program, drawn: Drawn
@@ -116,7 +117,7 @@ class Guards(State):
                 "10008 RESOURCE_EXHAUSTED OTP_ISSUE_LIMIT",
                 limit=limit,
                 used=counted.issues,
-                resets_at=Time(counted.start + (otp.window_s or 900) * SECOND),
+                resets_at=Time(counted.end),
             )
         channels = [one for one in otp.channels or ("MOBILE", "EMAIL") if CHANNELS[one] in person.identifiers]
         if not channels:

@@ -148,7 +148,7 @@ class Redemptions(Guards):
                 "10009 RESOURCE_EXHAUSTED OTP_ATTEMPT_LIMIT",
                 limit=limit,
                 used=limit,
-                resets_at=Time(counted.start + (otp.window_s or 900) * SECOND),
+                resets_at=Time(counted.end),
             )
         self._prove(case.binding, request.points, request.validation_code, is_due=False)
         if call is not None:

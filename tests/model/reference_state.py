@@ -210,6 +210,7 @@ class Counted:
     """Codes issued and wrong codes tried, from a first one on."""
 
     start: int
+    end: int = 0
     issues: int = 0
     wrong: int = 0
 
@@ -381,7 +382,7 @@ class State:
         found += [secret.expires for kept in self.secrets.values() for secret in kept if secret.alive]
         found += [*self.due.values(), *(one.locked_until for one in self.people.values())]
         for (_, _), one in self.counted.items():
-            found += [one.start + 60 * SECOND, one.start + 900 * SECOND]
+            found += [one.start + 60 * SECOND, one.start + 900 * SECOND, one.end]
         for sent in self.transfers[-3:]:
             window = self.programs[sent.program_id].policy.transfer.duplicate_window_s
             found += [sent.at + window * SECOND] if window else []

@@ -111,8 +111,7 @@ class Transfers(Guards):
             raise Refusal(locked, locked_until=Time(source.locked_until), cause="OPERATOR")
         counted = self._window(source.customer_id, "transfer", otp)
         if counted.wrong >= (otp.attempts_per_window or 15):
-            until = counted.start + (otp.window_s or 900) * SECOND
-            raise Refusal(locked, locked_until=Time(until), cause="WRONG_CODES")
+            raise Refusal(locked, locked_until=Time(counted.end), cause="WRONG_CODES")
 
     def _check_amount(self, case: TransferCase) -> None:
         points, policy = case.points, case.program.policy

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from test_refusal import details
 from test_render import ROWS, TRANSFER
 from wire_requests import issue_points, redeem_points, transfer_points
-from wire_server import Seen, World, on_server
+from wire_server import Seen, World, on_server, path_of
 
 from points_grpc import codes
 from points_grpc.domain.outcome import Accepted, Outcome, Refused, Result, Warning
@@ -128,6 +128,18 @@ def test_number_of_items(name: str, size: int) -> None:
     assert BATCHES[name][4] == seen.details["points.v1.StatusPayload"].errors[0].code
     assert "requests" == seen.details["google.rpc.BadRequest"].field_violations[0].field
     assert [] == handed_over
+
+
+def test_too_many_items_are_not_even_read() -> None:
+    """More than 1,000 items are refused by their number before the message is read: here it could not be."""
+
+    async def run(world: World) -> Seen:
+        path = path_of(points_service_pb2.BatchTransferPointsRequest())
+        return await world.call_raw(path, b"\x0a\x00" * 1001 + b"\xff")
+
+    violations = on_server(run).details["google.rpc.BadRequest"].field_violations
+
+    assert [("requests", "1 to 1000 items")] == [(one.field, one.description) for one in violations]
 
 
 def test_thousand_items() -> None:

@@ -136,25 +136,34 @@ def test_items_of_a_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "items"),
+    ("raw", "items", "is_too_long"),
     [
-        (b"", 1),
-        (batch(1), 1),
-        (batch(1000), 1000),
-        (batch(3000), ITEMS_COUNTED_MAX),
-        (b"\x10\x01" + batch(3), ITEMS_COUNTED_MAX),
-        (b"\x8a\x00\x00" + batch(3), ITEMS_COUNTED_MAX),
-        (b"\x0a" + b"\xff" * 100_000, 1),
-        (b"\x0a", 1),
+        (b"", 1, False),
+        (batch(1), 1, False),
+        (batch(1000), 1000, False),
+        (batch(1001), ITEMS_COUNTED_MAX, True),
+        (b"\x0a\x00" * 500_000, ITEMS_COUNTED_MAX, True),
+        (b"\x10\x01" + batch(3), ITEMS_COUNTED_MAX, False),
+        (b"\x10\x01" + batch(1001), ITEMS_COUNTED_MAX, True),
+        (b"\x12\x02\x0a\x00\x19" + bytes(8) + b"\x1d" + bytes(4) + batch(1000), ITEMS_COUNTED_MAX, False),
+        (b"\x10\x01" * 17, ITEMS_COUNTED_MAX, True),
+        (b"\x13\x14" + batch(1001), ITEMS_COUNTED_MAX, True),
+        (b"\x8a\x00\x00" + batch(3), 4, False),
+        (b"\x8a\x00\x00" * 1001, ITEMS_COUNTED_MAX, True),
+        (b"\x0a" + b"\xff" * 100_000, 1, False),
+        (b"\x0a", 1, False),
     ],
-    ids=["none", "one", "most", "too many", "stray field", "long tag", "long length", "cut"],
+    ids=[
+        *("none", "one", "most", "too many", "empty ones", "stray field", "stray field and too many", "stray fields"),
+        *("too many stray fields", "group", "long tag", "long tags", "long length", "cut"),
+    ],
 )
-def test_counting_items(raw: bytes, items: int) -> None:
-    """Items are counted in the bytes; what is no plain list of them counts as a full one."""
+def test_counting_items(raw: bytes, items: int, *, is_too_long: bool) -> None:
+    """Items are counted in the bytes; what is no plain list of them counts as a full one, and more are found in it."""
     call = Counting().ask(BATCH, raw=raw)
 
     assert isinstance(call, Call)
-    assert items == call.items
+    assert (items, is_too_long) == (call.items, call.is_too_long)
 
 
 def test_calls_at_once() -> None:

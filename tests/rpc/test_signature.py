@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import Message
+from test_refusal import details
 from test_render import TRANSFER
 from wire_fakes import NOW
 from wire_requests import check_transfer, redeem_points, set_pause, transfer_points
@@ -133,6 +134,25 @@ def test_who_signs_names_the_request() -> None:
     assert ["CLIENT_SIGNATURE_REQUIRED", "REQUEST_ID_REQUIRED"] == [one.reason for one in seen]
 
 
+def test_items_of_who_signs_name_their_requests() -> None:
+    """Each item of a signed batch needs a request id of its own, whoever else leaves it out."""
+    batch = points_service_pb2.BatchTransferPointsRequest(requests=[transfer_points(), transfer_points()])
+    batch.requests[1].ClearField("request_id")
+
+    async def run(world: World) -> tuple[Seen, list[str]]:
+        world.identity.signing_secret = SECRET
+        world.submitter.outcome = Accepted(TRANSFER)
+        seen = await world.call(batch, signed(batch))
+        return seen, [one.request_id for one, _ in world.submitter.submitted]
+
+    seen, handed_over = on_server(run)
+    answer = points_service_pb2.BatchTransferPointsResponse.FromString(seen.answer)
+
+    assert [transfer_points().request_id] == handed_over
+    assert ["response", "status"] == [one.WhichOneof("outcome") for one in answer.outcomes]
+    assert "REQUEST_ID_REQUIRED" == details(answer.outcomes[1].status)["google.rpc.ErrorInfo"].reason
+
+
 def test_the_signature_is_judged_before_the_shape() -> None:
     """Bytes that are no message are refused for their missing signature first, and for their form if signed."""
 
@@ -203,6 +223,14 @@ class Signer:
 
     def attempt(self, number: int, at_s: int = 0, operation: str = "TransferPoints", **outcome: Any) -> bool:
         """Whether the signature of a request was right; the call then ends as said, refused for good by default."""
+        call = self.begin(number, at_s, operation)
+        if call is None:
+            return False
+        self.end(call, **{"refused_for_good": True, **outcome})
+        return True
+
+    def begin(self, number: int, at_s: int = 0, operation: str = "TransferPoints") -> Call | None:
+        """A call that was let in, and goes on; None if its signature was refused."""
         call = Call(f"points.v1.PointsService/{operation}", operation)
         call.caller = Caller(1, "till", "k1", Role.OPERATOR, "IN", signs=True, signing_secret=SECRET)
         raw, timestamp = b"%d" % number, str(int(NOW.timestamp()) + at_s)
@@ -211,12 +239,13 @@ class Signer:
             ("x-points-timestamp", timestamp),
             ("x-points-signature", signature_of(SECRET, call.method, timestamp, raw)),
         )
-        if self.signatures.judge(call, metadata, raw) is not None:
-            return False
-        for name, value in {"refused_for_good": True, **outcome}.items():
+        return None if self.signatures.judge(call, metadata, raw) else call
+
+    def end(self, call: Call, **outcome: Any) -> None:
+        """Ends a call as said."""
+        for name, value in outcome.items():
             setattr(call, name, value)
         self.signatures.settle(call)
-        return True
 
 
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +280,28 @@ def test_an_answered_batch_uses_its_signature_up() -> None:
 
     assert [True, True] == [signer.attempt(1, **batch, grpc=codes.GrpcCode.UNAVAILABLE) for _ in range(2)]
     assert [True, False] == [signer.attempt(1, **batch, grpc=codes.GrpcCode.OK) for _ in range(2)]
+
+
+def test_a_batch_is_not_sent_again_while_it_runs() -> None:
+    """The signature of a batch works once at a time: not beside itself, and again only if nothing was answered."""
+    signer = Signer()
+    first = signer.begin(1, operation="BatchTransferPoints")
+    beside = signer.begin(1, operation="BatchTransferPoints")
+    assert first is not None
+    signer.end(first, grpc=codes.GrpcCode.UNAVAILABLE)
+    again = signer.begin(1, operation="BatchTransferPoints")
+    assert again is not None
+    signer.end(again, grpc=codes.GrpcCode.OK)
+
+    assert beside is None
+    assert signer.begin(1, operation="BatchTransferPoints") is None
+
+
+def test_a_single_call_may_be_sent_again_while_it_runs() -> None:
+    """A retry beside a call that lost its connection is let in: its request id waits for the outcome."""
+    signer = Signer()
+
+    assert None not in [signer.begin(1), signer.begin(1)]
 
 
 def test_the_operations_that_move_points() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -122,6 +124,7 @@ def test_renewal(authority: Authority, pair: Pair) -> None:
         pair.key.unlink()
         half.append(await asyncio.to_thread(shown))
         pair.key.write_bytes(renewed_key)
+        pair.key.chmod(0o600)
         after = await asyncio.to_thread(shown)
 
         assert (first, [first] * 3, renewed) == (before, half, after)
@@ -161,6 +164,9 @@ def test_bad_files(tmp_path: Path, authority: Authority, pair: Pair) -> None:
     """A server does not start with files that do not fit together, and says which and why."""
     absent, other = tmp_path / "absent", authority.issue("other")
     expired = authority.issue("expired", lasts=-timedelta(days=1))
+    early = authority.issue("early", begins=timedelta(hours=1))
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.file.read_bytes() + expired.certificate.read_bytes())
     rows = (
         (TlsFiles(absent, pair.key), f"{absent} cannot be read: No such file or directory"),
         (TlsFiles(pair.certificate, absent), f"{absent} cannot be read: No such file or directory"),
@@ -173,9 +179,51 @@ def test_bad_files(tmp_path: Path, authority: Authority, pair: Pair) -> None:
         (TlsFiles(pair.certificate, pair.key, pair.key), f"{pair.key} holds no certificate in PEM"),
         (TlsFiles(pair.certificate, other.key), f"{other.key} is not the key of {pair.certificate}"),
         (TlsFiles(expired.certificate, expired.key), f"the certificate in {expired.certificate} expired on"),
+        (TlsFiles(early.certificate, early.key), f"the certificate in {early.certificate} is not valid before"),
+        (TlsFiles(pair.certificate, pair.key, bundle), f"certificate 2 in {bundle} expired on"),
     )
     for files, says in rows:
         with pytest.raises(BadTlsFile) as caught:
             Tls(files, Events())
 
         assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("mode", "taken"), [(0o600, True), (0o400, True), (0o640, True), (0o644, False), (0o660, False)]
+)
+def test_who_may_read_the_key(pair: Pair, mode: int, *, taken: bool) -> None:
+    """A key that all may read, or a group write, is not taken; one that a group may read is, as secrets are mounted."""
+    pair.key.chmod(mode)
+    says = f"{pair.key} can be read or changed by others: give it mode 0600, or 0640 where a group has to read it"
+    with nullcontext() if taken else pytest.raises(BadTlsFile, match=re.escape(says)):
+        Tls(TlsFiles(pair.certificate, pair.key), Events())
+
+
+def test_mended_mode_is_noticed(authority: Authority, pair: Pair) -> None:
+    """A renewed key that all may read is not taken, and is as soon as its mode is mended."""
+    log = Events()
+    tls_of_server = Tls(TlsFiles(pair.certificate, pair.key), log)
+    authority.issue("server", localhost())
+    pair.key.chmod(0o644)
+    first = tls_of_server.renewed()
+    pair.key.chmod(0o600)
+
+    assert first is None
+    assert tls_of_server.renewed() is not None
+    assert ["tls_not_renewed", "tls_renewed"] == [event for event, _ in log.events]
+
+
+def test_certificate_of_tomorrow(authority: Authority, pair: Pair) -> None:
+    """A renewed certificate that is not valid yet is told once, and taken by the first handshake once it is."""
+    log, now = Events(), [datetime.now(UTC)]
+    tls_of_server = Tls(TlsFiles(pair.certificate, pair.key), log, now=lambda: now[0])
+    authority.issue("server", localhost(), begins=timedelta(hours=1))
+    early = [tls_of_server.renewed() for _ in range(3)]
+    now[0] += timedelta(hours=1, seconds=1)
+    in_time, after = tls_of_server.renewed(), tls_of_server.renewed()
+
+    assert [None] * 3 == early
+    assert in_time is not None
+    assert after is None
+    assert ["tls_not_renewed", "tls_renewed"] == [event for event, _ in log.events]

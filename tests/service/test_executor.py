@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from executing import ANN, BEN, CID, GOLD, ORG_ID, Bench, by_id, keys, submission, template
+from executing import ANN, BEN, CID, GOLD, ORG_ID, SEED, Bench, by_id, keys, submission, template
 from msgspec.structs import replace
 
 from databases import ATestsDatabase, NewDatabase
@@ -22,7 +22,9 @@ from points_grpc.domain.commands import (
     CreateCustomer,
     Expiry,
     IssuePoints,
+    IssueRedemptionOtp,
     IssueTransferOtp,
+    MergeCustomers,
     MessageResult,
     RedeemPoints,
     SetConfigKey,
@@ -34,8 +36,9 @@ from points_grpc.domain.commands import (
 )
 from points_grpc.domain.events import Booked, Event
 from points_grpc.domain.model import OrgConfig, Source
+from points_grpc.domain.otp import derive_code
 from points_grpc.domain.outcome import Accepted, Refused, Settled
-from points_grpc.domain.policy import Direction, Policy, TransferPolicy, VelocityLimit, Window
+from points_grpc.domain.policy import Direction, OtpPolicy, Policy, TransferPolicy, VelocityLimit, Window
 from points_grpc.service.executor import WINDOW_FIRST, Deferred
 from points_grpc.service.meter import Meter
 from points_grpc.service.ports import NotWritable, OutcomeUnknown, StorageUnavailable
@@ -164,6 +167,51 @@ def test_code_is_part_of_the_content(bench: Bench) -> None:
     assert "code" == reused.outcome.metadata["fields"]
 
 
+CODE = derive_code(SEED, OtpPolicy())
+"""The code that is issued here."""
+
+WRONG = CODE[:-1] + str((int(CODE[-1]) + 1) % 10)
+
+
+@pytest.mark.parametrize(
+    ("issue", "spend", "refused", "expected"),
+    [
+        (IssueTransferOtp(transfer(1000)), redeem(500), transfer(1000), codes.TRANSFER_INSUFFICIENT_POINTS),
+        (IssueTransferOtp(transfer(500)), redeem(500), transfer(500, destination=CID), codes.INVALID_VALIDATION_CODE),
+        (IssueTransferOtp(transfer(500)), redeem(500), redeem(500), codes.INVALID_VALIDATION_CODE),
+        (IssueTransferOtp(transfer(500)), redeem(500), transfer(500, source=99), codes.TRANSFER_CUSTOMER_NOT_FOUND),
+        (IssueRedemptionOtp(redeem(1000)), transfer(500), redeem(1000), codes.POINTS_EXCEED_CURRENT),
+    ],
+    ids=["balance", "bound to another", "for another action", "unknown customer", "redemption"],
+)
+def test_recorded_refusal_says_nothing_of_a_code(
+    bench: Bench, issue: Command, spend: Command, refused: TransferPoints | RedeemPoints, expected: Code
+) -> None:
+    """A refusal that did not come from the digits is the answer to any other code, too: nobody learns the right one."""
+    bench.accept(issue)
+    bench.accept(spend)
+    first = bench.do(replace(refused, code=CODE), "seen")
+    answers = [bench.do(replace(refused, code=tried), "seen") for tried in (CODE, WRONG, "x")]
+    changed = [bench.refuse(replace(refused, code=tried, notes="!"), "seen").metadata for tried in (CODE, WRONG)]
+
+    assert expected is code_of(first)
+    assert [replace(first, replayed=True)] * 3 == answers
+    assert ["notes"] * 2 == [one["fields"] for one in changed]
+    assert [(5,)] == bench.rows("SELECT attempts_left FROM otps")
+
+
+@pytest.mark.parametrize("given", [WRONG, CODE])
+def test_code_that_was_judged_is_compared(bench: Bench, given: str) -> None:
+    """Where a code was wrong, or used up, another one under the same request id is other content: it is dead anyway."""
+    bench.accept(IssueTransferOtp(transfer()))
+    first = bench.do(transfer(code=given), "judged")
+    reused = bench.refuse(transfer(code="000000"), "judged")
+
+    assert (given == CODE) == isinstance(first.outcome, Accepted)
+    assert {"cause": "REQUEST_ID_REUSED", "fields": "code"} == reused.metadata
+    assert bench.do(transfer(code=given), "judged").replayed
+
+
 @pytest.mark.parametrize(
     ("command", "expected"),
     [(redeem(), codes.REQUEST_ID_REUSED), (IssueTransferOtp(transfer()), codes.TRANSFER_DUPLICATE_REQUEST)],
@@ -224,6 +272,21 @@ def test_id_that_the_server_made_is_recorded_and_can_be_asked_for(bench: Bench) 
     assert "made-by-server" == answer.request_id
     assert [("TransferPoints",)] == bench.rows("SELECT operation FROM requests WHERE request_id = 'made-by-server'")
     assert bench.do(transfer(), "made-by-server").replayed
+
+
+def test_transfers_count_on_after_merges(bench: Bench) -> None:
+    """What was transferred counts against the limits of whoever lives on, however often they are merged."""
+    bench.accept(transfer(100))
+    bench.accept(MergeCustomers(by_id(ANN), by_id(BEN), "the same person"))
+    bench.accept(transfer(50, source=BEN, destination=CID))
+    bench.accept(MergeCustomers(by_id(BEN), by_id(CID), "the same person"))
+    bench.make_customer(14)
+    limit = VelocityLimit(Direction.OUT, Window.TODAY, points_max=200)
+    bench.accept(SetPolicy(GOLD, Policy(transfer=TransferPolicy(velocity_limits=(limit,))), 0, "test"))
+    refused = bench.refuse(transfer(51, source=CID, destination=14))
+
+    assert ("150", "200") == (refused.metadata["used"], refused.metadata["limit"])
+    assert isinstance(bench.do(transfer(50, source=CID, destination=14)).outcome, Accepted)
 
 
 # -- what is recorded --------------------------------------------------------------------------------------------------

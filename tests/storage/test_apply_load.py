@@ -431,11 +431,11 @@ def test_codes_and_counters_are_replaced(store: Store) -> None:
     silver = otp(program_id=SILVER, state=OtpState.REPLACED)
     redemption = otp(OtpAction.REDEMPTION)
     store.apply([*(ev.OtpSaved(one) for one in (first, silver, redemption))], keys=keys)
-    counter = OtpCounter(ANN, OtpAction.TRANSFER, NOW, 1, 2)
+    counter = OtpCounter(ANN, OtpAction.TRANSFER, NOW, NOW + timedelta(minutes=15), 1, 2)
     store.apply([ev.OtpCounterSaved(counter)], keys=keys)
 
     second = otp(state=OtpState.USED, attempts_left=0)
-    later = OtpCounter(ANN, OtpAction.TRANSFER, NOW + timedelta(minutes=1), 3, 4)
+    later = OtpCounter(ANN, OtpAction.TRANSFER, NOW + timedelta(minutes=1), NOW + timedelta(hours=1), 3, 4)
     store.apply([ev.OtpSaved(otp()), ev.OtpSaved(second), ev.OtpCounterSaved(later)], keys=keys)
     loaded = store.load(keys)
 

@@ -173,7 +173,8 @@ def merge(world: World) -> None:
     assert isinstance(redeemed, RedemptionResult)
     world.do(MergeCustomers(who(DAN), who(EVE), "one person"))
     world.do(ReverseRedemption(who(EVE), redemption_id=redeemed.redemption_id, points=15))
-    [sent] = world.do(TransferPoints(30, GOLD, who(EVE), who(CID)))
+    world.do(IssueTransferOtp(TransferPoints(30, GOLD, who(EVE), who(CID))))  # Dan's code is due for Eve
+    [sent] = world.do(TransferPoints(30, GOLD, who(EVE), who(CID), code="000000"))
     assert isinstance(sent, TransferResult)
     world.do(AdjustPoints(who(EVE), GOLD, 3, "a mistake"), AdjustPoints(who(CID), GOLD, 2, "a mistake"))
     world.do(ReverseTransfer(sent.transfer_id, True, "a mistake"))

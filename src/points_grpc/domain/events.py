@@ -5,6 +5,7 @@ They are applied in order and hold final values where a row is replaced, differe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 
 from msgspec import Struct
@@ -65,6 +66,13 @@ class VelocityCounted(Struct, frozen=True):
     direction: Direction
     day: date
     points: int
+
+
+class VelocityUnited(Struct, frozen=True):
+    """What counts against the limits of a customer in a program from here on: points and transfers of each day."""
+
+    wallet: WalletKey
+    days: Mapping[tuple[Direction, date], tuple[int, int]]
 
 
 class RedemptionMade(Struct, frozen=True):
@@ -241,6 +249,7 @@ Event = (
     | DueMoved
     | LifetimeRaised
     | VelocityCounted
+    | VelocityUnited
     | RedemptionMade
     | RedemptionReversed
     | HoldOpened

@@ -26,7 +26,9 @@ from points_grpc.domain.events import (
     Event,
     LifetimeRaised,
     MessagesCancelled,
+    OtpCounterSaved,
     OtpSaved,
+    VelocityUnited,
 )
 from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots, child_of
@@ -36,6 +38,7 @@ from points_grpc.domain.model import (
     Kind,
     Lot,
     OtpAction,
+    OtpCounter,
     OtpState,
     ProgramBook,
     StatusLabel,
@@ -43,6 +46,7 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.outcome import Accepted, Balance, Decision, MergeResult, Refused
+from points_grpc.domain.policy import VELOCITY_DAYS_KEPT
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
 _BY_GRAVITY = (
@@ -64,13 +68,15 @@ def lookups(command: MergeCustomers) -> Lookups:
 
 
 def keys(command: MergeCustomers, directory: Directory, book: ProgramBook) -> Keys:
-    """What a merge needs loaded: all lots and codes of the victim."""
+    """What a merge needs loaded: all lots of the victim, and the codes and velocity counts of both."""
     victim_id, survivor_id = directory.customers.get(command.victim), directory.customers.get(command.survivor)
     victims = () if victim_id is None else (victim_id,)
+    both = [one for one in (victim_id, survivor_id) if one is not None]
     return Keys(
-        customers=frozenset(one for one in (victim_id, survivor_id) if one is not None),
+        customers=frozenset(both),
         draws=frozenset(WalletKey(one, program_id) for one in victims for program_id in book.programs),
-        otps=frozenset((one, action) for one in victims for action in OtpAction),
+        velocity=frozenset(WalletKey(one, program_id) for one in both for program_id in book.programs),
+        otps=frozenset((one, action) for one in both for action in OtpAction),
     )
 
 
@@ -115,7 +121,14 @@ def decide(command: MergeCustomers, context: Context, snapshot: Snapshot) -> Dec
         lots=len(moved),
         balances=tuple(_balance(case, wallet.program_id, moved) for wallet in wallets),
     )
-    left = (*_lifetimes(case), *_silenced(case), *_saved(case, survivor, context))
+    left = (
+        *_lifetimes(case),
+        *_silenced(case),
+        *_velocities(case),
+        *_still_due(case),
+        *_counted(case),
+        *_saved(case, survivor, context),
+    )
     return Decision(Accepted(result, (), transaction_id), (*_enrolments(case, wallets), *booked, *left))
 
 
@@ -287,6 +300,22 @@ def _lifetimes(case: Case) -> Iterable[Event]:
             yield raised
 
 
+def _velocities(case: Case) -> Iterable[Event]:
+    """What the victim transferred counts against the survivor's limits, with what does already."""
+    for wallet in case.victim_wallets:
+        theirs = case.snapshot.velocity(wallet.key)
+        if not theirs:
+            continue
+        key = WalletKey(case.survivor.customer_id, wallet.program_id)
+        days = dict(case.snapshot.velocity(key))
+        for at, (points, transfers) in theirs.items():
+            so_far = days.get(at, (0, 0))
+            days[at] = (so_far[0] + points, so_far[1] + transfers)
+        # Older ones may have been left out on one of the two sides already: half a count is none.
+        kept_from = max(day for _, day in days) - VELOCITY_DAYS_KEPT
+        yield VelocityUnited(key, {at: used for at, used in days.items() if at[1] >= kept_from})
+
+
 def _silenced(case: Case) -> Iterable[Event]:
     """The victim's live codes die, and messages that are still on their way are cancelled."""
     for action in OtpAction:
@@ -294,6 +323,42 @@ def _silenced(case: Case) -> Iterable[Event]:
             if otp.state is OtpState.LIVE:
                 yield OtpSaved(replace(otp, state=OtpState.REPLACED, due_until=None))
         yield MessagesCancelled(case.victim.customer_id, action)
+
+
+def _still_due(case: Case) -> Iterable[Event]:
+    """A code that is due for the victim's transfers from a program is due for the survivor's, and as long."""
+    own = case.snapshot.otps(case.survivor.customer_id, OtpAction.TRANSFER)
+    for otp in case.snapshot.otps(case.victim.customer_id, OtpAction.TRANSFER).values():
+        due_until = otp.due_until
+        if due_until is None or due_until <= case.snapshot.now:
+            continue
+        kept = own.get(otp.program_id)
+        if kept is None:
+            yield OtpSaved(replace(otp, customer_id=case.survivor.customer_id, state=OtpState.REPLACED))
+        elif kept.due_until is None or kept.due_until < due_until:
+            yield OtpSaved(replace(kept, due_until=due_until))
+
+
+def _counted(case: Case) -> Iterable[Event]:
+    """What counts against the victim in a window that goes on counts against the survivor, with what does already."""
+    now, survivor_id = case.snapshot.now, case.survivor.customer_id
+    for action in OtpAction:
+        theirs = case.snapshot.otp_counter(case.victim.customer_id, action)
+        if theirs is None or theirs.window_ends_at <= now:
+            continue
+        own = case.snapshot.otp_counter(survivor_id, action)
+        if own is None or own.window_ends_at <= now:
+            yield OtpCounterSaved(replace(theirs, customer_id=survivor_id))
+            continue
+        both = OtpCounter(
+            survivor_id,
+            action,
+            window_started_at=min(own.window_started_at, theirs.window_started_at),
+            window_ends_at=max(own.window_ends_at, theirs.window_ends_at),
+            issues=own.issues + theirs.issues,
+            wrong_attempts=own.wrong_attempts + theirs.wrong_attempts,
+        )
+        yield OtpCounterSaved(both)
 
 
 def _saved(case: Case, survivor: Customer, context: Context) -> Iterable[Event]:

@@ -453,11 +453,15 @@ class Otp(Struct, frozen=True):
 
 
 class OtpCounter(Struct, frozen=True):
-    """How many codes a customer was issued, and how many wrong ones were tried, for an action in a window."""
+    """How many codes a customer was issued, and how many wrong ones were tried, for an action in a window.
+
+    The window ends with the longest of those of the programs that counted in it.
+    """
 
     customer_id: int
     action: OtpAction
     window_started_at: datetime
+    window_ends_at: datetime
     issues: int = 0
     wrong_attempts: int = 0
 

@@ -18,7 +18,7 @@ from points_grpc import codes
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import Event, MessageQueued, MessagesCancelled, OtpCounterSaved, OtpSaved
 from points_grpc.domain.model import Channel, Customer, Message, Otp, OtpAction, OtpCounter, OtpState
-from points_grpc.domain.outcome import Challenge, Refused
+from points_grpc.domain.outcome import Accepted, Challenge, Outcome, Refused
 from points_grpc.domain.policy import Alphabet, OtpPolicy, OtpRequirement
 from points_grpc.domain.snapshot import Snapshot
 
@@ -75,9 +75,7 @@ def is_due(snapshot: Snapshot, customer_id: int, program_id: int, requirement: O
 def attempts_exhausted(snapshot: Snapshot, customer_id: int, action: OtpAction, policy: OtpPolicy) -> datetime | None:
     """Until when the customer's wrong attempts, over all codes of the window, bar another one; None if they do not."""
     counter = _counter_in_window(snapshot, customer_id, action, policy)
-    if counter is None or counter.wrong_attempts < policy.attempts_per_window:
-        return None
-    return counter.window_started_at + timedelta(seconds=policy.window_s)
+    return counter.window_ends_at if counter.wrong_attempts >= policy.attempts_per_window else None
 
 
 class Proof(Struct, frozen=True):
@@ -107,6 +105,16 @@ def try_code(snapshot: Snapshot, context: Context, binding: Binding, code: str, 
     return Proof(events=(OtpSaved(replace(live, state=OtpState.USED, due_until=None)),))
 
 
+def code_is_spent(outcome: Outcome) -> bool:
+    """Whether a code that came with a command is no good since: used up by it, or judged and found no good code.
+
+    Any other refusal came before the digits, which may be those of a code that still waits to be used.
+    """
+    if isinstance(outcome, Accepted):
+        return True
+    return outcome.code is codes.INVALID_VALIDATION_CODE and outcome.metadata.get("otp_state") == "INVALID"
+
+
 def _is_over(otp: Otp, now: datetime) -> bool:
     """Whether its life is over. A clock that goes back prolongs none: as long before its issue a code is over, too."""
     return not otp.issued_at - (otp.expires_at - otp.issued_at) <= now <= otp.expires_at
@@ -129,7 +137,6 @@ def issue(snapshot: Snapshot, context: Context, binding: Binding, policy: OtpPol
     """Issues a code: kills the live one, counts against the window, queues the message."""
     customer = binding.customer
     counter = _counter_in_window(snapshot, customer.customer_id, binding.action, policy)
-    counter = counter or OtpCounter(customer.customer_id, binding.action, snapshot.now)
     if counter.issues >= policy.issues_per_window:
         return Issue(_issue_limit(snapshot, counter, policy))
     target = _target(customer, policy, context.channels)
@@ -217,7 +224,6 @@ def _wrong(snapshot: Snapshot, binding: Binding, live: Otp) -> Proof:
     tried = replace(live, attempts_left=live.attempts_left - 1)
     policy = snapshot.book.programs[binding.program_id].policy.otp
     counter = _counter_in_window(snapshot, live.customer_id, live.action, policy)
-    counter = counter or OtpCounter(live.customer_id, live.action, snapshot.now)
     return Proof(
         _invalid("INVALID", tried),
         (OtpSaved(tried), OtpCounterSaved(replace(counter, wrong_attempts=counter.wrong_attempts + 1))),
@@ -230,21 +236,27 @@ def _invalid(state: str, live: Otp | None) -> Refused:
 
 
 def _issue_limit(snapshot: Snapshot, counter: OtpCounter, policy: OtpPolicy) -> Refused:
-    resets_at = counter.window_started_at + timedelta(seconds=policy.window_s)
     metadata: Mapping[str, str] = {
         "limit": str(policy.issues_per_window),
         "used": str(counter.issues),
-        "resets_at": resets_at.isoformat(),
+        "resets_at": counter.window_ends_at.isoformat(),
     }
-    wait_s = max(0.0, (resets_at - snapshot.now).total_seconds())
+    wait_s = max(0.0, (counter.window_ends_at - snapshot.now).total_seconds())
     return Refused(codes.OTP_ISSUE_LIMIT, metadata, retry_after_s=wait_s, quota="otp_issues_per_window")
 
 
-def _counter_in_window(snapshot: Snapshot, customer_id: int, action: OtpAction, policy: OtpPolicy) -> OtpCounter | None:
+def _counter_in_window(snapshot: Snapshot, customer_id: int, action: OtpAction, policy: OtpPolicy) -> OtpCounter:
+    """What was counted in the window that goes on, or the beginning of one.
+
+    All programs count together, and each has its own idea of how long. A window may be prolonged, never cut short:
+    else whoever is locked out by one program would be let in again by way of another (docs/decisions/0156).
+    """
+    now, length = snapshot.now, timedelta(seconds=policy.window_s)
     counter = snapshot.otp_counter(customer_id, action)
-    if counter is None or snapshot.now >= counter.window_started_at + timedelta(seconds=policy.window_s):
-        return None
-    return counter
+    ends_at = None if counter is None else max(counter.window_ends_at, counter.window_started_at + length)
+    if counter is None or ends_at is None or now >= ends_at:
+        return OtpCounter(customer_id, action, now, now + length)
+    return replace(counter, window_ends_at=ends_at)
 
 
 def _addresses(customer: Customer, policy: OtpPolicy) -> list[tuple[Channel, str]]:

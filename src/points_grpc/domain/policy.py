@@ -5,6 +5,7 @@ A policy is judged at use: a write checks each field alone, `contradictions` nam
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import IntEnum
 from functools import cached_property
 
@@ -36,6 +37,11 @@ class Window(IntEnum):
     def days(self) -> int:
         """The length of the window in days, today included."""
         return {Window.TODAY: 1, Window.LAST_7_DAYS: 7, Window.LAST_30_DAYS: 30}[self]
+
+
+VELOCITY_DAYS_KEPT = timedelta(days=31)
+"""How far before the last day with a transfer days are kept for certain: what the longest velocity limit looks at, and
+one more for a program that changes its time zone."""
 
 
 class OtpRequirement(IntEnum):

@@ -606,6 +606,11 @@ class Snapshot:
         if event.wallet not in self.changes.wallets:  # a pooled draw may leave the wallet itself as it was
             self._put_wallet(self._wallet_or_new(event.wallet))
 
+    def _evolve_velocity_united(self, event: ev.VelocityUnited) -> None:
+        self._velocity[event.wallet] = dict(event.days)
+        if event.wallet not in self.changes.wallets:
+            self._put_wallet(self._wallet_or_new(event.wallet))
+
     def _evolve_otp(self, event: ev.OtpSaved) -> None:
         otp = event.otp
         self._otps.setdefault((otp.customer_id, otp.action), {})[otp.program_id] = otp
@@ -733,6 +738,7 @@ _EVOLUTIONS: Mapping[type[Any], Callable[[Snapshot, Any], None]] = {
     ev.DueMoved: Snapshot._evolve_due,
     ev.LifetimeRaised: Snapshot._evolve_lifetime,
     ev.VelocityCounted: Snapshot._evolve_velocity,
+    ev.VelocityUnited: Snapshot._evolve_velocity_united,
     ev.OtpSaved: Snapshot._evolve_otp,
     ev.OtpCounterSaved: Snapshot._evolve_otp_counter,
     ev.RedemptionMade: Snapshot._evolve_redemption,

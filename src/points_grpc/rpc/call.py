@@ -72,7 +72,8 @@ class Call:
     handed over: from then on an answer that does not come leaves the outcome open. `grpc` and `code` are what the
     caller was told; `refused_for_good` that it was a refusal which is not recorded and which no mere repetition
     changes. `signature` is the right signature that came with it, made at `signed_at` (Unix seconds). `items` says that
-    it holds a place in the quotas, as so many calls or as a watch. A watch waits on `woken`, and ends once there is
+    it holds a place in the quotas, as so many calls or as a watch; `is_too_long` that it is a batch of more items than
+    there may be. A watch waits on `woken`, and ends once there is
     an `ending`.
     """
 
@@ -93,6 +94,7 @@ class Call:
     signature: str = field(default="", repr=False)
     signed_at: int = 0
     items: int = 0
+    is_too_long: bool = False
     is_watch: bool = False
     woken: asyncio.Event | None = None
     ending: Refused | None = None

@@ -33,7 +33,7 @@ from points_grpc.rpc.deadlines import Deadlines
 from points_grpc.rpc.guests import Guests
 from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.ports import CallLog, Connection, Identity, Metadata, Metrics, Tracer
-from points_grpc.rpc.quotas import Quotas
+from points_grpc.rpc.quotas import ITEMS_FIELD, ITEMS_MAX, Quotas
 from points_grpc.rpc.refusal import CORRELATION_KEY, Context, refuse
 from points_grpc.rpc.signature import Signatures
 from points_grpc.rpc.streams import Streams
@@ -277,7 +277,10 @@ class Gate(grpc.aio.ServerInterceptor):
             )
         if self.draining:
             return refusal_of(Failure.SHUTTING_DOWN, call.operation)
-        return self._signatures.judge(call, metadata, raw)
+        refused = self._signatures.judge(call, metadata, raw)
+        if refused is None and call.is_too_long:
+            return failures.malformed(ITEMS_FIELD, f"1 to {ITEMS_MAX} items", operation=call.operation)
+        return refused
 
     async def _served(
         self,

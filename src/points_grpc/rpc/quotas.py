@@ -35,12 +35,19 @@ WATCHES_RETRY_S = 5.0
 ITEMS_FIELD = "requests"
 """The field that holds the items of a batch."""
 
-ITEMS_COUNTED_MAX = 1_001
+ITEMS_MAX = 1_000
+"""The most items of one call."""
+
+ITEMS_COUNTED_MAX = ITEMS_MAX + 1
 """Items are counted no further: the call is malformed."""
 
+STRAYS_MAX = 16
+"""So many fields that are no items are passed over in a batch, for clients newer than this server."""
+
 _SECOND_NS = 1_000_000_000
-_LENGTH_BITS = 35
-_LENGTH_DELIMITED = 2
+_VARINT_BITS = 70
+_VARINT, _LENGTH_DELIMITED = 0, 2
+_FIXED_BYTES = {1: 8, 5: 4}
 
 CLIENT = "client"
 ORGANIZATION = "organization"
@@ -116,7 +123,7 @@ class Quotas:
     def enter(self, call: Call, request: bytes) -> Refused | None:
         """Takes a place for a call, to be given back by `leave`; or says which quota is used up."""
         method = self._methods[call.method]
-        items = _items(request, method.items_tag) if method.items_tag else 1
+        items, call.is_too_long = _items(request, method.items_tag) if method.items_tag else (1, False)
         organisation, now = self._of(call), self._monotonic_ns()
         refused = self._lacks(organisation, call, method, items, now)
         if refused is None:
@@ -215,27 +222,44 @@ def _metered(method: MethodDescriptor) -> Metered:
     )
 
 
-def _items(request: bytes, tag: int) -> int:
-    """How many items a batch holds: looked up in its bytes, since it is not parsed before its caller may ask at all.
+def _items(request: bytes, tag: int) -> tuple[int, bool]:
+    """How many items a batch is charged for, and whether it must not even be parsed: half a million empty ones do not
+    weigh much. They are looked up in its bytes, since it is not parsed before its caller may ask at all.
 
-    What is not plainly a list of items counts as a full one, or a stray field in front would hide the others.
+    What is not plainly a list of items is charged as a full one, and looked through for more.
     """
-    at, found, end = 0, 0, len(request)
-    while at < end and found < ITEMS_COUNTED_MAX:
-        if request[at] != tag:
-            return ITEMS_COUNTED_MAX
+    at, found, strays, end = 0, 0, 0, len(request)
+    while at < end:
+        field, at = (tag, at + 1) if request[at] == tag else _varint(request, at)
+        wire_type = field & 7
+        if wire_type == _LENGTH_DELIMITED:
+            length, at = _varint(request, at)
+            at += length
+        elif wire_type == _VARINT:
+            _, at = _varint(request, at)
+        elif wire_type in _FIXED_BYTES:
+            at += _FIXED_BYTES[wire_type]
+        else:
+            return ITEMS_COUNTED_MAX, True  # a group, or no protobuf at all
+        found += field == tag
+        strays += field != tag
+        if found > ITEMS_MAX or strays > STRAYS_MAX:
+            return ITEMS_COUNTED_MAX, True
+    return ITEMS_COUNTED_MAX if strays else max(found, 1), False
+
+
+def _varint(request: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a byte, and where it ends. Of one that is cut off, what there is."""
+    number = shift = 0
+    end = len(request)
+    while at < end and shift < _VARINT_BITS:
+        byte = request[at]
         at += 1
-        length = shift = 0
-        while at < end and shift < _LENGTH_BITS:
-            byte = request[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        at += length
-        found += 1
-    return max(found, 1)
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return number, at
 
 
 def quota_refused(quota: str, limit: int, scope: str, retry_after_s: float) -> Refused:

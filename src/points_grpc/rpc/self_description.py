@@ -12,7 +12,7 @@ from points_grpc.domain.model import POINTS_MAX
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
 from points_grpc.domain.references import TRANSACTION_NUMBER_MAX
-from points_grpc.rpc import parse, parse_policy, serve, shape
+from points_grpc.rpc import parse, parse_policy, quotas, shape
 from points_grpc.rpc.answers import (
     AUDIT_PAGE_MAX,
     LOTS_PAGE_MAX,
@@ -48,7 +48,7 @@ REQUEST_LIMITS = (
     LimitFact("categories_max", parse_policy.CATEGORIES_MAX, "categories"),
     LimitFact("velocity_limits_max", parse_policy.VELOCITY_LIMITS_MAX, "limits"),
     LimitFact("returned_items_max", parse.RETURNED_ITEMS_MAX, "items of a return"),
-    LimitFact("items_max", serve.ITEMS_MAX, "items of a batch"),
+    LimitFact("items_max", quotas.ITEMS_MAX, "items of a batch"),
     LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),
     LimitFact("audit_events_page_max", AUDIT_PAGE_MAX, "lines of the audit log"),
     LimitFact("transactions_page_max", TRANSACTIONS_PAGE_MAX, "transactions"),

@@ -23,15 +23,13 @@ from points_grpc.rpc.call import CURRENT, Call, Caller
 from points_grpc.rpc.fingerprint import fingerprint
 from points_grpc.rpc.parse import Asked, Asking, CommandRequest, Reader
 from points_grpc.rpc.ports import Checker, Submitter
+from points_grpc.rpc.quotas import ITEMS_FIELD, ITEMS_MAX
 from points_grpc.rpc.refusal import Context, refuse, status_of, warn
 
 Request = TypeVar("Request", bound=CommandRequest)
 Item_co = TypeVar("Item_co", bound=CommandRequest, covariant=True)
 Question = TypeVar("Question", bound=Message)
 Response = TypeVar("Response", bound=Message)
-
-ITEMS_MAX = 1_000
-"""The most items of one call."""
 
 ITEMS_AT_ONCE = 100
 """So many items are read and handed over, or rendered, before other calls get their turn: the writer begins with the
@@ -87,8 +85,7 @@ class Desk:
         """Serves an RPC that carries a command."""
         call = CURRENT.get()
         caller = call.known_caller
-        required = caller.request_id_required or bool(call.signature)
-        asked = read(request, Asking(caller.default_region, required, self._clock()))
+        asked = read(request, self._asking(call))
         call.request_id, call.request_id_given = asked.request_id, asked.request_id_given
         if isinstance(asked.wants, Refused):
             refuse(context, call, asked.wants)
@@ -120,18 +117,17 @@ class Desk:
         A malformed item is refused alone. Warnings of items stand in their own answers, not in the trailers.
         """
         call = CURRENT.get()
-        caller = call.known_caller
         answer = empty()
         if not 1 <= len(request.requests) <= ITEMS_MAX:
             expected = f"1 to {ITEMS_MAX} items"
-            refuse(context, call, failures.malformed("requests", expected, operation=call.operation))
+            refuse(context, call, failures.malformed(ITEMS_FIELD, expected, operation=call.operation))
             return answer
-        if refused := self._submitter.refuses(caller.org_id, len(request.requests), call.operation):
+        if refused := self._submitter.refuses(call.known_caller.org_id, len(request.requests), call.operation):
             refuse(context, call, refused)
             return answer
         call.request_id_given = True
         parts: list[tuple[Sequence[Asked], Awaitable[Sequence[Settled]]]] = []
-        asking = Asking(caller.default_region, caller.request_id_required, self._clock())
+        asking = self._asking(call)
         for start in range(0, len(request.requests), ITEMS_AT_ONCE):
             requests = request.requests[start : start + ITEMS_AT_ONCE]
             asked = [read(one, asking) for one in requests]
@@ -141,6 +137,11 @@ class Desk:
             _fill(answer, part, iter(await answers), render)
             await asyncio.sleep(0)
         return answer
+
+    def _asking(self, call: Call) -> Asking:
+        """What a reader is told of the caller. A signature may be sent again: what it moves must have a request id."""
+        caller = call.known_caller
+        return Asking(caller.default_region, caller.request_id_required or bool(call.signature), self._clock())
 
     def _hand_over(
         self, call: Call, requests: Sequence[CommandRequest], asked: Sequence[Asked]

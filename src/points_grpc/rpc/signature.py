@@ -2,7 +2,8 @@
 
 The order of the checks is nobody's business: a refusal never says which of them failed. A signature stands for one
 request: sent again it gets the recorded outcome of its request id, and where none was recorded although the refusal was
-meant to last, it is used up (docs/decisions/0040). Nothing here knows a rule about points.
+meant to last, it is used up (docs/decisions/0040). A batch has many outcomes and one signature: that works once at a
+time, and is used up by the answer. Nothing here knows a rule about points.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Signatures:
         """`clock` tells the time in UTC."""
         self._clock = clock
         self._spent: dict[str, _Spent] = {}
+        self._running: set[tuple[str, int, str]] = set()
 
     def judge(self, call: Call, metadata: Metadata, request: bytes) -> Refused | None:
         """825 for a call that had to be signed and is not, or not rightly. Notes the signature on the call."""
@@ -106,14 +108,23 @@ class Signatures:
         spent = self._spent.get(caller.key_id)
         if spent is not None and spent.has(signed_at, signature):
             return _REFUSED
+        if call.operation.startswith(BATCH):
+            running = (caller.key_id, signed_at, signature)
+            if running in self._running:
+                return _REFUSED
+            self._running.add(running)
         call.signature, call.signed_at = signature, signed_at
         return None
 
     def settle(self, call: Call) -> None:
         """At the end of a signed call: uses its signature up, unless sending it again is harmless or what is asked."""
+        if not call.signature:
+            return
+        key_id = call.known_caller.key_id
+        self._running.discard((key_id, call.signed_at, call.signature))
         batch_answered = call.grpc is GrpcCode.OK and call.operation.startswith(BATCH)
-        if call.signature and (call.refused_for_good or batch_answered):
-            spent = self._spent.setdefault(call.known_caller.key_id, _Spent())
+        if call.refused_for_good or batch_answered:
+            spent = self._spent.setdefault(key_id, _Spent())
             spent.add(call.signed_at, call.signature, int(self._clock().timestamp()))
 
 

@@ -1,8 +1,8 @@
 """TLS of the server: certificate, key and the CA of clients, from files that may be replaced while it serves.
 
 The files are looked at with every handshake. A set that is not whole (a certificate without its key, as in the middle
-of a renewal) is never taken: the one before stays in force, and the log says so. TLS 1.2 is the least that the core
-of gRPC speaks. Nothing here decides who a caller is.
+of a renewal), or not in force, is never taken: the one before stays, and the log says so. TLS 1.2 is the least that the
+core of gRPC speaks. Nothing here decides who a caller is.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Protocol, cast
 import grpc
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-_Stamp = tuple[tuple[int, int, int], ...]
-"""What changes when one of the files is replaced: time, size and inode of each."""
+_Stamp = tuple[tuple[int, int, int, int], ...]
+"""What changes when one of the files is replaced or mended: time, size, inode and mode of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,20 @@ class BadTlsFile(ValueError):
     """A file that cannot be used; its text is a sentence for the operator."""
 
 
+class NotYetValid(BadTlsFile):
+    """A certificate of which the time has not come."""
+
+    def __init__(self, text: str, valid_from: datetime) -> None:
+        """`valid_from`: when to look again."""
+        super().__init__(text)
+        self.valid_from = valid_from
+
+
+KEY_MODE_FORBIDDEN = 0o027
+"""What nobody else may do with the key: read it, or change it as a group. A group may read it: that is how secrets are
+mounted for a process that is not root (fsGroup), and how Debian's ssl-cert works."""
+
+
 class Tls:
     """The credentials of a server, kept as new as their files."""
 
@@ -58,24 +72,28 @@ class Tls:
         self._log = log
         self._now = now
         self._seen = self._stamp()
+        self._again_at: datetime | None = None
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
         """The credentials to bind with."""
         has_client_ca = self._files.client_ca is not None
         # The stubs forget that None means "as before".
-        renewed = cast("Callable[[], grpc.ServerCertificateConfiguration]", self._renewed)
+        renewed = cast("Callable[[], grpc.ServerCertificateConfiguration]", self.renewed)
         return grpc.dynamic_ssl_server_credentials(self._first, renewed, has_client_ca)
 
-    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+    def renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """What a handshake shall use from now on; None to go on as before. The core asks one handshake at a time."""
         stamp = self._stamp()
-        if stamp == self._seen:
+        is_time = self._again_at is not None and self._now() >= self._again_at
+        if stamp == self._seen and not is_time:
             return None
-        self._seen = stamp  # a bad set is told once; whatever mends it changes the stamp
+        self._seen = stamp  # a bad set is told once; whatever mends it changes the stamp, or is the time
+        self._again_at = None
         try:
             renewed = self._read()
         except BadTlsFile as error:
+            self._again_at = error.valid_from if isinstance(error, NotYetValid) else None
             self._log.error("tls_not_renewed", error=str(error))
             return None
         self._log.info("tls_renewed")
@@ -88,29 +106,37 @@ class Tls:
             found = [path.stat() for path in paths if path is not None]
         except OSError:
             return ()  # reading will say what is wrong
-        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in found)
+        return tuple((one.st_mtime_ns, one.st_size, one.st_ino, one.st_mode) for one in found)
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         """The files as they are now, if they fit together."""
-        chain, key = _content(self._files.certificate), _content(self._files.key)
+        chain, key = _content(self._files.certificate), _secret(self._files.key)
         roots = None if self._files.client_ca is None else _content(self._files.client_ca)
         certified = self._certified(self._files.certificate, chain)
         if roots is not None and self._files.client_ca is not None:
-            self._certified(self._files.client_ca, roots)
+            for number, root in enumerate(_certificates(self._files.client_ca, roots), 1):
+                self._check_time(root, f"certificate {number} in {self._files.client_ca}")
         if _public_key(self._files.key, key) != certified:
             raise BadTlsFile(f"{self._files.key} is not the key of {self._files.certificate}")
         return grpc.ssl_server_certificate_configuration([(key, chain)], roots)
 
     def _certified(self, path: Path, pem: bytes) -> bytes:
-        """The public key of the first certificate of a file; it must be in force."""
+        """The public key of the first certificate of a file; it must be in force. Those that chain it are its CA's."""
+        first = _certificates(path, pem)[0]
         try:
-            first = load_pem_x509_certificates(pem)[0]
             key = first.public_key()
         except (ValueError, UnsupportedAlgorithm):
             raise BadTlsFile(f"{path} holds no certificate in PEM") from None
-        if first.not_valid_after_utc <= self._now():
-            raise BadTlsFile(f"the certificate in {path} expired on {first.not_valid_after_utc:%Y-%m-%d}")
+        self._check_time(first, f"the certificate in {path}")
         return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def _check_time(self, certificate: Certificate, named: str) -> None:
+        """Refuses a certificate that is not in force."""
+        now, valid_from = self._now(), certificate.not_valid_before_utc
+        if certificate.not_valid_after_utc <= now:
+            raise BadTlsFile(f"{named} expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
+        if valid_from > now:
+            raise NotYetValid(f"{named} is not valid before {valid_from:%Y-%m-%d %H:%M:%S} UTC", valid_from)
 
 
 def _content(path: Path) -> bytes:
@@ -119,6 +145,28 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadTlsFile(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _secret(path: Path) -> bytes:
+    """A file with a private key, which is not for everybody."""
+    content = _content(path)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise BadTlsFile(f"{path} cannot be read: {error.strerror}") from None
+    if mode & KEY_MODE_FORBIDDEN:
+        raise BadTlsFile(
+            f"{path} can be read or changed by others: give it mode 0600, or 0640 where a group has to read it"
+        )
+    return content
+
+
+def _certificates(path: Path, pem: bytes) -> list[Certificate]:
+    """The certificates of a file; there is at least one."""
+    try:
+        return load_pem_x509_certificates(pem)
+    except ValueError:
+        raise BadTlsFile(f"{path} holds no certificate in PEM") from None
 
 
 def _public_key(path: Path, pem: bytes) -> bytes:

@@ -22,6 +22,7 @@ from points_grpc.domain.events import ConfigKeySet, MessageQueued
 from points_grpc.domain.failures import TRANSFER_OPERATIONS
 from points_grpc.domain.model import Channel, Customer, Identifier, OrgConfig, WalletKey
 from points_grpc.domain.notices import notices
+from points_grpc.domain.otp import code_is_spent
 from points_grpc.domain.outcome import Accepted, Outcome, Party, Refused, Settled, TransferResult
 from points_grpc.domain.snapshot import Changes, Keys, Loaded, Lookups, NeedMore, Snapshot
 from points_grpc.service.keyring import Keyring
@@ -46,6 +47,10 @@ PASSED_OVER_MAX = 3
 
 CONFIG_CACHE_S = 1.0
 """How old the organisation's configuration may be when a command is judged."""
+
+
+CODE_FIELDS = frozenset({"code", "validation_code"})
+"""The fields of requests that hold a one-time code."""
 
 
 class Step(StrEnum):
@@ -251,13 +256,16 @@ class Executor:
         return Settled(Refused(codes.REQUEST_ID_REUSED, {"fields": fields}, field="request_id"), record.request_id)
 
     def _differing(self, submission: Submission, record: RequestRecord) -> list[str]:
+        """What is other content. A code that may still be good is not compared: who guesses it would learn it here."""
         if record.operation != operation_of(submission.command):
             return ["operation"]
         given = self._keyring.fingerprint(submission.fingerprint, record.key_id)
         if given is None:  # The key is lost: which fields are set is all that can be compared.
             return sorted(submission.fingerprint.keys() ^ record.fingerprint.keys())
-        names = given.keys() | record.fingerprint.keys()
-        return sorted(name for name in names if given.get(name) != record.fingerprint.get(name))
+        known = record.fingerprint
+        unseen = frozenset[str]() if code_is_spent(record.outcome) else CODE_FIELDS & given.keys() & known.keys()
+        names = (given.keys() | known.keys()) - unseen
+        return sorted(name for name in names if given.get(name) != known.get(name))
 
     def _with_replayed_names(self, session: WriteSession, answers: list[Answer]) -> list[Answer]:
         """Adds the names of today, those written by this batch included, to transfers that are answered again."""

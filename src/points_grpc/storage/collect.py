@@ -236,6 +236,7 @@ class Collected:
             counter.customer_id,
             counter.action.value,
             to_micros(counter.window_started_at),
+            to_micros(counter.window_ends_at),
             counter.issues,
             counter.wrong_attempts,
         )
@@ -430,4 +431,4 @@ COLLECT: Mapping[type[Any], Callable[[Collected, Any], None]] = {
 }
 """What is done with each kind of event. The others (`WALLET_EVENTS`) are in the final rows of wallets and lots."""
 
-WALLET_EVENTS = frozenset({ev.VelocityCounted, ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})
+WALLET_EVENTS = frozenset({ev.VelocityCounted, ev.VelocityUnited, ev.DueMoved, ev.LifetimeRaised, ev.Enrolled})

@@ -284,13 +284,21 @@ def otp(row: Row) -> Otp:
     )
 
 
-OTP_COUNTER_COLUMNS = ("customer_id", "action", "window_started_at", "issues", "wrong_attempts")
+OTP_COUNTER_COLUMNS = (
+    "customer_id",
+    "action",
+    "window_started_at",
+    "window_ends_at",
+    "issues",
+    "wrong_attempts",
+)
 
 
 def otp_counter(row: Row) -> OtpCounter:
     """The counters of a customer for an action."""
-    customer_id, action, window_started_at, issues, wrong_attempts = row
-    return OtpCounter(customer_id, OtpAction(action), from_micros(window_started_at), issues, wrong_attempts)
+    customer_id, action, window_started_at, window_ends_at, issues, wrong_attempts = row
+    window = from_micros(window_started_at), from_micros(window_ends_at)
+    return OtpCounter(customer_id, OtpAction(action), *window, issues, wrong_attempts)
 
 
 REDEMPTION_COLUMNS = (

@@ -631,6 +631,7 @@ otp_counters = Table(
     _id("customer_id"),
     _enum("action"),
     _micros("window_started_at"),
+    _micros("window_ends_at"),
     _number("issues"),
     _number("wrong_attempts"),
     _key("org_id", "customer_id", "action"),

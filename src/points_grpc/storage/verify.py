@@ -27,9 +27,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, TextClause, bindparam, case, column, func, select, text, true
 
 from points_grpc.domain.chain import ABSENT_TIME, NO_NOTES, START, LotNumbers, encode, next_hash, notes_hash
+from points_grpc.domain.policy import VELOCITY_DAYS_KEPT
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
-from points_grpc.storage.wallet_texts import DAYS_KEPT
 
 _ROWS_AT_ONCE = 2_000
 _MICROS_OF_A_MINUTE = 60_000_000
@@ -279,13 +279,14 @@ def _buckets(connection: Connection, org_id: int) -> Iterator[Compared]:
 def _days(connection: Connection, org_id: int) -> Iterator[Compared]:
     """Transfers by direction and day of the program's time zone, against the counts of velocity limits.
 
+    What somebody transferred who was merged away counts for whoever lives on, too.
     Days that no limit looks at any more may be missing; those that are there must be right.
     """
     zones = {program_id: ZoneInfo(zone) for program_id, zone in _rows(connection, _TIME_ZONES, org_id)}
     made = groupby(_rows(connection, _TRANSFERS, org_id), _wallet_of)
     counted = ((wallet, _counted(transfers, zones.get(wallet[1]))) for wallet, transfers in made)
     for wallet, expected, actual in _joined(counted, _lists(connection, _WALLET_DAYS, org_id)):
-        kept_from = max((_of(day) for _, day in expected), default=date.min + DAYS_KEPT) - DAYS_KEPT
+        kept_from = max((_of(day) for _, day in expected), default=date.min + VELOCITY_DAYS_KEPT) - VELOCITY_DAYS_KEPT
         wanted = {key: totals for key, totals in expected.items() if key in actual or _of(key[1]) >= kept_from}
         yield wallet, wanted, actual
 
@@ -351,11 +352,24 @@ def _day(minute: int, zone: ZoneInfo | None) -> str:
 _ORGS = text("SELECT org_id FROM orgs ORDER BY org_id")
 _TIME_ZONES = text("SELECT program_id, time_zone FROM programs WHERE org_id = :org_id")
 _TRANSFERS = text("""
-    SELECT customer_id, program_id, 1 AS direction, created_at, points FROM transactions
-    WHERE org_id = :org_id AND kind = 2
+    WITH RECURSIVE counts_for (customer_id, survivor_id) AS (
+        SELECT customer_id, merged_into FROM customers WHERE org_id = :org_id AND merged_into IS NOT NULL
+        UNION
+        SELECT counts_for.customer_id, customers.merged_into FROM counts_for
+        JOIN customers ON customers.org_id = :org_id AND customers.customer_id = counts_for.survivor_id
+        WHERE customers.merged_into IS NOT NULL
+    ),
+    transfers (customer_id, program_id, direction, created_at, points) AS (
+        SELECT customer_id, program_id, 1, created_at, points FROM transactions
+        WHERE org_id = :org_id AND kind = 2
+        UNION ALL
+        SELECT counterparty_id, program_id, 2, created_at, points FROM transactions
+        WHERE org_id = :org_id AND kind = 2
+    )
+    SELECT customer_id, program_id, direction, created_at, points FROM transfers
     UNION ALL
-    SELECT counterparty_id, program_id, 2, created_at, points FROM transactions
-    WHERE org_id = :org_id AND kind = 2
+    SELECT counts_for.survivor_id, transfers.program_id, transfers.direction, transfers.created_at, transfers.points
+    FROM counts_for JOIN transfers ON transfers.customer_id = counts_for.customer_id
     ORDER BY 1, 2
 """)
 _WALLET_DAYS = text("""

@@ -8,21 +8,17 @@ Entries are pairs, in the order of their keys:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date
 
 import msgspec
 
 from points_grpc.domain.model import Bucket, BucketKey
-from points_grpc.domain.policy import Direction
+from points_grpc.domain.policy import VELOCITY_DAYS_KEPT, Direction
 from points_grpc.domain.snapshot import Velocity
 
 EMPTY = "[]"
 
-DAYS_KEPT = timedelta(days=31)
-"""How far before the last day with a transfer days are kept for certain: what the longest velocity limit looks at, and
-one more for a program that changes its time zone."""
-
-ENTRIES_MAX = 2 * (DAYS_KEPT.days + 1)
+ENTRIES_MAX = 2 * (VELOCITY_DAYS_KEPT.days + 1)
 """Of days, until old ones are left out: both directions of all that are kept for certain."""
 
 _encode = msgspec.json.Encoder().encode
@@ -49,6 +45,6 @@ def encode_velocity(given: Velocity) -> str:
     """The transfers by direction and day, as they are stored."""
     entries = sorted(given.items())
     if len(entries) > ENTRIES_MAX:
-        kept_from = max(day for _, day in given) - DAYS_KEPT
+        kept_from = max(day for _, day in given) - VELOCITY_DAYS_KEPT
         entries = [one for one in entries if one[0][1] >= kept_from]
     return _encode(entries).decode()

@@ -549,6 +549,7 @@ def _create_codes() -> None:
         sa.Column("customer_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("action", sa.SmallInteger(), nullable=False),
         sa.Column("window_started_at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("window_ends_at", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("issues", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("wrong_attempts", sa.Integer(), autoincrement=False, nullable=False),
         sa.CheckConstraint("issues >= 0 AND wrong_attempts >= 0", name=op.f("ck_otp_counters_counts")),
