@@ -299,7 +299,7 @@ def test_held_up_and_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.ci
 def test_the_queue_is_too_old(tmp_path: Path) -> None:
-    """While what is taken from the queue has waited for too long, callers are shed although there is room."""
+    """While what is taken from the queue has waited for too long, those of whom more waits are shed: there is room."""
     settings = {"POINTS_GRPC_QUEUE_AGE_MAX_S": "0.3"}
     with scene(tmp_path, (*AGED, *LOCKED), environment=settings) as (server, plays):
         with closing(sqlite3.connect(server.path, timeout=10)) as connection:
@@ -310,22 +310,23 @@ def test_the_queue_is_too_old(tmp_path: Path) -> None:
         for row in (*AGED, *LOCKED):
             [fault] = [step.name for step in row.setup if isinstance(step, Fault)]
             plant(server.path, plays[row.name].org_id, fault)
-        done: list[object] = []
-        # One batch for each organisation: the second one waits for the first, and the third is still to come then.
-        slow = [
-            threading.Thread(target=lambda play=play: done.append(play.ask("IssuePoints", ISSUE)))
-            for play in plays.values()
-        ]
-        for thread in slow:
-            thread.start()
-            time.sleep(0.1)
-        until(lambda: len(done) == 2)
+        [other] = [plays[row.name] for row in LOCKED]
         for row in AGED:
-            refused(row, plays[row.name])
-        for thread in slow:
-            thread.join()
+            own, done = plays[row.name], list[object]()
+            # A batch each: theirs waits for our first, and our second is still to come then, the last that waits.
+            slow = [
+                threading.Thread(target=lambda play=play, done=done: done.append(play.ask("IssuePoints", ISSUE)))
+                for play in (own, other, own)
+            ]
+            for thread in slow:
+                thread.start()
+                time.sleep(0.1)
+            until(lambda done=done: len(done) == 2)
+            refused(row, own)
+            for thread in slow:
+                thread.join()
 
-        assert 3 == len(done)
+            assert 3 == len(done)
         with closing(sqlite3.connect(server.path, timeout=10)) as connection:
             for play in plays.values():
                 connection.execute(f"DROP TRIGGER planted_{play.org_id}")
