@@ -41,7 +41,7 @@ LEFT_OUT = {
     "WATCH_POSITION_LOST": PAGES,
     "REVISION_CONFLICT": "administration alone: tests/conformance",
     "TOO_MANY_LOTS": "10,000 lots: tests/conformance",
-    "POINTS_REMAIN": "erasure is none of the commands: tests/conformance and tests/service/test_erasure.py",
+    "POINTS_REMAIN": "erasure is none of the commands: tests/conformance and tests/domain/test_erasure.py",
 }
 """Outcomes that the commands cannot reach, each with its reason."""
 
