@@ -136,6 +136,7 @@ def test_failure_is_1_with_a_sentence(command: str, tmp_path: Path) -> None:
     assert "" != done.stderr.strip()
 
 
+@pytest.mark.ci
 def test_the_example_of_the_settings(tmp_path: Path) -> None:
     """The file and the command as printed show what stands beneath; the columns are as wide as they need."""
     [(name, text)] = re.findall(r"<!-- file: ([\w.]+) -->\n```toml\n(.*?)```", PAGE, re.DOTALL)

@@ -199,7 +199,7 @@ def test_server_killed_while_it_sends_codes(shop: Shop) -> None:
     assert [] == shop.readable()
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_writer_killed_while_codes_are_sent(shop: Shop) -> None:
     """What cannot be booked for a while is not sent again and again."""
     shop.relay.pause_s = 0.1
@@ -211,6 +211,7 @@ def test_writer_killed_while_codes_are_sent(shop: Shop) -> None:
     assert 2 * CUSTOMERS == len(shop.relay.mails) == len(shop.codes())
 
 
+@pytest.mark.ci
 def test_relay_that_is_away_for_a_while(shop: Shop) -> None:
     """Codes wait for it; one that is replaced meanwhile is not sent, unless it was in the sender's hands."""
     shop.relay.rcpt = "451 later, ADDRESS"
@@ -233,6 +234,7 @@ def test_relay_that_is_away_for_a_while(shop: Shop) -> None:
     assert "example.org" not in shop.server.errors()
 
 
+@pytest.mark.long
 def test_server_told_to_stop_while_it_sends_codes(shop: Shop) -> None:
     """Mails in hand are finished and booked; the rest waits for the next server, and nothing is sent twice."""
     shop.relay.pause_s = 0.5

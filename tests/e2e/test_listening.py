@@ -103,7 +103,7 @@ def test_refusal_of_the_command(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_commands_over_mutual_tls(tmp_path: Path, authority: Authority, pair: Pair) -> None:
     """`call` and `healthcheck` speak TLS with the CA and the certificate that they are given, and not without."""
     till = authority.issue("till")

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import grpc
+import pytest
 
 from points_grpc.rpc.limits import Limits
 from points_grpc.v1 import catalog_service_pb2, catalog_service_pb2_grpc
@@ -14,6 +15,7 @@ from running import RunningServer
 CALLS = 1_000
 
 
+@pytest.mark.ci
 def test_calls_wait_in_the_client(tmp_path: Path) -> None:
     """Calls beyond those that a connection carries wait for it; each gets its answer."""
     server = RunningServer(tmp_path)

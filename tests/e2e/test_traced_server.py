@@ -16,6 +16,7 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 
 
+@pytest.mark.ci
 def test_from_the_caller_to_the_commit(new_database_in_ci: NewDatabase, tmp_path: Path) -> None:
     """The call, its wait, its batch, the batch's steps and statements stand in the caller's trace, without values."""
     environment = {"OTEL_TRACES_EXPORTER": "console", "OTEL_SERVICE_NAME": "till"}

@@ -170,7 +170,7 @@ def cluster(archive: Path) -> Iterator[OwnCluster]:
     made.close()
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_postgresql_is_dumped_while_it_is_served(tmp_path: Path, cluster: OwnCluster, archive: Path) -> None:
     """pg_dump and pg_restore: the same."""
     on = PostgresDatabase(cluster, cluster.create())

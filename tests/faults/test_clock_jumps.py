@@ -181,6 +181,7 @@ async def calls_and_jumps(host: Host, tills: Tills, count: int) -> dict[int, tup
     return start
 
 
+@pytest.mark.ci
 def test_server_that_starts_with_its_clock_behind_makes_higher_ids(either_host: Host) -> None:
     """The one before it wrote under the same slot while the clock was hours ahead."""
     host = either_host

@@ -60,7 +60,7 @@ def test_partitions_are_made_while_a_server_serves(tmp_path: Path, postgres: Clu
     assert ("verify: OK", 0) == (books, code)
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_old_rows_go_while_a_server_serves(tmp_path: Path, new_database: NewDatabase) -> None:
     """In several steps, beside a writer that commits all the time."""
     on = new_database(tmp_path)
@@ -95,7 +95,7 @@ def own_cluster() -> Iterator[OwnCluster]:
     made.close()
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_a_partition_is_moved_while_a_server_serves(tmp_path: Path, own_cluster: OwnCluster) -> None:
     """The copy takes its place between two calls."""
     on = PostgresDatabase(own_cluster, own_cluster.create())

@@ -144,7 +144,7 @@ def test_a_port_in_use(tmp_path: Path, migrated: bytes, taken: int, option: str)
     assert not database.with_name("served.db.lock").exists()
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_tools_say_it_in_a_sentence_too(tmp_path: Path) -> None:
     """What looks at a database that is none, or has no schema, is told so."""
     garbage = f"sqlite:///{written(tmp_path / 'garbage.db', b'no database' * 1000)}"
