@@ -41,12 +41,16 @@ def instructions() -> list[tuple[str, str]]:
     return [(name, " ".join(rest.split())) for name, _, rest in (line.partition(" ") for line in lines if line)]
 
 
-def test_variables_are_settings() -> None:
-    """Whatever template sets a variable of ours, a setting has that name."""
+def texts() -> list[str]:
+    """What the templates say. What was built beside them is none of them."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "deploy"]
     paths = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    texts = [(ROOT / path).read_text() for path in paths]
-    named = set(re.findall(r"POINTS_GRPC_[A-Z_]*[A-Z]", "\n".join(texts)))
+    return [(ROOT / path).read_text() for path in paths]
+
+
+def test_variables_are_settings() -> None:
+    """Whatever template sets a variable of ours, a setting has that name."""
+    named = set(re.findall(r"POINTS_GRPC_[A-Z_]*[A-Z]", "\n".join(texts())))
 
     assert set() == named - VARIABLES
 
@@ -254,9 +258,8 @@ def test_commands_of_the_templates_are_ours() -> None:
     """What comments tell to run: each command is one, with options that it has."""
     told = [
         line
-        for path in DEPLOY.rglob("*")
-        if path.is_file()
-        for line in re.findall(r"^#.*?points-grpc ((?:secrets|migrate|orgs|keys)\b.*)$", path.read_text(), re.MULTILINE)
+        for text in texts()
+        for line in re.findall(r"^#.*?points-grpc ((?:secrets|migrate|orgs|keys)\b.*)$", text, re.MULTILINE)
     ]
 
     assert {"secrets create --keys-file keys.json", "migrate", 'orgs create "Acme" --region IN'} <= set(told)

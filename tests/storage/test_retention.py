@@ -47,7 +47,7 @@ def message(number: int, days: float, state: str) -> Change:
 def event(number: int, days: float, state: str) -> Change:
     """A business event."""
     at = to_micros(days_ago(days))
-    values = (ORG, id_of(days, number), ANN, 1, state, 0, at, at, "", b"body")
+    values = (ORG, id_of(days, number), ANN, 1, state, 0, at, at, at, "", b"body")
     return f"INSERT INTO notices VALUES ({', '.join('?' * len(values))})", values
 
 

@@ -16,19 +16,27 @@ def address_of(settings: Settings, port: int | None = None) -> str:
 
 def tls_of(settings: Settings, log: TlsLog) -> Tls | None:
     """What encrypts; None for plain text. Raises ValueError with a sentence for the operator."""
+    require_encryption(settings)
     certificate, key = settings.tls_certificate, settings.tls_key
-    if certificate is not None and key is not None:
+    if certificate is None or key is None:
+        return None
+    return Tls(TlsFiles(certificate, key, settings.tls_client_ca), log)
+
+
+def require_encryption(settings: Settings) -> None:
+    """Raises ValueError unless the settings say how callers are protected: by TLS, by loopback, or by the network."""
+    given = (settings.tls_certificate, settings.tls_key)
+    if all(given):
         if settings.plaintext:
             raise ValueError("--plaintext and --tls-certificate exclude each other")
-        return Tls(TlsFiles(certificate, key, settings.tls_client_ca), log)
-    if certificate is not None or key is not None or settings.tls_client_ca is not None:
+        return
+    if any(given) or settings.tls_client_ca is not None:
         raise ValueError("TLS takes both --tls-certificate and --tls-key")
     if not settings.plaintext and not is_loopback(address_of(settings)):
         raise ValueError(
             f"{settings.host} is not a loopback address: give --tls-certificate and --tls-key, or ask for --plaintext "
             "where the network encrypts by itself"
         )
-    return None
 
 
 def exempt_of(settings: Settings) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import socket
 from contextlib import closing, suppress
 from pathlib import Path
 
+from points_grpc.cli.listening import require_encryption
 from points_grpc.service.keeper import CannotStart
 from points_grpc.settings import Settings
 from points_grpc.storage.engine import Database, is_there, require_schema
@@ -21,6 +22,7 @@ def require_places(settings: Settings) -> None:
 
     Raises `SchemaMismatch` where a database file is not there: neither a lease nor a keys file is made for it.
     """
+    require_encryption(settings)
     _require_address("serve", settings.host, settings.port)
     if settings.metrics_port:
         _require_address("serve metrics", settings.metrics_host, settings.metrics_port)
