@@ -22,10 +22,11 @@ LOGARITHM_FROM = 0.01
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8b949e")
 
 STYLE = (
-    "text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-size:16px;font-weight:600}.head{font-weight:600}"
+    "text{font-family:system-ui,Helvetica,Arial,'DejaVu Sans',sans-serif;font-size:13px;fill:#1f2328}"
+    ".title{font-size:16px;font-weight:600}.head{font-weight:600}"
     ".muted{fill:#59636e}.line{stroke:#59636e;stroke-width:2}.grid{stroke:#d1d9e0}"
     + "".join(f".c{number}{{fill:{colour}}}" for number, colour in enumerate(COLOURS))
-    + "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.muted{fill:#9198a1}.line{stroke:#9198a1}"
+    + "@media (prefers-color-scheme:dark){text{fill:#e6edf3}.muted{fill:#9198a1}.line{stroke:#9198a1}"
     ".grid{stroke:#3d444d}.c0{fill:#4aa8e0}}"
 )
 
