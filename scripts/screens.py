@@ -113,6 +113,21 @@ def transfer(giver: str, taker: str, points: int, request_id: str) -> str:
     return json.dumps({**named, "points_to_be_transferred": points, "program_id": 973, "request_id": request_id})
 
 
+def read_to_end(terminal: int) -> bytes:
+    """All that is written to the other end of a pseudo-terminal until that is closed; closes this end."""
+    shown = b""
+    while True:
+        try:
+            got = os.read(terminal, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            got = b""
+        if not got:
+            break
+        shown += got
+    os.close(terminal)
+    return shown
+
+
 def on_a_terminal(command: str, folder: Path, environment: Mapping[str, str], *, expected: int) -> list[str]:
     """What a command shows where its output is a terminal: its lines, each state of a line that is drawn anew."""
     arguments = shlex.split(command.replace("points-grpc", "points_grpc", 1))
@@ -121,17 +136,7 @@ def on_a_terminal(command: str, folder: Path, environment: Mapping[str, str], *,
         [sys.executable, "-m", *arguments], stdout=theirs, stderr=theirs, cwd=folder, env=dict(environment)
     )
     os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            got = os.read(ours, 4096)
-        except OSError:  # how Linux says that the other end is closed
-            got = b""
-        if not got:
-            break
-        shown += got
-    os.close(ours)
-    text = shown.decode()
+    text = read_to_end(ours).decode()
     if process.wait(timeout=60) != expected:
         raise SystemExit(f"screens: {command}: {text}")
     lines = _ESCAPE.sub("", text).replace("\r\n", "\n").rstrip("\n").split("\n")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from screens import read_to_end
 
 from running import RunningServer
 
@@ -85,16 +86,7 @@ def on_a_terminal(arguments: list[str], folder: Path, environment: dict[str, str
         [sys.executable, "-m", *arguments], stdout=subprocess.DEVNULL, stderr=theirs, cwd=folder, env=environment
     )
     os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            got = os.read(ours, 4096)
-        except OSError:  # how Linux says that the other end is closed
-            got = b""
-        if not got:
-            break
-        shown += got
-    os.close(ours)
+    shown = read_to_end(ours)
 
     assert 0 == process.wait(timeout=60)
     return shown.decode()
