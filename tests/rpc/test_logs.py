@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import threading
-import time
 
 from prometheus_client import generate_latest
 
@@ -128,21 +127,17 @@ def test_stuck_reader() -> None:
     sink = LineSink(stream, lines_max=10, flush_s=0.001)
     log = make_logger(sink)
 
-    async def run() -> float:
+    async def run() -> None:
         sink.attach(asyncio.get_running_loop())
         log.call(**CALL)  # type: ignore[arg-type]
         await asyncio.sleep(0.05)
-        started = time.perf_counter()
         for _ in range(15):
             log.call(**CALL)  # type: ignore[arg-type]
-        seconds = time.perf_counter() - started
-        stream.go_on.set()
+        stream.go_on.set()  # not come to, were a call held up
         await asyncio.sleep(0.1)
-        return seconds
 
-    seconds = asyncio.run(run())
+    asyncio.run(run())
 
-    assert seconds < 0.1
     written = lines(stream)
     assert [line["event"] for line in written].count("call") == 11
     assert written[-1] == {"event": "log_lines_dropped", "count": 5}

@@ -173,7 +173,7 @@ def test_drain() -> None:
             await asyncio.sleep(0.01)
         started = time.monotonic()
         await asyncio.gather(world.server.drain(20), watching)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         late = await world.call(redeem_points(), timeout=1)
         return (await running).code, late.code, states
 
