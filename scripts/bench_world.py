@@ -37,6 +37,9 @@ POINTS_OF_A_LOT = 1_000
 BATCH_MAX = 1_000
 """The most items of a call."""
 
+BATCHES_AT_ONCE = 2
+"""So many of that size are well within what an organisation may have going on at once."""
+
 OPEN_OUTCOMES = frozenset(
     {"unavailable", "deadlineexceeded", "unknown", "internal", "canceled", "cancelled", "aborted"}
 )
@@ -105,12 +108,13 @@ class World:
         self.issue(server, issues, level)
 
     def issue(self, server: Server, issues: Sequence[issuance_service_pb2.IssuePointsRequest], level: Level) -> None:
-        """Issues points in large batches; each must succeed."""
+        """Issues points in large batches, few at once; each must succeed."""
         batches = [
             issuance_service_pb2.BatchIssuePointsRequest(requests=issues[start : start + BATCH_MAX])
             for start in range(0, len(issues), BATCH_MAX)
         ]
-        self.send_all(server, "IssuanceService/BatchIssuePoints", batches, level)
+        few = min(level.callers, BATCHES_AT_ONCE)
+        self.send_all(server, "IssuanceService/BatchIssuePoints", batches, Level(few, few, 0))
 
     def write_once(self, server: Server, journal: Journal) -> Mapping[str, Rows]:
         """What a lone transfer between two customers, who did nothing but get points, writes."""
