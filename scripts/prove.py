@@ -1,11 +1,13 @@
-"""Runs the proofs one after the other and writes down what came out, with figures.
+"""Runs the proofs and writes down what came out, with figures.
 
     scripts/prove                    the long forms, at most 75 minutes
     scripts/prove --quick            the short forms, in minutes: shows that the proofs run
     scripts/prove --only fuzz kill   some of them
+    scripts/prove --lanes 1          one after the other
     scripts/prove --report FILE      writes elsewhere than to prove-report.md
 
-Each proof is a run of pytest over suites that are there anyway; this file knows which, and in which form. Tests tell
+Each proof is a run of pytest over suites that are there anyway; this file knows which, and in which form. First come
+those that measure somebody's waiting, each alone on the machine; of the others two run at a time. Tests tell
 their figures by `record_property("figure.<name>", number)`: figures of one name are added up, those whose name ends
 with ", s" are times, of which the longest counts. The run fails if a test failed, or was not run because time was up.
 """
@@ -18,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +32,7 @@ from bench_machine import Machine, look_around
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "prove-report.md"
 LIMIT_MINUTES = 75
+LANES = 2
 FIGURE = "figure."
 SECONDS = ", s"
 PROGRESS_S = 30.0
@@ -41,7 +45,7 @@ MUST_BE_ZERO = ("acknowledged lost", "doubled", "unreconciled", "cycles and othe
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What is proved, and by which tests in either form. `quick_only` and `long_only` are further settings."""
+    """What is proved, and by which tests in either form. `alone`: its figures tell what somebody waits."""
 
     name: str
     proves: str
@@ -50,9 +54,18 @@ class Proof:
     quick_marks: str
     quick_tests: Sequence[str] = ()
     quick_environment: Mapping[str, str] = field(default_factory=dict)
+    alone: bool = False
 
 
 PROOFS = (
+    Proof(
+        "model",
+        "random commands answered as by a model that was written from the contract alone",
+        ("tests/model/test_model.py",),
+        "long",
+        "not long",
+        quick_environment={"POINTS_MODEL_EXAMPLES": "15"},
+    ),
     Proof(
         "kill",
         "kill -9 of server, writer or both under 64 callers",
@@ -130,6 +143,7 @@ PROOFS = (
         ("tests/faults/test_overload.py",),
         "long",
         "not long",
+        alone=True,
     ),
     Proof(
         "abuse",
@@ -137,6 +151,7 @@ PROOFS = (
         ("tests/faults/test_http2_abuse.py", "tests/faults/test_loud_organisation.py"),
         "ci or long",
         "not long",
+        alone=True,
     ),
     Proof(
         "statements",
@@ -144,14 +159,6 @@ PROOFS = (
         ("tests/service/test_executor.py", "tests/service/test_two_writers.py", "tests/storage/test_faults.py"),
         "ci or long or not ci",
         "not ci and not long",
-    ),
-    Proof(
-        "model",
-        "random commands answered as by a model that was written from the contract alone",
-        ("tests/model/test_model.py",),
-        "long",
-        "not long",
-        quick_environment={"POINTS_MODEL_EXAMPLES": "15"},
     ),
     Proof(
         "model-planted",
@@ -204,18 +211,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the short forms")
     parser.add_argument("--only", nargs="+", choices=[one.name for one in PROOFS], help="some of the proofs")
     parser.add_argument("--report", type=Path, default=REPORT, help="where to write the report")
+    parser.add_argument("--lanes", type=int, default=LANES, help="how many proofs run at a time, where that is allowed")
     parser.add_argument("--minutes", type=float, default=LIMIT_MINUTES, help="when to stop")
     arguments = parser.parse_args()
 
     began, started = datetime.now(UTC), time.monotonic()
     until = started + arguments.minutes * 60
-    outcomes = []
+    wanted = [one for one in PROOFS if not arguments.only or one.name in arguments.only]
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="points-prove-") as name:
         machine = look_around(Path(name))
-        for proof in PROOFS:
-            if arguments.only and proof.name not in arguments.only:
-                continue
-            outcomes.append(run(proof, Path(name), quick=arguments.quick, until=until))
+        for outcome in in_lanes(wanted, arguments.lanes, Path(name), quick=arguments.quick, until=until):
+            outcomes = sorted([*outcomes, outcome], key=lambda one: PROOFS.index(one.proof))
             text = report(outcomes, machine, began, time.monotonic() - started, quick=arguments.quick)
             arguments.report.write_text(text, encoding="utf-8")
     print(f"prove: report in {arguments.report}")
@@ -224,6 +231,17 @@ def main() -> int:
         return 0
     print(f"prove: FAILED: {', '.join(one.proof.name for one in outcomes if not one.holds)}", file=sys.stderr)
     return 1
+
+
+def in_lanes(proofs: Sequence[Proof], lanes: int, folder: Path, *, quick: bool, until: float) -> Iterator[Outcome]:
+    """Runs proofs: those that want to be alone one by one, then the others in lanes. What came of each, as it ends."""
+    for proof in proofs:
+        if proof.alone:
+            yield run(proof, folder, quick=quick, until=until)
+    with ThreadPoolExecutor(lanes) as pool:
+        others = [pool.submit(run, one, folder, quick=quick, until=until) for one in proofs if not one.alone]
+        for done in as_completed(others):
+            yield done.result()
 
 
 def run(proof: Proof, folder: Path, *, quick: bool, until: float) -> Outcome:

@@ -16,7 +16,7 @@ from model_codes import HITS_MIN, REACHED
 from model_driver import ModelServer
 from model_run import run
 
-CI_EXAMPLES, LONG_EXAMPLES = 12, 1_500
+CI_EXAMPLES, LONG_EXAMPLES = 12, 1_000
 
 
 def play(folder: Path, record: Callable[[str, object], None], *, examples: int) -> Counter[str]:
