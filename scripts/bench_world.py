@@ -296,7 +296,7 @@ def settle(sent: SentInAll, books: Books, before: Totals, url: str) -> Settlemen
     command = [sys.executable, "-m", "points_grpc", "verify", "--database", url]
     started = time.monotonic()
     verified = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), cwd=ROOT)
-    said = (verified.stdout + verified.stderr).strip().splitlines()
+    said = (verified.stdout.strip() or verified.stderr.strip()).splitlines()  # how far it is goes to stderr
     return Settlement(
         transfers=counted(sent.transfers, books, TRANSFER_KIND),
         redemptions=counted(sent.redemptions, books, REDEMPTION_KIND),

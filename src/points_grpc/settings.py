@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         5.0, gt=0, description="Age of the queue from which on organisations with a share are shed."
     )
     readers: int = Field(
-        4, ge=1, le=64, description="Reads and checks that run at once; of one organisation, all but one."
+        4, ge=1, le=64, description="Reads that run at once, of one organisation all but one; its checks are one read."
     )
     client_reads_per_s: int = Field(20_000, ge=1, description="Reads a second of one client.")
     client_writes_per_s: int = Field(

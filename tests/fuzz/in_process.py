@@ -22,12 +22,13 @@ from points_grpc.rpc.limits import Limits
 from points_grpc.rpc.quotas import Quotas
 from points_grpc.rpc.server import SERVICES, Wiring, add_services
 from points_grpc.rpc.signature import Signatures
+from points_grpc.service.checker import Checker
 from points_grpc.service.checks import Checks
 from points_grpc.service.executor import Deferred, Executor
 from points_grpc.service.exporting import Exporting
 from points_grpc.service.keyring import KEY_BYTES, Keyring
 from points_grpc.service.ports import StorageConflict
-from points_grpc.service.reads import Checker, PooledListings, PooledQueries, ReadPool
+from points_grpc.service.reads import PooledListings, PooledQueries, ReadPool
 from points_grpc.service.watching import Watching
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.engine import Database

@@ -127,7 +127,13 @@ class Bench:
 
     def check(self, one: Submission) -> Settled:
         """Decides a check as the server would, beside the writer."""
-        return Checks(self.repository, keyring=self.keyring, channels=frozenset(Channel)).check(one)
+        [answer] = self.checks(one)
+        assert isinstance(answer, Settled)
+        return answer
+
+    def checks(self, *batch: Submission) -> list[Answer]:
+        """Decides checks together, as the server would."""
+        return Checks(self.repository, keyring=self.keyring, channels=frozenset(Channel)).check(ORG_ID, batch)
 
     def settle(self, *batch: Submission) -> list[Settled]:
         """Runs a batch of which nothing may be deferred."""

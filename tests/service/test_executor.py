@@ -17,6 +17,7 @@ from points_grpc import codes
 from points_grpc.codes import Code
 from points_grpc.domain.commands import (
     AcknowledgeMessages,
+    CheckRedemption,
     CheckTransfer,
     Command,
     CreateCustomer,
@@ -525,6 +526,36 @@ def test_check_sees_long_windows_too(bench: Bench) -> None:
 
     assert isinstance(answer.outcome, Accepted)
     assert before == bench.tables()
+
+
+def test_checks_together_are_those_one_by_one(bench: Bench) -> None:
+    """Checks that are decided on one snapshot come to what each comes to alone, and see nothing of each other."""
+    many_lots(bench, BEN, 100)
+    bench.issue(ANN, 50, Expiry(at=bench.now + timedelta(hours=1)))
+    bench.pass_time(hours=2)
+    deeds = [transfer(1000), transfer(1050), transfer(600), transfer(90, BEN, CID), transfer(5, CID, ANN)]
+    deeds += [transfer(1, ANN, 99), transfer(0), transfer(1000, ANN, CID)]
+    batch = [submission(CheckTransfer(one), f"check-{place}") for place, one in enumerate(deeds)]
+    batch += [submission(CheckRedemption(redeem(one, BEN)), f"redeem-{one}") for one in (1, 100, 101)]
+    before = bench.tables()
+    answers = bench.checks(*batch)
+
+    assert [bench.check(one) for one in batch] == answers
+    assert {True, False} == {isinstance(one.outcome, Accepted) for one in answers if isinstance(one, Settled)}
+    assert before == bench.tables()
+
+
+def test_check_of_a_long_wallet_wants_to_be_alone(bench: Bench) -> None:
+    """A check that has to look at many lots is deferred; its company is answered after a few loads."""
+    many_lots(bench, BEN, 1000)
+    long = [submission(CheckTransfer(transfer(700, BEN, CID)), f"long-{number}") for number in range(3)]
+    short = submission(CheckTransfer(transfer(1)), "short")
+    loads = bench.loads
+    answers = bench.checks(long[0], short, *long[1:])
+
+    assert [Deferred(alone=True), bench.check(short), Deferred(alone=True), Deferred(alone=True)] == answers
+    assert bench.loads - loads <= 6
+    assert isinstance(bench.check(long[0]).outcome, Accepted)
 
 
 # -- what is due -------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ from points_grpc.rpc.metrics import PrometheusMetrics, State
 from points_grpc.rpc.ports import CallLog, DurabilityFact, LimitFact, ServerFacts
 from points_grpc.rpc.rates import SharedRates
 from points_grpc.rpc.server import PointsServer, Wiring
+from points_grpc.service.checker import Checker
 from points_grpc.service.checks import Checks
 from points_grpc.service.committer import Committer, QueueLimits
 from points_grpc.service.duty import AlwaysOnDuty, Duty
@@ -56,7 +57,7 @@ from points_grpc.service.meter import Counted
 from points_grpc.service.outbox import Dispatcher, Sender
 from points_grpc.service.ports import StorageConflict, StorageUnavailable
 from points_grpc.service.publisher import Post, Publisher
-from points_grpc.service.reads import Checker, PooledListings, PooledQueries, ReadPool
+from points_grpc.service.reads import PooledListings, PooledQueries, ReadPool
 from points_grpc.service.sweep import Sweep
 from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings

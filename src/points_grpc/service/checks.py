@@ -1,20 +1,29 @@
-"""Checks: a deed's decision on a read-only snapshot. The steps of `service/executor.py` without the writes.
+"""Checks: deeds' decisions on a read-only snapshot. The steps of `service/executor.py` without the writes.
 
-They run in the server's process, on its read pool, and see what is committed. The configuration is read for every check
-and not remembered: one that the writer changed a moment ago counts at once.
+They run in the server's process, on its read pool, and see what is committed. Checks of one organisation that wait
+together are decided on one snapshot, each as though alone: a check changes nothing, and what is due is booked for all
+of them. The configuration is read for every batch and not remembered: one that the writer changed a moment ago counts
+at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 
 from points_grpc.domain.commands import Submission
 from points_grpc.domain.context import Context
-from points_grpc.domain.decide import decide_one, keys_of, lookups_of
+from points_grpc.domain.decide import decide_one, keys_of
 from points_grpc.domain.model import Channel, WalletKey
-from points_grpc.domain.outcome import Settled
-from points_grpc.domain.snapshot import NeedMore, Snapshot
-from points_grpc.service.executor import WINDOW_FIRST, settled
+from points_grpc.domain.snapshot import Keys, NeedMore, Snapshot
+from points_grpc.service.executor import (
+    WINDOW_FIRST,
+    WINDOW_SHARED_MAX,
+    Answer,
+    Deferred,
+    lookups_of_all,
+    settled,
+)
 from points_grpc.service.keyring import Keyring
 from points_grpc.service.ports import Snapshots
 
@@ -28,26 +37,50 @@ class Checks:
         self._keyring = keyring
         self._channels = channels
 
-    def check(self, submission: Submission) -> Settled:
-        """Decides on a snapshot of its own; nothing is written, and the ids that it makes are thrown away."""
-        config = self._snapshots.config(submission.org_id)
-        with self._snapshots.read(submission.org_id) as session:
-            book, directory = session.names(lookups_of(submission.command))
-            keys = keys_of(submission.command, directory, book)
-            windows: dict[WalletKey, int] = {}
-            while True:
-                snapshot = Snapshot(session.load(keys, book, directory, windows), config)
-                try:
-                    outcome = decide_one(snapshot, self._context(submission), keys)
-                except NeedMore as more:
-                    windows[more.wallet] = windows.get(more.wallet, WINDOW_FIRST) * 4
-                    continue
-                return settled(submission, outcome, snapshot)
+    def check(self, org_id: int, batch: Sequence[Submission]) -> list[Answer]:
+        """Decides checks on one snapshot, an answer for each, in order; nothing is written.
 
-    def _context(self, submission: Submission) -> Context:
+        One that has to look at many lots is deferred: it wants a batch of its own, and gets its answer there.
+        """
+        config = self._snapshots.config(org_id)
+        with self._snapshots.read(org_id) as session:
+            book, directory = session.names(lookups_of_all(batch))
+            keys = [keys_of(one.command, directory, book) for one in batch]
+            windows: dict[WalletKey, int] = {}
+            alone: set[int] = set()
+            while True:
+                snapshot = Snapshot(session.load(Keys.union(keys), book, directory, windows), config)
+                answers, longer = self._decide(batch, keys, snapshot, alone)
+                if not longer:
+                    return answers
+                sizes = {wallet: windows.get(wallet, WINDOW_FIRST) * 4 for wallet in longer.values()}
+                if len(batch) > 1:
+                    alone |= {place for place, wallet in longer.items() if sizes[wallet] > WINDOW_SHARED_MAX}
+                windows |= {wallet: sizes[wallet] for place, wallet in longer.items() if place not in alone}
+
+    def _decide(
+        self, batch: Sequence[Submission], keys: Sequence[Keys], snapshot: Snapshot, alone: Collection[int]
+    ) -> tuple[list[Answer], Mapping[int, WalletKey]]:
+        """An answer for each; or, by their places in the batch, wallets of which more lots are needed."""
+        next_id = count(1).__next__  # of bookings that are thrown away
+        answers: list[Answer] = []
+        longer: dict[int, WalletKey] = {}
+        for place, submission in enumerate(batch):
+            if place in alone:
+                answers.append(Deferred(alone=True))
+                continue
+            try:
+                outcome = decide_one(snapshot, self._context(submission, next_id), keys[place])
+            except NeedMore as more:
+                longer[place] = more.wallet
+                continue
+            answers.append(settled(submission, outcome, snapshot))
+        return answers, longer
+
+    def _context(self, submission: Submission, next_id: Callable[[], int]) -> Context:
         return Context(
             submission=submission,
-            next_id=count(1).__next__,
+            next_id=next_id,
             code_hash=self._keyring.code_hash,
             code_key_id=self._keyring.active,
             channels=self._channels,

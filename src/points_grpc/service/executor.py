@@ -135,7 +135,7 @@ class Executor:
         self._step(Step.PREPARE)
         config = self._config(org_id)
         with self._repository.write(org_id) as session:
-            book, directory = session.names(_union(lookups_of(one.command) for one in batch))
+            book, directory = session.names(lookups_of_all(batch))
             keys = {id(one): keys_of(one.command, directory, book) for one in batch}
             customers = frozenset().union(*(_locked_for(one) for one in keys.values()))
             given = {one.request_id for one in batch if one.request_id_given}
@@ -380,7 +380,7 @@ def _with_names(answer: Answer, names: Mapping[int, Party]) -> Answer:
     return Settled(answer.outcome, answer.request_id, answer.replayed, parties, answer.program_name)
 
 
-def _union(parts: Iterable[Lookups]) -> Lookups:
+def lookups_of_all(batch: Iterable[Submission]) -> Lookups:
     """All that a batch names, each name once."""
     identifiers: dict[Identifier, None] = {}
     redemption_ids: dict[str, None] = {}
@@ -390,7 +390,8 @@ def _union(parts: Iterable[Lookups]) -> Lookups:
     hold_ids: dict[str, None] = {}
     bills: dict[str, None] = {}
     families: dict[Identifier, None] = {}
-    for part in parts:
+    for one in batch:
+        part = lookups_of(one.command)
         identifiers.update(dict.fromkeys(part.identifiers))
         redemption_ids.update(dict.fromkeys(part.redemption_ids))
         external_references.update(dict.fromkeys(part.external_references))

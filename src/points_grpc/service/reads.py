@@ -1,6 +1,6 @@
-"""Reads and checks off the event loop: a small pool of threads, each call on a read-only snapshot of its own.
+"""Reads off the event loop: a small pool of threads, each call on a read-only snapshot of its own.
 
-They never wait behind the writer. What expires in the pool's queue is dropped, and what nobody waits for is stopped.
+They never wait behind the writer, and what nobody waits for is stopped. Checks gather before they come here: `checker`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from points_grpc.domain.commands import Submission, operation_of
-from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.model import Customer, Identifier, Lot, ProgramBook, WalletKey
-from points_grpc.domain.outcome import Party, Settled
+from points_grpc.domain.outcome import Party
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.views import (
     AuditRow,
@@ -30,19 +28,11 @@ from points_grpc.domain.views import (
     TransferView,
     WalletView,
 )
-from points_grpc.service.ports import Listings, Queries, RequestRecord, StorageUnavailable
+from points_grpc.service.ports import Listings, Queries, RequestRecord
 from points_grpc.service.stopping import Stop
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-
-class Checking(Protocol):
-    """What decides a read-only command; `checks.Checks` in the service."""
-
-    def check(self, submission: Submission) -> Settled:
-        """The decision, on a snapshot of its own."""
-        ...
 
 
 NOBODY = 0
@@ -149,29 +139,6 @@ def of_nobody(function: Callable[_P, _R]) -> Callable[Concatenate[int, _P], _R]:
         return function(*args, **kwargs)
 
     return reading
-
-
-class Checker:
-    """Decides read-only commands on the read pool."""
-
-    def __init__(self, pool: ReadPool, checking: Checking, monotonic: Callable[[], float]) -> None:
-        """`monotonic` is the clock of all deadlines."""
-        self._pool = pool
-        self._checking = checking
-        self._monotonic = monotonic
-
-    async def check(self, submission: Submission, deadline: float) -> Settled:
-        """The decision, or a refusal if the deadline passed in the queue or the store cannot be reached."""
-        return await self._pool.run(self._check, submission.org_id, submission, deadline)
-
-    def _check(self, _org_id: int, submission: Submission, deadline: float) -> Settled:
-        operation = operation_of(submission.command)
-        if deadline <= self._monotonic():
-            return Settled(refusal_of(Failure.EXPIRED_IN_QUEUE, operation), submission.request_id)
-        try:
-            return self._checking.check(submission)
-        except StorageUnavailable:
-            return Settled(refusal_of(Failure.STORAGE_UNAVAILABLE, operation), submission.request_id)
 
 
 class PooledQueries:
