@@ -43,7 +43,7 @@ from bench_figures import (
 )
 from bench_growth import grow
 from bench_load import Driver, Level, LoadFailedError, find_generator
-from bench_machine import look_around
+from bench_machine import demand, look_around, withheld_since
 from bench_servers import Server, ServerFailedError, noop
 from bench_stand import Stand, on_sqlite
 from bench_world import FIRST_CUSTOMER_ID, Population, World, progress, settle
@@ -196,7 +196,7 @@ def flags() -> argparse.ArgumentParser:
 
 def run(bench: Bench, engines: Sequence[str], sizes: Sequence[int]) -> Result:
     """The whole run, one engine after the other, each from empty servers to a settled journal."""
-    machine, started, began = look_around(bench.folder), time.monotonic(), datetime.now(UTC)
+    machine, started, began, busy = look_around(bench.folder), time.monotonic(), datetime.now(UTC), demand()
     found = [measure(bench, engine) for engine in engines]
     grown = [one for engine in engines if sizes for one in growth(bench, engine, sizes)]
     return Result(
@@ -204,6 +204,7 @@ def run(bench: Bench, engines: Sequence[str], sizes: Sequence[int]) -> Result:
         began=f"{began:%Y-%m-%d %H:%M} UTC",
         minutes=(time.monotonic() - started) / 60,
         load_after=round(os.getloadavg()[0], 2),
+        withheld=withheld_since(busy),
         niceness=os.nice(0),
         rounds=bench.rounds,
         customers=bench.plan.customers,

@@ -132,12 +132,15 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All that a run found. `niceness` is how far it stood back for others (0: not at all, 19: as far as can be)."""
+    """All that a run found. `niceness` is how far it stood back for others (0: not at all, 19: as far as can be);
+    `withheld`, the share of the processor time asked for that the host of a virtual machine gave to others.
+    """
 
     quick: bool
     began: str
     minutes: float
     load_after: float
+    withheld: float | None
     niceness: int
     rounds: int
     customers: int

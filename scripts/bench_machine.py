@@ -44,6 +44,33 @@ def look_around(folder: Path) -> Machine:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Processor time since the machine started, in ticks: what its processes got, and what its host gave to others."""
+
+    given: int
+    withheld: int
+
+
+def demand() -> Demand | None:
+    """What /proc/stat tells of it; None where there is none."""
+    try:
+        first = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, irq, softirq, steal, *_ = map(int, first.split()[1:])
+    return Demand(user + nice + system + irq + softirq, steal)
+
+
+def withheld_since(before: Demand | None) -> float | None:
+    """The share of the processor time asked for since then that a host did not give: what steal is to busy time."""
+    now = demand()
+    if before is None or now is None:
+        return None
+    given, withheld = now.given - before.given, now.withheld - before.withheld
+    return withheld / max(given + withheld, 1)
+
+
 def processor() -> str:
     """The processor's name for itself."""
     try:

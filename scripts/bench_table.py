@@ -54,11 +54,13 @@ def table(result: Result) -> str:
 def _setting(result: Result) -> str:
     machine = result.machine
     others = [f"{one.engine} {one.version}" for one in result.found if one.engine != SQLITE]
+    withheld = result.withheld or 0.0
+    stolen = f" Its host withheld {withheld:.0%} of the processor time asked for." if withheld >= 0.005 else ""
     stood_back = f" The run stood back for others (nice {result.niceness})." if result.niceness else ""
     return (
         f"Measured on {result.began} in {result.minutes:.0f} minutes by `./scripts/bench{' --quick' * result.quick}`:"
         f" {machine.cores} cores ({machine.processor}, {machine.system}), load average {machine.load_before} at the"
-        f" start and {result.load_after} at the end, its own in it.{stood_back}"
+        f" start and {result.load_after} at the end, its own in it.{stolen}{stood_back}"
         f" {', '.join([machine.software, *others])};"
         f" {machine.filesystem}, which confirms a page in {machine.fsync_ms} ms. {result.generator};"
         " generator, service, database and no-op share the cores."

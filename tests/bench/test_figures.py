@@ -10,7 +10,7 @@ import pytest
 from bench_figures import BATCH, NOOP, TRANSFER, Counted, Found, Result, Sample, Settlement, rows
 from bench_journal import Totals
 from bench_load import Level, Report
-from bench_machine import Machine
+from bench_machine import Demand, Machine, demand, withheld_since
 from bench_table import table
 
 BEFORE, AFTER = Totals(1_000, 1_000, 1_000, 1_000), Totals(990, 990, 990, 990)
@@ -81,7 +81,15 @@ def test_ratios_are_those_within_a_round() -> None:
 def test_goals_are_named_where_a_run_is_long_enough(quick: bool, goals: int) -> None:
     """A goal is reached or missed by the median; a quick run says nothing of goals."""
     machine = Machine("a processor", 2, "Linux", 0.1, "ext4", 0.2, "Python")
-    result = Result(quick, "today", 1.0, 0.2, 0, 3, 100, 100, "ghz", machine, [FOUND], [])
+    result = Result(quick, "today", 1.0, 0.2, 0.25, 0, 3, 100, 100, "ghz", machine, [FOUND], [])
 
     assert goals == table(result).count(", reached")
     assert 0 == table(result).count(", missed")
+
+
+def test_what_the_host_withheld() -> None:
+    """The share is that of the time asked for since then; where nothing tells, there is none."""
+    now = demand()
+
+    assert now is None or withheld_since(Demand(now.given - 30_000, now.withheld - 10_000)) == pytest.approx(0.25, abs=0.05)
+    assert withheld_since(None) is None
