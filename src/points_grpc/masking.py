@@ -1,6 +1,7 @@
-"""URLs as they may be shown, in messages, logs and `config show`: without what opens a door. Imports nothing heavy.
+"""What may be shown, in messages, logs and `config show`: URLs without what opens a door, ids that name nobody.
 
-Rather too much is masked than too little: a password may hold any character, also those that end it elsewhere.
+Rather too much is masked than too little: a password may hold any character, also those that end it elsewhere. Imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ _PASSWORD = re.compile(r"(?<=://)([^/:]*):.*(?=@)", re.DOTALL)
 """From the first colon to the last at sign: SQLAlchemy takes slashes and question marks before it for the password."""
 _PARAMETER = re.compile(r"([?&])([^=&]*)=([^&]*)")
 _SECRET = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
+
+
+_ADDRESS = re.compile(r"@|\+\d{6}")
+"""What is in an e-mail address, or begins a phone number as they are written between countries."""
+
+
+def masked_id(text: str) -> str:
+    """An id of the caller's choice, unless it is somebody's address: request and correlation ids stand in the log."""
+    return MASK if _ADDRESS.search(text) else text
 
 
 def masked_url(url: str) -> str:

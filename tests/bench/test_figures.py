@@ -91,5 +91,7 @@ def test_what_the_host_withheld() -> None:
     """The share is that of the time asked for since then; where nothing tells, there is none."""
     now = demand()
 
-    assert now is None or withheld_since(Demand(now.given - 30_000, now.withheld - 10_000)) == pytest.approx(0.25, abs=0.05)
+    assert now is None or withheld_since(Demand(now.given - 30_000, now.withheld - 10_000)) == pytest.approx(
+        0.25, abs=0.05
+    )
     assert withheld_since(None) is None

@@ -42,6 +42,18 @@ def test_lines() -> None:
     assert (started["event"], started["level"], started["port"]) == ("started", "info", 50_051)
 
 
+def test_ids_that_are_addresses_are_masked() -> None:
+    """Callers choose request and correlation ids; who takes a customer's address for one finds it in no log."""
+    stream = io.BytesIO()
+    log = make_logger(LineSink(stream))
+    log.call(**CALL | {"request_id": "to-ann@example.com", "correlation_id": "+919148574269"})  # type: ignore[arg-type]
+    log.error("call_failed", request_id="+919148574269:1", correlation_id="550e8400-e29b-41d4-a716-446655440000")
+
+    call, failed = lines(stream)
+    assert (call["request_id"], call["correlation_id"]) == ("********", "********")
+    assert (failed["request_id"], failed["correlation_id"]) == ("********", "550e8400-e29b-41d4-a716-446655440000")
+
+
 def test_calls_can_be_left_out() -> None:
     """Lines of calls can be switched off; events go on."""
     stream = io.BytesIO()

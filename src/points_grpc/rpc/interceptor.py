@@ -27,6 +27,7 @@ from points_grpc import codes
 from points_grpc.codes import GrpcCode
 from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused
+from points_grpc.masking import masked_id
 from points_grpc.rpc import failures
 from points_grpc.rpc.call import CURRENT, Call, Caller, Role
 from points_grpc.rpc.deadlines import Deadlines
@@ -380,7 +381,7 @@ class Gate(grpc.aio.ServerInterceptor):
             trace_id="" if call.span is None else call.span.trace_id,
         )
         if call.span is not None:
-            call.span.end(code, reason, call.request_id)
+            call.span.end(code, reason, masked_id(call.request_id))
 
 
 def _lacks(caller: Caller | None, required: Role) -> Refused | None:

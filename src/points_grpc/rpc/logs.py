@@ -16,6 +16,8 @@ from typing import IO, Any
 import msgspec
 import structlog
 
+from points_grpc.masking import masked_id
+
 LINES_MAX = 20_000
 """The most lines that wait to be written: some seconds of full load."""
 
@@ -151,8 +153,8 @@ class JsonLog:
                 ms,
                 org,
                 client,
-                request_id,
-                correlation_id,
+                masked_id(request_id),
+                masked_id(correlation_id),
                 trace_id,
                 self._worker,
             )
@@ -191,6 +193,7 @@ class _CallLine(msgspec.Struct, tag_field="event", tag="call", frozen=True, gc=F
     worker: int = 0
 
 
+_CHOSEN_BY_CALLERS = frozenset({"request_id", "correlation_id"})
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -198,4 +201,6 @@ def _render(logger: object, level: str, fields: MutableMapping[str, Any]) -> byt
     """Renders a line: event, time and level first."""
     line = {"event": fields.pop("event", ""), "time": datetime.now(UTC), "level": level}
     line.update(fields)
+    for name in _CHOSEN_BY_CALLERS & line.keys():
+        line[name] = masked_id(str(line[name]))
     return _ENCODER.encode(line)
