@@ -180,11 +180,11 @@ PLANTED = (
         "A check is answered as the same check was answered before, whatever happened since.",
         (
             Edit(
-                "service/reads.py",
-                "            return self._checking.check(submission)",
+                "service/checker.py",
+                "            found = iter(self._checking.check(org_id, timely) if timely else ())",
                 '            kept = self.__dict__.setdefault("kept", {})\n'
-                "            key = (submission.org_id, submission.command)\n"
-                "            return kept.setdefault(key, self._checking.check(submission))",
+                "            fresh = self._checking.check(org_id, timely) if timely else []\n"
+                "            found = iter([kept.setdefault(one.command, told) for one, told in zip(timely, fresh)])",
             ),
         ),
         "tests/faults/test_serial_order.py::test_answers_fit_one_order",

@@ -63,11 +63,9 @@ def checks_from_memory() -> None:
 
     honest, known = Checks.check, dict[Any, Any]()
 
-    def remembered(self: Any, submission: Any) -> Any:
-        key = (submission.org_id, submission.command)
-        if key not in known:
-            known[key] = honest(self, submission)
-        return known[key]
+    def remembered(self: Any, org_id: int, batch: Any) -> Any:
+        answers = honest(self, org_id, batch)
+        return [known.setdefault((org_id, one.command), answer) for one, answer in zip(batch, answers, strict=True)]
 
     Checks.check = remembered
 
