@@ -90,9 +90,8 @@ class Checker:
         try:
             answers = await self._pool.run(self._decide, org_id, batch)
         except Exception as error:  # noqa: BLE001 - whoever caused it is told, when it is decided alone
-            [*others, last] = batch
-            if not others and not last.answer.done():
-                last.answer.set_exception(error)
+            if len(batch) == 1 and not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
             answers = [Deferred(alone=True)] * len(batch)
         for one, answer in zip(batch, answers, strict=True):
             if not one.answer.done():
