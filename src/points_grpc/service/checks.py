@@ -18,9 +18,9 @@ from points_grpc.domain.model import Channel, WalletKey
 from points_grpc.domain.snapshot import Keys, NeedMore, Snapshot
 from points_grpc.service.executor import (
     WINDOW_FIRST,
-    WINDOW_SHARED_MAX,
     Answer,
     Deferred,
+    longer_window,
     lookups_of_all,
     settled,
 )
@@ -53,10 +53,13 @@ class Checks:
                 answers, longer = self._decide(batch, keys, snapshot, alone)
                 if not longer:
                     return answers
-                sizes = {wallet: windows.get(wallet, WINDOW_FIRST) * 4 for wallet in longer.values()}
-                if len(batch) > 1:
-                    alone |= {place for place, wallet in longer.items() if sizes[wallet] > WINDOW_SHARED_MAX}
-                windows |= {wallet: sizes[wallet] for place, wallet in longer.items() if place not in alone}
+                loaded = dict(windows)
+                for place, wallet in longer.items():
+                    size = longer_window(loaded.get(wallet, WINDOW_FIRST), in_company=len(batch) > 1)
+                    if size is None:
+                        alone.add(place)
+                    else:
+                        windows[wallet] = size
 
     def _decide(
         self, batch: Sequence[Submission], keys: Sequence[Keys], snapshot: Snapshot, alone: Collection[int]

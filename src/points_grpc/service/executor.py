@@ -209,7 +209,11 @@ class Executor:
             try:
                 outcome = decide_one(snapshot, self._context(submission, self._next_id), keys[id(submission)])
             except NeedMore as more:
-                _widen(work, index, more.wallet, loaded_size=sizes.get(more.wallet, WINDOW_FIRST))
+                size = longer_window(sizes.get(more.wallet, WINDOW_FIRST), in_company=len(work.batch) > 1)
+                if size is None:
+                    work.alone.add(index)
+                else:
+                    work.windows[more.wallet] = size
                 too_short = True  # Go on: every other window that is too short is learnt in the same pass.
                 continue
             if _is_recorded(submission, outcome):
@@ -339,13 +343,10 @@ def _held_up(batch: Sequence[Submission], keys: Mapping[int, Keys], not_locked: 
     return frozenset(found)
 
 
-def _widen(work: _Work, index: int, wallet: WalletKey, *, loaded_size: int) -> None:
-    """Asks for a longer window of the wallet; or sets the command aside if that is too long for company."""
-    size = loaded_size * 4
-    if size > WINDOW_SHARED_MAX and len(work.batch) > 1:
-        work.alone.add(index)
-    else:
-        work.windows[wallet] = size
+def longer_window(loaded: int, *, in_company: bool) -> int | None:
+    """How many lots to look at where `loaded` were too few; None if that is too many for a batch of several."""
+    size = loaded * 4
+    return None if in_company and size > WINDOW_SHARED_MAX else size
 
 
 def _is_recorded(submission: Submission, outcome: Outcome) -> bool:
