@@ -283,7 +283,8 @@ def steps(plan: Plan, servers: Sequence[str], *, turned: bool) -> Iterator[tuple
 def growth(bench: Bench, engine: str, sizes: Sequence[int]) -> Iterator[Grown]:
     """Transfers in a database that grows, on servers of their own."""
     with bench.servers(engine, "growth") as (yardstick, stand):
-        yield from grow(stand, yardstick, sizes, bench.plan.growth_levels, bench.driver, bench.folder)
+        plan = bench.plan
+        yield from grow(stand, yardstick, sizes, plan.growth_levels, bench.driver, bench.folder, rounds=bench.rounds)
 
 
 def _sizes(stand: Stand) -> tuple[int, int]:

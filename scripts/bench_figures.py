@@ -15,6 +15,9 @@ from bench_machine import Machine
 NOOP, CHECK, TRANSFER, REDEEM, BATCH = "no-op", "check", "transfer", "redeem", "batch"
 """What is measured. A batch is counted by its transfers."""
 
+BASE_LOTS = 100_000
+"""Those of 10,000 customers, with which larger databases are compared."""
+
 ONE_LOT, MANY_LOTS = "one lot", "many lots"
 """Transfers out of one wallet, beside the others."""
 
@@ -249,7 +252,7 @@ def document(result: Result) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class GrownRow:
-    """Growth at one size and one number of callers."""
+    """Growth at one size and one number of callers: the medians of all rounds."""
 
     engine: str
     lots: int
@@ -258,28 +261,41 @@ class GrownRow:
     p50_ms: float
     p99_ms: float
     noop: Ratio | None
+    server_cpu_us: float | None
+    writer_cpu_us: float | None
+    database_cpu_us: float | None
 
 
 def grown_rows(grown: Iterable[Grown]) -> list[GrownRow]:
     """The transfers of each size, beside the no-op that was measured with them."""
-    return [
-        GrownRow(
-            engine=one.engine,
-            lots=one.lots,
-            callers=sample.level.callers,
-            per_s=sample.per_s,
-            p50_ms=sample.report.p50_ms,
-            p99_ms=sample.report.p99_ms,
-            noop=ratio(
-                [sample],
-                [below for below in one.samples if below.operation == NOOP and below.level == sample.level],
-                lambda sample: sample.per_s,
-            ),
-        )
-        for one in grown
-        for sample in one.samples
-        if sample.operation == TRANSFER
-    ]
+    return [_grown_row(one, level) for one in grown for level in dict.fromkeys(each.level for each in one.samples)]
+
+
+def _grown_row(grown: Grown, level: Level) -> GrownRow:
+    here = [sample for sample in grown.samples if sample.level == level]
+    samples = [sample for sample in here if sample.operation == TRANSFER]
+    below = [sample for sample in here if sample.operation == NOOP]
+    return GrownRow(
+        engine=grown.engine,
+        lots=grown.lots,
+        callers=level.callers,
+        per_s=median(sample.per_s for sample in samples),
+        p50_ms=median(sample.report.p50_ms for sample in samples),
+        p99_ms=median(sample.report.p99_ms for sample in samples),
+        noop=ratio(samples, below, lambda sample: sample.per_s),
+        server_cpu_us=_median(sample.server_cpu_us for sample in samples),
+        writer_cpu_us=_median(sample.writer_cpu_us for sample in samples),
+        database_cpu_us=_median(sample.database_cpu_us for sample in samples),
+    )
+
+
+def kept(grown: Sequence[Grown], engine: str, callers: int) -> tuple[GrownRow, float] | None:
+    """The largest database of an engine, and its speed by that of one with 10,000 customers, both by the no-op's."""
+    rows = [row for row in grown_rows(grown) if (row.engine, row.callers) == (engine, callers) and row.noop]
+    base = next((row for row in rows if row.lots == BASE_LOTS), None)
+    if base is None or base is rows[-1] or base.noop is None or rows[-1].noop is None:
+        return None
+    return rows[-1], rows[-1].noop.middle / base.noop.middle
 
 
 def write_json(result: Result, path: Path) -> None:

@@ -50,11 +50,18 @@ class Journal:
         return self._figures("SELECT pg_current_wal_insert_lsn() - '0/0'")[0]
 
     def change(self, statements: list[str]) -> None:
-        """Runs statements, each in a transaction of its own; then writes what is in memory to the disk."""
+        """Runs statements, each in a transaction of its own; that foreign keys hold is not looked at."""
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
             connection.execute("SET synchronous_commit = off")
-            for statement in (*statements, "CHECKPOINT"):
+            connection.execute("SET session_replication_role = replica")
+            for statement in statements:
                 connection.execute(statement)
+
+    def tidy_up(self) -> None:
+        """What autovacuum and the checkpointer would have done before long."""
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            connection.execute("VACUUM (ANALYZE)")
+            connection.execute("CHECKPOINT")
 
     def _figures(self, query: LiteralString, *values: object) -> list[int]:
         with psycopg.connect(self._conninfo) as connection:
@@ -78,6 +85,7 @@ def on_postgresql(folder: Path, directory: Path | None) -> Iterator[Stand]:
                     books=journal,
                     url=cluster.url,
                     change=journal.change,
+                    tidy_up=journal.tidy_up,
                     numbers=lambda first, last: f"(SELECT generate_series({first}, {last}) AS n)",
                     scattered=lambda number: f"md5(({number})::text)",
                     log_bytes=journal.log_bytes,

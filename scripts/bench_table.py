@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench_figures import (
+    BASE_LOTS,
     BATCH,
     CHECK,
     MANY_LOTS,
@@ -20,6 +21,7 @@ from bench_figures import (
     Row,
     Settlement,
     grown_rows,
+    kept,
     ratio,
     rows,
 )
@@ -130,18 +132,20 @@ def settled(settlement: Settlement) -> str:
 
 
 def _growth(grown: Sequence[Grown]) -> str:
+    head = "| engine | lots | size | callers | a second | of the no-op | p50, ms | p99, ms"
     lines = [
         "Growth: transfers among random customers with ten lots each, in a database of so many lots.",
         "",
         "![Transfers a second by the number of lots](performance/growth.svg)",
         "",
-        "| engine | lots | size | callers | a second | of the no-op | p50, ms | p99, ms |",
-        "|---|---|---|---|---|---|---|---|",
+        f"{head} | CPU, µs: server | writer | database |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     sizes = {(one.engine, one.lots): one.size_bytes for one in grown}
     lines += [
         f"| {row.engine} | {row.lots:,} | {figure(sizes[row.engine, row.lots] / 1e6)} MB | {row.callers} |"
         f" {figure(row.per_s)} | {row.noop} | {figure(row.p50_ms)} | {figure(row.p99_ms)} |"
+        f" {figure(row.server_cpu_us)} | {figure(row.writer_cpu_us)} | {figure(row.database_cpu_us)} |"
         for row in grown_rows(grown)
     ]
     return "\n".join(lines)
@@ -153,6 +157,12 @@ def _growth(grown: Sequence[Grown]) -> str:
 def _goals(result: Result) -> Iterable[str]:
     for found in result.found:
         yield from _goals_on(found)
+    for engine in dict.fromkeys(one.engine for one in result.grown):
+        for callers in dict.fromkeys(row.callers for row in grown_rows(result.grown)):
+            if compared := kept(result.grown, engine, callers):
+                row, share = compared
+                text = f"{engine}, {row.lots:,} lots, {callers} callers: at least 0.8 of the speed with {BASE_LOTS:,}"
+                yield _goal(text, Ratio(share, share, share), at_least=0.8)
 
 
 def _goals_on(found: Found) -> Iterable[str]:

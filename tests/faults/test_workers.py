@@ -171,20 +171,23 @@ async def _send(workers: Workers, requests: Sequence[Any]) -> dict[str, list[Any
 
 
 def sent_again(workers: Workers, commands: int) -> None:
-    """Sends commands one to five times through both workers, and judges answers and journal."""
+    """Sends commands one to five times through both workers, and judges answers and journal.
+
+    Their request ids are no other form's, which may have come before on the same database.
+    """
     seed = int(os.environ.get("POINTS_SEED", random.randrange(10**9)))
     print(f"seed {seed}: POINTS_SEED={seed} repeats the requests, though not their order at the server")
     chance = random.Random(seed)
     made = [
-        transfer_fields(*chance.sample(workers.customers, 2), chance.randint(1, 400), f"again-{number}")
+        transfer_fields(*chance.sample(workers.customers, 2), chance.randint(1, 400), f"again-{commands}-{number}")
         for number in range(commands)
     ]
     requests = [ParseDict(one, points_service_pb2.TransferPointsRequest()) for one in made]
     sent = [one for one in requests for _ in range(chance.randint(1, 5))]
     chance.shuffle(sent)
     answers = asyncio.run(_send(workers, sent))
-    query = "SELECT request_id FROM transactions WHERE kind = 2 AND request_id LIKE 'again-%'"
-    booked = Counter(request_id for (request_id,) in workers.on.rows(query))
+    query = "SELECT request_id FROM transactions WHERE kind = 2 AND request_id LIKE ?"
+    booked = Counter(request_id for (request_id,) in workers.on.rows(query, f"again-{commands}-%"))
 
     assert Counter(one.request_id for one in sent) == {name: len(found) for name, found in answers.items()}
     for name, found in answers.items():
