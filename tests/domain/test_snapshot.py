@@ -9,7 +9,7 @@ import pytest
 
 from domain.defects import told
 from points_grpc.domain.commands import Command, CreateCustomer, EnrolCustomer, Expiry, IssuePoints, RecordPurchase
-from points_grpc.domain.decide import decide_batch, decide_one
+from points_grpc.domain.decide import decide_one
 from points_grpc.domain.model import Bucket, BucketKey, Identifier, IdentifierType, OtpAction, Source, WalletKey
 from points_grpc.domain.outcome import Accepted
 from points_grpc.domain.policy import Direction, VelocityLimit, Window
@@ -389,14 +389,14 @@ class TestChanges:
             key: changes.buckets[key] for key in changes.wallets
         }
 
-    def test_decide_batch(self) -> None:
-        """`decide_batch` decides in order, each command seeing its predecessors."""
+    def test_commands_see_their_predecessors(self) -> None:
+        """Each is decided on what those before it left."""
         world = metals()
         world.give(1, 100)
         batch: list[Command] = [redeem(60), redeem(60), redeem(40)]
         snapshot, keys = world.snapshot(batch)
 
-        outcomes = decide_batch(snapshot, [(world.context(one), key) for one, key in zip(batch, keys, strict=True)])
+        outcomes = [decide_one(snapshot, world.context(one), key) for one, key in zip(batch, keys, strict=True)]
 
         assert [True, False, True] == [isinstance(one, Accepted) for one in outcomes]
 

@@ -8,7 +8,6 @@ import pytest
 
 from points_grpc.storage.times import (
     NEVER,
-    expiry_from_micros,
     expiry_to_micros,
     from_micros,
     to_micros,
@@ -39,7 +38,6 @@ def test_a_time_of_another_zone_comes_back_in_utc() -> None:
 
 
 def test_what_never_expires_sorts_last() -> None:
-    """`NEVER` is higher than any time, and comes back as None."""
+    """`NEVER` is higher than any time."""
     assert expiry_to_micros(None) == NEVER
-    assert expiry_from_micros(NEVER) is None
     assert to_micros(datetime.max.replace(tzinfo=UTC)) < NEVER

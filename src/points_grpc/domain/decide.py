@@ -1,12 +1,12 @@
 """The dispatch: which functions say what a command names, what it needs loaded, and what comes of it.
 
-A new operation is one row in `OPERATIONS`. `decide_batch` decides commands in order, each seeing its predecessors;
-before each, what is due on the wallets of its customers is booked. One command is a batch of one.
+A new operation is one row in `OPERATIONS`. Commands are decided one after the other, each on the snapshot that its
+predecessors left; before each, what is due on the wallets of its customers is booked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -132,13 +132,8 @@ def keys_of(command: cmd.Command, directory: Directory, book: ProgramBook) -> Ke
     return OPERATIONS[type(command)].keys(command, directory, book)
 
 
-def decide_batch(snapshot: Snapshot, batch: Sequence[tuple[Context, Keys]]) -> list[Outcome]:
-    """Decides commands in order and evolves the snapshot; same length, same order."""
-    return [decide_one(snapshot, context, keys) for context, keys in batch]
-
-
 def decide_one(snapshot: Snapshot, context: Context, keys: Keys) -> Outcome:
-    """Books what is due on the wallets of the command's customers, then decides it."""
+    """Books what is due on the wallets of the command's customers, then decides it; evolves the snapshot."""
     for customer_id in sorted(snapshot.due_customers.intersection(keys.customers)):
         for hold in overdue_holds(snapshot, customer_id):
             snapshot.evolve(holds.end_overdue(snapshot, hold, context.next_id))

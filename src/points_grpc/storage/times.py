@@ -40,8 +40,3 @@ def from_micros_or_none(micros: int | None) -> datetime | None:
 def expiry_to_micros(expires_at: datetime | None) -> int:
     """As `to_micros`; None, which means that the points never expire, becomes `NEVER`."""
     return NEVER if expires_at is None else to_micros(expires_at)
-
-
-def expiry_from_micros(micros: int) -> datetime | None:
-    """As `from_micros`; `NEVER` becomes None."""
-    return None if micros == NEVER else from_micros(micros)
