@@ -3,7 +3,8 @@
     scripts/bench                          the whole run on both engines, about a quarter of an hour
     scripts/bench --quick                  about two minutes: shows that the bench works
     scripts/bench --database sqlite        one engine
-    scripts/bench --growth 10000000        on to so many lots: about 2 GB for each million, and a minute or two
+    scripts/bench --growth 10000000        on to so many lots: about 2 GB for each million, and a minute or two;
+                                           Ctrl-C goes on with the next engine, and what was measured counts
     scripts/bench --write docs             puts table and plots into docs/performance.md and docs/performance/
     scripts/bench --json FILE              writes every figure for programs
 
@@ -198,7 +199,7 @@ def run(bench: Bench, engines: Sequence[str], sizes: Sequence[int]) -> Result:
     """The whole run, one engine after the other, each from empty servers to a settled journal."""
     machine, started, began, busy = look_around(bench.folder), time.monotonic(), datetime.now(UTC), demand()
     found = [measure(bench, engine) for engine in engines]
-    grown = [one for engine in engines if sizes for one in growth(bench, engine, sizes)]
+    grown = list(growth_until_stopped(bench, engines if sizes else (), sizes))
     return Result(
         quick=bench.plan is not FULL,
         began=f"{began:%Y-%m-%d %H:%M} UTC",
@@ -278,6 +279,15 @@ def steps(plan: Plan, servers: Sequence[str], *, turned: bool) -> Iterator[tuple
     for level in plan.lot_levels:
         lots = [(level, ONE_LOT, first), (level, MANY_LOTS, first)]
         yield from reversed(lots) if turned else lots
+
+
+def growth_until_stopped(bench: Bench, engines: Sequence[str], sizes: Sequence[int]) -> Iterator[Grown]:
+    """What was measured of growth until all was, or somebody had enough (Ctrl-C): large databases take long to make."""
+    for engine in engines:
+        try:
+            yield from growth(bench, engine, sizes)
+        except KeyboardInterrupt:
+            progress(f"{engine}: stopped growing, what was measured counts")
 
 
 def growth(bench: Bench, engine: str, sizes: Sequence[int]) -> Iterator[Grown]:
