@@ -128,10 +128,11 @@ class Bench:
 
     @contextmanager
     def servers(self, engine: str, part: str) -> Iterator[tuple[Server, Stand]]:
-        """The no-op and an engine, both anew for a part of the run."""
-        folder = self.folder / f"{engine}-{part}"
-        folder.mkdir()
-        with noop(folder) as yardstick:
+        """The no-op and an engine, both anew for a part of the run; large databases make room for one another."""
+        with (
+            tempfile.TemporaryDirectory(prefix=f"{engine}-{part}-", dir=self.folder) as name,
+            noop(folder := Path(name)) as yardstick,
+        ):
             if engine == "sqlite":
                 with on_sqlite(folder) as stand:
                     yield yardstick, stand
