@@ -293,8 +293,8 @@ def _find(command: ReverseRedemption, snapshot: Snapshot) -> tuple[Redemption, .
     redemptions = [redemption for one in ids if (redemption := snapshot.redemption(one)) is not None]
     customer = snapshot.find(command.customer)
     if command.transaction_number and customer is not None:
-        # Several customers may have redeemed on one bill: each gets back what is theirs.
-        own = [redemption for redemption in redemptions if redemption.customer_id == customer.customer_id]
+        # Several customers may have redeemed on one bill: each gets back what is theirs, by merges too.
+        own = [one for one in redemptions if snapshot.speaks_for(customer.customer_id, one.customer_id)]
         redemptions = own or redemptions
     return tuple(sorted(redemptions, key=lambda one: (one.redeemed_at, one.transaction_id), reverse=True))
 
