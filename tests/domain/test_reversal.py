@@ -320,6 +320,28 @@ class TestRefusals:
 
         assert accepted == isinstance(at.world.decide(at.command), Accepted)
 
+    @pytest.mark.parametrize(
+        ("reversed_points", "later", "wanted"),
+        [
+            (50, 20, None),
+            (49, 20, ("REVERSAL_NOT_POSSIBLE", "WINDOW_PASSED", None)),
+            (50, 0, ("REVERSAL_NOT_POSSIBLE", "WINDOW_PASSED", None)),
+        ],
+        ids=["used-up", "something-left", "nothing-left-at-all"],
+    )
+    def test_window_of_a_bill(self, reversed_points: int, later: int, wanted: tuple[str, ...] | None) -> None:
+        """Of a bill, what is used up is not judged by the window any more; it is if nothing else is there."""
+        at = scene()
+        at.world.change_redemption_policy(reversal_days=3)
+        at.world.accept(replace(at.command, points=reversed_points))
+        at.world.pass_time(days=2)
+        if later:
+            at.world.accept(redeem(later, transaction_number="B-1"))
+
+        outcome = at.world.decide(reverse(transaction_number="B-1"))
+
+        assert wanted == (None if isinstance(outcome, Accepted) else told(outcome))
+
     def test_paused_elsewhere(self) -> None:
         """A pause of another program is nobody's business."""
         at = scene()

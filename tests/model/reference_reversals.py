@@ -59,7 +59,7 @@ class Reversals(Guards):
         survivor = self.survivor(person.customer_id)
         if self.is_fraud(survivor) or self.is_barred(survivor):
             raise Refusal("820 FAILED_PRECONDITION CUSTOMER_FRAUD_OPERATION_BLOCKED")
-        for one in found:
+        for one in [one for one in found if one.left] or found:
             days = self.programs[one.program_id].policy.redemption.reversal_days
             if days and self.now > one.at + days * DAY:
                 raise Refusal("903 FAILED_PRECONDITION REVERSAL_NOT_POSSIBLE", cause="WINDOW_PASSED")

@@ -146,6 +146,11 @@ class Case:
         return self.snapshot.survivor(self.owner.customer_id)
 
     @property
+    def at_stake(self) -> Sequence[Redemption]:
+        """The redemptions of which something is left to reverse; all of them, where nothing is."""
+        return [one for one in self.redemptions if one.reversed < one.points] or self.redemptions
+
+    @property
     def reversible(self) -> int:
         """What is left to reverse of the redemptions."""
         return sum(redemption.points - redemption.reversed for redemption in self.redemptions)
@@ -231,7 +236,7 @@ def customer_is_no_fraud(case: Case) -> Refused | None:
 
 def window_is_open(case: Case) -> Refused | None:
     """903: the redemption is older than the reversal window of its program's policy."""
-    for redemption in case.redemptions:
+    for redemption in case.at_stake:
         days = case.snapshot.book.programs[redemption.program_id].policy.redemption.reversal_days
         if days and redemption.redeemed_at + timedelta(days=days) < case.snapshot.now:
             return Refused(codes.REVERSAL_NOT_POSSIBLE, {"cause": "WINDOW_PASSED"})
