@@ -453,9 +453,10 @@ class TestDeadline:
 
 
 def scene() -> Scene:
-    """Ann's 50 points are held, and all of them are wanted."""
+    """Ann's 50 points are held, ten of them silver, and all of them are wanted."""
     world = world_with_points()
-    return Scene(world, CaptureRedemption(held(world, 50).hold_id))
+    world.give(4, 10, program_id=SILVER, expires_at=TOMORROW - timedelta(hours=1))
+    return Scene(world, CaptureRedemption(held(world, 50, pooled=True).hold_id))
 
 
 def ended(order: type[Any]) -> Any:
@@ -495,6 +496,13 @@ DEFECTS = (
         in_world(lambda one: one.change_program(paused=True)),
         {"cause": "PROGRAM_PAUSED"},
         excludes=names("unknown"),  # there is no program then
+    ),
+    Defect(
+        "pool-paused",
+        codes.PAUSED,
+        in_world(lambda one: one.change_program(SILVER, paused=True)),
+        {"cause": "PROGRAM_PAUSED"},
+        excludes=names("unknown"),
     ),
     Defect("unknown", codes.RESOURCE_NOT_FOUND, unknown, {"resource": "hold"}, "hold_id"),
     Defect(
@@ -545,6 +553,15 @@ class TestRefusals:
 
             assert isinstance(outcome, Refused)
             assert earlier.code is outcome.code, f"{earlier.name} before {later.name}"
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_paused_elsewhere(self, order: type[Any]) -> None:
+        """A pause of a program of the group of which nothing is held is nobody's business."""
+        world = world_with_points()
+        hold = held(world, 50, pooled=True)
+        world.change_program(SILVER, paused=True)
+
+        world.accept(order(hold.hold_id))
 
     def test_once(self) -> None:
         """Of several orders in one batch the first is accepted, and none after it."""

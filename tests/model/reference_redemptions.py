@@ -245,7 +245,8 @@ class Redemptions(Guards):
     def _hold(self, hold_id: str) -> Held:
         """898, 10012, 419, 10017."""
         hold = next((one for one in self.holds if one.hold_id == hold_id), None)
-        self._runs("898 UNAVAILABLE PAUSED", hold and self.programs[hold.program_id])
+        held = hold and [hold.program_id, *(lot.program_id for lot, _ in hold.draws)]
+        self._runs("898 UNAVAILABLE PAUSED", *(self.programs[one] for one in held or ()))
         if hold is None:
             raise Refusal("10012 NOT_FOUND RESOURCE_NOT_FOUND")
         self._is_not_merged(self.people[hold.customer_id])

@@ -205,11 +205,11 @@ def judge_release(case: Case) -> Refused | None:
 
 
 def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation, or the program of the hold."""
-    book = case.snapshot.book
+    """898: an operator paused the organisation, the program of the hold, or one whose points it holds."""
+    book, hold = case.snapshot.book, case.hold
     if book.paused:
         return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"})
-    if case.hold is not None and book.programs[case.hold.program_id].paused:
+    if hold is not None and book.is_paused((hold.program_id, *(one.program_id for one in hold.lots))):
         return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
     return None
 

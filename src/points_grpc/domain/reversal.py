@@ -173,12 +173,13 @@ def judge(case: Case) -> Refused | None:
 
 
 def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation, or the program of the redemption."""
+    """898: an operator paused the organisation, the program of the redemption, or one whose points it took."""
     book = case.snapshot.book
     if book.paused:
         return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"})
-    if any(book.programs[redemption.program_id].paused for redemption in case.redemptions):
-        return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
+    for redemption in case.at_stake:
+        if book.is_paused((redemption.program_id, *(one.program_id for one in redemption.lots))):
+            return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
     return None
 
 
