@@ -297,6 +297,19 @@ class TestCapture:
         }
         assert (world.balance(ANN, SILVER), world.balance(ANN, GOLD)) == result.redemption.balances
 
+    def test_what_is_left_is_counted_everywhere(self) -> None:
+        """What is left of points earned in a program counts in every wallet, as the redemption would have told."""
+        world = world_with_points()
+        world.give(9, 500, program_id=SILVER, earning_program_id=GOLD)
+        wanted = redeem(50, pooled=True)
+        told = world.ask(wanted)
+        hold = held(world, 50, pooled=True)
+
+        captured = world.accept(CaptureRedemption(hold.hold_id)).redemption
+
+        assert isinstance(told, Accepted)
+        assert (ProgramShare(GOLD, 50, 570),) == captured.shares == told.result.shares  # type: ignore[union-attr]
+
     def test_reversed_like_any_other(self) -> None:
         """What was captured can be reversed, by the id of the redemption or by the reference of the authorisation."""
         world = world_with_points()

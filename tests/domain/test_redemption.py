@@ -1105,6 +1105,17 @@ class TestPooled:
             (Account.REDEEMED, 0, GOLD, 40),
         ] == world.postings(world.journal[0])
 
+    def test_what_is_left_is_counted_everywhere(self) -> None:
+        """What is left of points earned in a program counts in every wallet, whichever was drawn on."""
+        world = self.pooled()
+        world.give(4, 500, program_id=SILVER, earning_program_id=GOLD)
+
+        pooled = world.accept(redeem(50, pooled=True))
+        alone = world.accept(redeem(20))
+
+        assert (ProgramShare(SILVER, 40, 0), ProgramShare(GOLD, 10, 550)) == pooled.shares
+        assert (ProgramShare(GOLD, 20, 530),) == alone.shares
+
     def test_ended_programs_stay_in_the_pool(self) -> None:
         """Points of a program that was ended are drawn with the others; naming it is refused."""
         world = self.pooled()

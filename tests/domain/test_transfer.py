@@ -1217,6 +1217,21 @@ class TestPooled:
         ).metadata
         assert ("TRANSFER_NOT_ALLOWED_FOR_PROGRAM", "PROGRAM", None) == told(world.decide(transfer(8, pooled=True)))
 
+    def test_what_is_left_is_counted_everywhere(self) -> None:
+        """What is left of points earned in a program counts in every wallet, whichever was drawn on."""
+        world = metals()
+        world.give(1, 100, expires_at=NOW + timedelta(days=1))
+        world.give(2, 500, program_id=SILVER, earning_program_id=GOLD)
+        left = []
+        for wanted in (transfer(60, pooled=True), transfer(60, pooled=True), transfer(10, program_id=SILVER)):
+            checked = world.ask(CheckTransfer(wanted))
+            result = world.accept(wanted)
+            assert isinstance(checked, Accepted)
+            assert checked.result.shares == result.shares  # type: ignore[union-attr]
+            left += [(one.program_id, one.left) for one in result.shares]
+
+        assert [(GOLD, 540), (GOLD, 480), (GOLD, 470)] == left
+
     def test_source_in_one_program_of_the_group(self) -> None:
         """It is enough for the sender to be enrolled in one program of the group, even if another is named."""
         world = self.pooled()

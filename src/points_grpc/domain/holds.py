@@ -121,7 +121,6 @@ def decide_capture(command: CaptureRedemption, context: Context, snapshot: Snaps
     points = hold.points if command.points is None else command.points
     taken = tuple(_taken(snapshot, hold, points))
     draws = tuple(Draw(one.lot, one.points) for one in taken if one.points)
-    drawn_wallets = tuple(dict.fromkeys(one.lot.wallet for one in draws))
     transaction_id = context.next_id()
     changes = _Changes(snapshot, ((Draw(one.lot, one.held), -one.points, -one.held) for one in taken))
     for one in draws:
@@ -139,7 +138,7 @@ def decide_capture(command: CaptureRedemption, context: Context, snapshot: Snaps
         points=points,
         value=redemption.value_of(points, hold.point_value, decimal_places),
         redeemed_at=snapshot.now,
-        shares=program_shares(snapshot, draws, drawn_wallets),
+        shares=program_shares(snapshot, draws, hold.customer_id),
         lots=lots,
         lots_omitted=omitted,
         balances=entry.balances,

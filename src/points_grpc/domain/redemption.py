@@ -556,8 +556,7 @@ def plan_of(case: Case) -> Plan:
     """What an accepted redemption takes, in spending order."""
     categories = case.categories
     draws = draw(case.snapshot, case.wallets, case.command.points, usable=lambda lot: lot.category in categories)
-    drawn_wallets = tuple(dict.fromkeys(one.lot.wallet for one in draws))
-    return Plan(draws, program_shares(case.snapshot, draws, drawn_wallets))
+    return Plan(draws, program_shares(case.snapshot, draws, case.owner.customer_id))
 
 
 def _book(case: Case, plan: Plan, context: Context, transaction_id: int) -> tuple[JournalEntry, tuple[Balance, ...]]:

@@ -511,8 +511,7 @@ class Plan(Struct, frozen=True):
 def _plan(case: Case) -> Plan:
     barred = case.ruling.policy.transfer.barred_sources
     draws = draw(case.snapshot, case.drawn_from, case.command.points, usable=lambda lot: lot.bucket[1] not in barred)
-    drawn_wallets = tuple(dict.fromkeys([one.lot.wallet for one in draws]))
-    return Plan(draws, program_shares(case.snapshot, draws, drawn_wallets))
+    return Plan(draws, program_shares(case.snapshot, draws, case.sender.customer_id))
 
 
 def _book(case: Case, plan: Plan, context: Context, transfer_id: int) -> tuple[JournalEntry, tuple[Balance, ...]]:
