@@ -567,6 +567,15 @@ class TestRefusals:
             assert isinstance(outcome, Refused)
             assert earlier.code is outcome.code, f"{earlier.name} before {later.name}"
 
+    def test_too_much(self) -> None:
+        """Who asks for more than is held is told how much that is."""
+        outcome = spoiled(scene(), [one for one in DEFECTS if one.name == "too-much"], ORDERS[CaptureRedemption])
+
+        assert isinstance(outcome, Refused)
+        assert [("points", "at most 50: the hold keeps no more")] == [
+            (one.field, one.description) for one in outcome.errors
+        ]
+
     @pytest.mark.parametrize("order", ORDERS)
     def test_paused_elsewhere(self, order: type[Any]) -> None:
         """A pause of a program of the group of which nothing is held is nobody's business."""

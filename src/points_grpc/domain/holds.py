@@ -45,6 +45,7 @@ from points_grpc.domain.outcome import (
     RedemptionResult,
     Refused,
     ReleaseResult,
+    wrong_field,
 )
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
@@ -239,7 +240,7 @@ def points_are_held(case: Case, points: int | None) -> Refused | None:
     """10004: more is to be captured than is held."""
     if points is None or points <= case.found.points:
         return None
-    return Refused(codes.FIELD_INVALID, {"field": "points"}, field="points")
+    return wrong_field(codes.FIELD_INVALID, "points", f"at most {case.found.points}: the hold keeps no more")
 
 
 # -- what the deeds need ---------------------------------------------------------------------------------------------
