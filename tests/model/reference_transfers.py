@@ -152,16 +152,19 @@ class Transfers(Guards):
         used, more = sum(one for _, one in inside), 1 if is_count else case.points
         if used + more <= maximum:
             return
+        exceeded, window = "903 RESOURCE_EXHAUSTED TRANSFER_LIMIT_EXCEEDED", VelocityLimit.Window.Name(limit.window)
+        if more > maximum:
+            raise Refusal(exceeded, limit=maximum, used=used, window=window, direction=direction)
         resets = today + timedelta(days=1)
         for ahead in range(1, days + 1):
             resets = today + timedelta(days=ahead)
             if sum(one for day, one in inside if day > resets - timedelta(days=days)) + more <= maximum:
                 break
         raise Refusal(
-            "903 RESOURCE_EXHAUSTED TRANSFER_LIMIT_EXCEEDED",
+            exceeded,
             limit=maximum,
             used=used,
-            window=VelocityLimit.Window.Name(limit.window),
+            window=window,
             direction=direction,
             resets_at=Time(start_of(resets, case.program.zone)),
         )
