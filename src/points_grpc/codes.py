@@ -1388,7 +1388,8 @@ TRANSFER_LIMIT_EXCEEDED = Code(
 )
 """
 A velocity limit of the policy is reached: points or number of transfers, out or in, in today or the last 7 or 30 days,
-counted in the program's time zone. QuotaFailure says the same as the metadata.
+counted in the program's time zone. QuotaFailure says the same as the metadata. Without resets_at the points asked for
+are more than the limit itself.
 Remedy: transfer under a new request_id once resets_at has passed, or less.
 Odd: the text speaks of redemption. One of three rows of this number; see points 901.
 """

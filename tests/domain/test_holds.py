@@ -297,6 +297,19 @@ class TestCapture:
         }
         assert (world.balance(ANN, SILVER), world.balance(ANN, GOLD)) == result.redemption.balances
 
+    def test_what_is_left_is_counted_everywhere(self) -> None:
+        """What is left of points earned in a program counts in every wallet, as the redemption would have told."""
+        world = world_with_points()
+        world.give(9, 500, program_id=SILVER, earning_program_id=GOLD)
+        wanted = redeem(50, pooled=True)
+        told = world.ask(wanted)
+        hold = held(world, 50, pooled=True)
+
+        captured = world.accept(CaptureRedemption(hold.hold_id)).redemption
+
+        assert isinstance(told, Accepted)
+        assert (ProgramShare(GOLD, 50, 570),) == captured.shares == told.result.shares  # type: ignore[union-attr]
+
     def test_reversed_like_any_other(self) -> None:
         """What was captured can be reversed, by the id of the redemption or by the reference of the authorisation."""
         world = world_with_points()
@@ -453,9 +466,10 @@ class TestDeadline:
 
 
 def scene() -> Scene:
-    """Ann's 50 points are held, and all of them are wanted."""
+    """Ann's 50 points are held, ten of them silver, and all of them are wanted."""
     world = world_with_points()
-    return Scene(world, CaptureRedemption(held(world, 50).hold_id))
+    world.give(4, 10, program_id=SILVER, expires_at=TOMORROW - timedelta(hours=1))
+    return Scene(world, CaptureRedemption(held(world, 50, pooled=True).hold_id))
 
 
 def ended(order: type[Any]) -> Any:
@@ -495,6 +509,13 @@ DEFECTS = (
         in_world(lambda one: one.change_program(paused=True)),
         {"cause": "PROGRAM_PAUSED"},
         excludes=names("unknown"),  # there is no program then
+    ),
+    Defect(
+        "pool-paused",
+        codes.PAUSED,
+        in_world(lambda one: one.change_program(SILVER, paused=True)),
+        {"cause": "PROGRAM_PAUSED"},
+        excludes=names("unknown"),
     ),
     Defect("unknown", codes.RESOURCE_NOT_FOUND, unknown, {"resource": "hold"}, "hold_id"),
     Defect(
@@ -545,6 +566,24 @@ class TestRefusals:
 
             assert isinstance(outcome, Refused)
             assert earlier.code is outcome.code, f"{earlier.name} before {later.name}"
+
+    def test_too_much(self) -> None:
+        """Who asks for more than is held is told how much that is."""
+        outcome = spoiled(scene(), [one for one in DEFECTS if one.name == "too-much"], ORDERS[CaptureRedemption])
+
+        assert isinstance(outcome, Refused)
+        assert [("points", "at most 50: the hold keeps no more")] == [
+            (one.field, one.description) for one in outcome.errors
+        ]
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_paused_elsewhere(self, order: type[Any]) -> None:
+        """A pause of a program of the group of which nothing is held is nobody's business."""
+        world = world_with_points()
+        hold = held(world, 50, pooled=True)
+        world.change_program(SILVER, paused=True)
+
+        world.accept(order(hold.hold_id))
 
     def test_once(self) -> None:
         """Of several orders in one batch the first is accepted, and none after it."""

@@ -587,6 +587,38 @@ class TestReversals:
 
         assert (57, 0) == (world.balance(CID).current, world.balance(BEN).current)
 
+    def test_bill_of_both(self) -> None:
+        """Of a bill on which both redeemed, the survivor gets back all, and the victim is given what was its own."""
+        world = metals()
+        world.give(1, 30)
+        world.give(2, 20, customer_id=BEN)
+        world.accept(redeem(30, transaction_number="B-1"))
+        world.accept(redeem(20, BEN, transaction_number="B-1"))
+        world.accept(merge())
+
+        of_the_victim = world.ask(reverse(transaction_number="B-1"))
+        result = world.accept(reverse(customer_id=BEN, transaction_number="B-1"))
+
+        assert isinstance(of_the_victim, Accepted)
+        assert (30, 50) == (of_the_victim.result.asked, result.asked)  # type: ignore[union-attr]
+        assert (50, 0) == (world.balance(BEN).current, world.balance(ANN).current)
+        refused = world.refuse(reverse(customer_id=BEN, transaction_number="B-1"))
+        assert codes.TRANSACTION_ALREADY_REVERSED is refused.code
+
+    def test_bill_with_a_stranger(self) -> None:
+        """Of a bill on which the victim and somebody else redeemed, the survivor gets back what was the victim's."""
+        world = metals()
+        world.enrol(CID, GOLD)
+        world.give(1, 30)
+        world.give(2, 10, customer_id=CID)
+        world.accept(redeem(30, transaction_number="B-1"))
+        world.accept(redeem(10, CID, transaction_number="B-1"))
+        world.accept(merge())
+
+        world.accept(reverse(customer_id=BEN, transaction_number="B-1"))
+
+        assert (30, 0) == (world.balance(BEN).current, world.balance(CID).current)
+
     def test_stranger(self) -> None:
         """Anybody else is still refused, and so is the victim for what the survivor redeemed."""
         world, redemption_id = self.redeemed()

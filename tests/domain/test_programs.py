@@ -32,7 +32,7 @@ from points_grpc.domain.events import (
     ProgramSaved,
 )
 from points_grpc.domain.model import ProgramGroup
-from points_grpc.domain.outcome import Accepted, DoneResult, GroupResult, PolicyResult, ProgramResult
+from points_grpc.domain.outcome import Accepted, DoneResult, GroupResult, PolicyResult, ProgramResult, Refused
 from points_grpc.domain.policy import Policy, RedemptionPolicy
 from points_grpc.domain.programs import PROGRAMS_MAX
 from worlds import BRONZE, FIRST_ID, GOLD, METALS, NOW, SILVER, World, metals, policy, program
@@ -69,6 +69,13 @@ def ungrouped() -> World:
     world = metals()
     world.programs[TIN] = program(TIN)
     return world
+
+
+def described(refused: Refused) -> str:
+    """What the one field that is wrong should be."""
+    [error] = refused.errors
+    assert (refused.code, refused.field, refused.metadata) == (error.code, error.field, error.metadata)
+    return error.description
 
 
 def without_trace(world: World) -> list[Any]:
@@ -123,7 +130,10 @@ class TestProgram:
         world = metals()
         world.programs |= {number: program(number) for number in range(100, 97 + PROGRAMS_MAX)}
 
-        assert codes.FIELD_INVALID is world.refuse(creation()).code
+        refused = world.refuse(creation())
+
+        assert (codes.FIELD_INVALID, {"field": "program_id"}) == (refused.code, refused.metadata)
+        assert "no other one: the organisation has 1000 programs, which is the most" == described(refused)
         del world.programs[100]
         assert isinstance(world.decide(creation()), Accepted)
 
@@ -168,12 +178,27 @@ class TestGroup:
 
         assert (code, field) == (refused.code, refused.field)
 
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ({"program_ids": (BRONZE, SILVER)}, "programs that are in no group yet; in one already: 1 of 2"),
+            ({"program_ids": (GOLD, BRONZE, SILVER)}, "programs that are in no group yet; in one already: 2 of 3"),
+            ({"default_program_id": GOLD}, "one of program_ids"),
+        ],
+    )
+    def test_says_what_is_wrong(self, given: dict[str, Any], expected: str) -> None:
+        """What is wrong with a field is told, with its numbers."""
+        assert expected == described(ungrouped().refuse(group(**given)))
+
     def test_decimal_places(self) -> None:
         """The programs of a group read their points alike."""
         world = ungrouped()
         world.change_program(TIN, decimal_places=2)
 
-        assert (codes.FIELD_INVALID, "program_ids") == (world.refuse(group()).code, world.refuse(group()).field)
+        refused = world.refuse(group())
+
+        assert (codes.FIELD_INVALID, "program_ids") == (refused.code, refused.field)
+        assert "programs with the same decimal places: these have 0 and 2" == described(refused)
 
 
 class TestPolicy:

@@ -179,6 +179,12 @@ def all_held(at: Scene) -> None:
         at.world.give(one.lot_id, one.remaining, held=one.remaining)
 
 
+def pool_needs_proof(at: Scene) -> None:
+    """Pools points with those of a program that demands a proof, and is not the one named."""
+    at.command = replace(at.command, pooled=True)
+    at.world.change_redemption_policy(SILVER, proof_required=True)
+
+
 def missed_call(text: str, **given: Any) -> Spoil:
     """Asks for proof by missed call, with the key set to a text."""
 
@@ -475,6 +481,15 @@ DEFECTS = (
         "validation_code",
         only=DEED,
         excludes=names("too-many-wrong-codes", "code-never-issued"),  # there a code came
+    ),
+    Defect(
+        "proof-missing-in-pool",
+        codes.MOBILE_VALIDATION_REQUIRED,
+        pool_needs_proof,
+        {"cause": "MISSING"},
+        "validation_code",
+        only=DEED,
+        excludes=names("too-few-points", "too-many-wrong-codes", "code-never-issued"),  # pooled it is 803
     ),
     Defect(
         "too-many-wrong-codes",
@@ -1090,6 +1105,17 @@ class TestPooled:
             (Account.REDEEMED, 0, GOLD, 40),
         ] == world.postings(world.journal[0])
 
+    def test_what_is_left_is_counted_everywhere(self) -> None:
+        """What is left of points earned in a program counts in every wallet, whichever was drawn on."""
+        world = self.pooled()
+        world.give(4, 500, program_id=SILVER, earning_program_id=GOLD)
+
+        pooled = world.accept(redeem(50, pooled=True))
+        alone = world.accept(redeem(20))
+
+        assert (ProgramShare(SILVER, 40, 0), ProgramShare(GOLD, 10, 550)) == pooled.shares
+        assert (ProgramShare(GOLD, 20, 530),) == alone.shares
+
     def test_ended_programs_stay_in_the_pool(self) -> None:
         """Points of a program that was ended are drawn with the others; naming it is refused."""
         world = self.pooled()
@@ -1127,6 +1153,31 @@ class TestPooled:
             world.decide(redeem(80, program_id=SILVER, pooled=True))
         )
         assert isinstance(world.decide(redeem(80, pooled=True)), Accepted)
+
+    @pytest.mark.parametrize("demands", [GOLD, SILVER])
+    @pytest.mark.parametrize("named", [GOLD, SILVER])
+    @pytest.mark.parametrize("pooled", [False, True])
+    def test_proof(self, demands: int, named: int, *, pooled: bool) -> None:
+        """A proof is due if the program named demands one, or any that may be drawn on; the check says so."""
+        world = self.pooled()
+        world.change_redemption_policy(demands, proof_required=True)
+        wanted = redeem(10, program_id=named, pooled=pooled)
+
+        due = pooled or named == demands
+
+        assert due == world.accept(CheckRedemption(wanted)).proof_required
+        told_of = [world.ask(one) for one in (wanted, AuthorizeRedemption(wanted, 900))]
+        missing = ("MOBILE_VALIDATION_REQUIRED", "MISSING", None)
+        assert [missing if due else None] * 2 == [told(one) if isinstance(one, Refused) else None for one in told_of]
+
+    def test_proof_of_a_program_that_was_left(self) -> None:
+        """A program of the group that cannot be drawn on demands nothing, unless it is named."""
+        world = self.pooled()
+        world.change_redemption_policy(SILVER, proof_required=True)
+        world.leave(ANN, SILVER)
+
+        assert isinstance(world.ask(redeem(10, pooled=True)), Accepted)
+        assert codes.MOBILE_VALIDATION_REQUIRED is world.refuse(redeem(10, program_id=SILVER, pooled=True)).code
 
     def pooled(self) -> World:
         """Ann has 60 in gold and, spent before, 30 and 10 in silver."""

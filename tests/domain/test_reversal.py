@@ -84,6 +84,14 @@ def by_key(**given: Any) -> ReverseRedemption:
     return reverse(**given)
 
 
+def pool_paused(at: Scene) -> None:
+    """Ann redeemed once more on the bill, pooled, and wants that back: a program whose points it took is paused."""
+    at.world.give(3, 30, program_id=SILVER, expires_at=SOON)
+    made = at.world.accept(redeem(30, pooled=True, transaction_number="B-1"))
+    at.command = replace(at.command, redemption_id=made.redemption_id)
+    at.world.change_program(SILVER, paused=True)
+
+
 def unknown_bill(at: Scene) -> None:
     """Names a bill that nobody knows."""
     at.command = by_key(transaction_number="B-9")
@@ -137,6 +145,14 @@ DEFECTS = (
         in_world(lambda one: one.change_program(paused=True)),
         {"cause": "PROGRAM_PAUSED"},
         excludes=NO_KEY,  # the program is that of the redemption
+        ours=True,
+    ),
+    Defect(
+        "pool-paused",
+        codes.PAUSED,
+        pool_paused,
+        {"cause": "PROGRAM_PAUSED"},
+        excludes=NO_KEY | {"org-paused", "program-paused"},  # nothing can happen in a pause
         ours=True,
     ),
     Defect(
@@ -266,7 +282,7 @@ class TestRefusals:
     def test_table_is_the_contract(self) -> None:
         """The table has the codes of the contract in its order, after the pause."""
         assert [number for number in listed(CONTRACT) if number not in WARNINGS] == in_order(DEFECTS)
-        assert ["PAUSED"] * 2 == [one.code.reason for one in DEFECTS[:2]]
+        assert ["PAUSED"] * 3 == [one.code.reason for one in DEFECTS[:3]]
 
     def test_pairs(self) -> None:
         """Of any two defects, the one that the contract lists earlier is refused."""
@@ -320,12 +336,37 @@ class TestRefusals:
 
         assert accepted == isinstance(at.world.decide(at.command), Accepted)
 
-    def test_paused_elsewhere(self) -> None:
-        """A pause of another program is nobody's business."""
+    @pytest.mark.parametrize(
+        ("reversed_points", "later", "wanted"),
+        [
+            (50, 20, None),
+            (49, 20, ("REVERSAL_NOT_POSSIBLE", "WINDOW_PASSED", None)),
+            (50, 0, ("REVERSAL_NOT_POSSIBLE", "WINDOW_PASSED", None)),
+        ],
+        ids=["used-up", "something-left", "nothing-left-at-all"],
+    )
+    def test_window_of_a_bill(self, reversed_points: int, later: int, wanted: tuple[str, ...] | None) -> None:
+        """Of a bill, what is used up is not judged by the window any more; it is if nothing else is there."""
         at = scene()
+        at.world.change_redemption_policy(reversal_days=3)
+        at.world.accept(replace(at.command, points=reversed_points))
+        at.world.pass_time(days=2)
+        if later:
+            at.world.accept(redeem(later, transaction_number="B-1"))
+
+        outcome = at.world.decide(reverse(transaction_number="B-1"))
+
+        assert wanted == (None if isinstance(outcome, Accepted) else told(outcome))
+
+    def test_paused_elsewhere(self) -> None:
+        """A pause of another program is nobody's business, nor that of one which has its points back already."""
+        at = scene()
+        pool_paused(at)
+        at.world.change_program(SILVER, paused=False)
+        at.world.accept(at.command)
         at.world.change_program(SILVER, paused=True)
 
-        assert isinstance(at.world.decide(at.command), Accepted)
+        assert isinstance(at.world.decide(reverse(transaction_number="B-1")), Accepted)
 
 
 class TestDeed:

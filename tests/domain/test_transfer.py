@@ -392,13 +392,13 @@ DEFECTS = (
         "too-many-points-out",
         codes.TRANSFER_LIMIT_EXCEEDED,
         limited(VelocityLimit(Direction.OUT, Window.TODAY, points_max=49)),
-        {"limit": "49", "used": "0", **OUT_TODAY},
+        {"limit": "49", "used": "0", "window": "TODAY", "direction": "OUT"},
     ),
     Defect(
         "too-many-points-in",
         codes.TRANSFER_LIMIT_EXCEEDED,
         limited(VelocityLimit(Direction.IN, Window.LAST_7_DAYS, points_max=49)),
-        {"limit": "49", "used": "0", **IN_7_DAYS},
+        {"limit": "49", "used": "0", "window": "LAST_7_DAYS", "direction": "IN"},
     ),
     Defect(
         "too-few-points",
@@ -837,6 +837,16 @@ class TestVelocity:
         assert isinstance(before, Refused)
         assert isinstance(at.world.ask(at.command), Accepted)
 
+    @pytest.mark.parametrize(("points", "in_time"), [(190, True), (191, False)])
+    def test_more_than_the_limit(self, points: int, in_time: bool) -> None:
+        """No time is told to who asks for more than the limit itself: no window is long enough for that."""
+        at = self.busy(VelocityLimit(Direction.OUT, Window.LAST_7_DAYS, points_max=190))
+
+        refused = at.world.refuse(transfer(points))
+
+        assert codes.TRANSFER_LIMIT_EXCEEDED is refused.code
+        assert (in_time, in_time) == ("resets_at" in refused.metadata, refused.retry_after_s is not None)
+
     def test_time_zone(self) -> None:
         """Days are those of the program's time zone."""
         at = scene()
@@ -857,8 +867,9 @@ class TestVelocity:
         """A day that ends under summer time ends when the clocks there say so."""
         at = scene()
         at.world.change_program(time_zone="Europe/Berlin")
-        at.world.change_transfer_policy(velocity_limits=(VelocityLimit(Direction.OUT, Window.TODAY, points_max=1),))
+        at.world.change_transfer_policy(velocity_limits=(VelocityLimit(Direction.OUT, Window.TODAY, transfers_max=1),))
         at.world.now = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)  # clocks go forward at 01:00 UTC
+        at.world.accept(transfer(10))
 
         assert "2026-03-29T22:00:00+00:00" == at.world.refuse(at.command).metadata["resets_at"]
 
@@ -1216,6 +1227,21 @@ class TestPooled:
             transfer(80, program_id=SILVER, pooled=True)
         ).metadata
         assert ("TRANSFER_NOT_ALLOWED_FOR_PROGRAM", "PROGRAM", None) == told(world.decide(transfer(8, pooled=True)))
+
+    def test_what_is_left_is_counted_everywhere(self) -> None:
+        """What is left of points earned in a program counts in every wallet, whichever was drawn on."""
+        world = metals()
+        world.give(1, 100, expires_at=NOW + timedelta(days=1))
+        world.give(2, 500, program_id=SILVER, earning_program_id=GOLD)
+        left = []
+        for wanted in (transfer(60, pooled=True), transfer(60, pooled=True), transfer(10, program_id=SILVER)):
+            checked = world.ask(CheckTransfer(wanted))
+            result = world.accept(wanted)
+            assert isinstance(checked, Accepted)
+            assert checked.result.shares == result.shares  # type: ignore[union-attr]
+            left += [(one.program_id, one.left) for one in result.shares]
+
+        assert [(GOLD, 540), (GOLD, 480), (GOLD, 470)] == left
 
     def test_source_in_one_program_of_the_group(self) -> None:
         """It is enough for the sender to be enrolled in one program of the group, even if another is named."""

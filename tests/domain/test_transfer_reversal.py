@@ -60,6 +60,13 @@ def scene() -> Scene:
     return Scene(world, take_back(transfer_id))
 
 
+def pool_paused(at: Scene) -> None:
+    """Ann sent silver points, too, pooled with gold, and wants those back while silver is paused."""
+    at.world.give(3, 30, program_id=SILVER, expires_at=SOON)
+    at.command = take_back(at.world.accept(transfer(30, pooled=True)).transfer_id)
+    at.world.change_program(SILVER, paused=True)
+
+
 def merged_together(at: Scene) -> None:
     """Ben turns out to be Ann."""
     at.world.accept(merge(BEN, ANN))
@@ -84,6 +91,13 @@ DEFECTS = (
         in_world(lambda one: one.change_program(paused=True)),
         {"cause": "PROGRAM_PAUSED"},
         excludes=names("unknown", "spent", "merged-together", "all-spent"),  # nothing can happen in a pause
+    ),
+    Defect(
+        "pool-paused",
+        codes.TRANSFER_UNAVAILABLE,
+        pool_paused,
+        {"cause": "PROGRAM_PAUSED"},
+        excludes=names("org-paused", "program-paused", "unknown", "spent", "merged-together", "all-spent"),
     ),
     Defect(
         "config-unreadable",
@@ -157,6 +171,18 @@ class TestRefusals:
             outcome = spoiled(scene(), together, lambda command: command)
 
             assert expected(together[0]) == told(outcome), f"first of {[one.name for one in together]}"
+
+    def test_paused_where_the_points_are(self) -> None:
+        """A pause also stops points that would leave a program of the group; one that is not touched is no matter."""
+        world = metals()
+        world.give(1, 60, program_id=SILVER)
+        pooled = take_back(world.accept(transfer(60, program_id=SILVER, pooled=True)).transfer_id)
+        world.give(2, 10, program_id=SILVER)
+        alone = take_back(world.accept(transfer(10, program_id=SILVER)).transfer_id)
+        world.change_program(GOLD, paused=True)
+
+        assert {"cause": "PROGRAM_PAUSED"} == world.refuse(pooled).metadata
+        world.accept(alone)
 
     def test_only_transfers(self) -> None:
         """Another journal transaction is no transfer, nor is a transfer that was taken back."""

@@ -140,7 +140,7 @@ class Redemptions(Guards):
                 raise Refusal("822 FAILED_PRECONDITION MISSED_CALL_NOT_FOUND", window_s=window_s)
             if request.validation_code:
                 raise Refusal("824 FAILED_PRECONDITION MOBILE_VALIDATION_REQUIRED", cause="BOTH")
-        if case.program.policy.redemption.proof_required and not by_call and not request.validation_code:
+        if case.proof_required and not by_call and not request.validation_code:
             raise Refusal("824 FAILED_PRECONDITION MOBILE_VALIDATION_REQUIRED", cause="MISSING")
         counted, limit = self._window(case.person.customer_id, "redeem", otp), otp.attempts_per_window or 15
         if request.validation_code and counted.wrong >= limit:
@@ -175,7 +175,7 @@ class Redemptions(Guards):
         answer = self._planned(case)
         answer["breakup_by_earning_programs"] = self.breakup(case.draws)
         answer["outcome"] = {"status": True, "code": 800, "reason": "POINTS_REDEEMED_OR_REDEEMABLE"}
-        answer["proof_required"] = case.program.policy.redemption.proof_required
+        answer["proof_required"] = case.proof_required
         answer["otp"] = None
         if request.issue_otp:
             try:
@@ -245,7 +245,8 @@ class Redemptions(Guards):
     def _hold(self, hold_id: str) -> Held:
         """898, 10012, 419, 10017."""
         hold = next((one for one in self.holds if one.hold_id == hold_id), None)
-        self._runs("898 UNAVAILABLE PAUSED", hold and self.programs[hold.program_id])
+        held = hold and [hold.program_id, *(lot.program_id for lot, _ in hold.draws)]
+        self._runs("898 UNAVAILABLE PAUSED", *(self.programs[one] for one in held or ()))
         if hold is None:
             raise Refusal("10012 NOT_FOUND RESOURCE_NOT_FOUND")
         self._is_not_merged(self.people[hold.customer_id])
@@ -296,6 +297,8 @@ class RedemptionCase:
         self.wallets = [(person.customer_id, one) for one in pool if one in person.enrolled]
         known = categories_of(program.policy)
         self.categories = [request.category] if request.category else [one for one in known if known[one]]
+        asked = [program, *(state.programs[one] for _, one in self.wallets)]
+        self.proof_required = any(one.policy.redemption.proof_required for one in asked)
         self.binding = ("redeem", person.customer_id, program.program_id, request.category, request.group_redemption)
         ratio = program.policy.redemption
         self.ratio = ratio.point_value if ratio.HasField("point_value") else None

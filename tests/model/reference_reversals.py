@@ -45,7 +45,9 @@ class Reversals(Guards):
 
     def _reverse(self, request: Any, points: int | None) -> Answer:
         found = self._named(request)
-        self._runs("898 UNAVAILABLE PAUSED", *(self.programs[one.program_id] for one in found))
+        at_stake = [one for one in found if one.left] or found
+        taken = [one for spent in at_stake for one in (spent.program_id, *(lot.program_id for lot, _ in spent.draws))]
+        self._runs("898 UNAVAILABLE PAUSED", *(self.programs[one] for one in taken))
         self._parses()
         if not self.is_on("Allow_points_redemption_reversal"):
             raise Refusal(
@@ -59,7 +61,7 @@ class Reversals(Guards):
         survivor = self.survivor(person.customer_id)
         if self.is_fraud(survivor) or self.is_barred(survivor):
             raise Refusal("820 FAILED_PRECONDITION CUSTOMER_FRAUD_OPERATION_BLOCKED")
-        for one in found:
+        for one in at_stake:
             days = self.programs[one.program_id].policy.redemption.reversal_days
             if days and self.now > one.at + days * DAY:
                 raise Refusal("903 FAILED_PRECONDITION REVERSAL_NOT_POSSIBLE", cause="WINDOW_PASSED")

@@ -346,12 +346,13 @@ class State:
         return drawn
 
     def breakup(self, draws: Sequence[Draw]) -> list[dict[str, int]]:
-        """What is taken by earning program, and what is left of it in the wallets drawn on."""
-        wallets = {(one.lot.customer_id, one.lot.program_id) for one in draws}
+        """What is taken by earning program, and what its owner has left of it, wherever it lies."""
+        [owner] = {one.lot.customer_id for one in draws}
+        owned = [lot for lot in self.lots if lot.customer_id == owner and not self.expired(lot)]
         found = []
         for earning in sorted({one.lot.earning for one in draws}):
             taken = sum(one.points for one in draws if one.lot.earning == earning)
-            there = sum(lot.remaining for wallet in wallets for lot in self.live(*wallet) if lot.earning == earning)
+            there = sum(lot.remaining for lot in owned if lot.earning == earning)
             found.append({"program_id": earning, "deducted_points": taken, "program_current_points": there - taken})
         return found
 

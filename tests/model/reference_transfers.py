@@ -152,16 +152,19 @@ class Transfers(Guards):
         used, more = sum(one for _, one in inside), 1 if is_count else case.points
         if used + more <= maximum:
             return
+        exceeded, window = "903 RESOURCE_EXHAUSTED TRANSFER_LIMIT_EXCEEDED", VelocityLimit.Window.Name(limit.window)
+        if more > maximum:
+            raise Refusal(exceeded, limit=maximum, used=used, window=window, direction=direction)
         resets = today + timedelta(days=1)
         for ahead in range(1, days + 1):
             resets = today + timedelta(days=ahead)
             if sum(one for day, one in inside if day > resets - timedelta(days=days)) + more <= maximum:
                 break
         raise Refusal(
-            "903 RESOURCE_EXHAUSTED TRANSFER_LIMIT_EXCEEDED",
+            exceeded,
             limit=maximum,
             used=used,
-            window=VelocityLimit.Window.Name(limit.window),
+            window=window,
             direction=direction,
             resets_at=Time(start_of(resets, case.program.zone)),
         )
@@ -253,18 +256,20 @@ class Transfers(Guards):
     def ReverseTransfer(self, request: Any, drawn: Drawn) -> Answer:
         """Takes back what the receiver still has of a transfer."""
         made = next((one for one in self.transfers if one.transfer_id == request.transfer_id), None)
-        self._runs("898 UNAVAILABLE TRANSFER_UNAVAILABLE", made and self.programs[made.program_id])
+        came = [lot for lot in self.lots if made and came_with(lot, made.transfer_id)]
+        alive = sorted((one for one in came if one.remaining and not self.expired(one)), key=lambda lot: lot.order)
+        there = [Draw(lot, lot.remaining - self.held(lot)) for lot in alive if lot.remaining > self.held(lot)]
+        moved = [one for lot, _ in there for one in (lot.program_id, drawn_in(lot, request.transfer_id))]
+        named = [made.program_id] if made else []
+        self._runs("898 UNAVAILABLE TRANSFER_UNAVAILABLE", *(self.programs[one] for one in (*named, *moved)))
         self._parses("888 FAILED_PRECONDITION TRANSFER_CONFIGURATION_INVALID")
         if made is None:
             raise Refusal("10012 NOT_FOUND RESOURCE_NOT_FOUND")
         sender, receiver = self.survivor(made.source_id), self.survivor(made.destination_id)
         if sender is receiver:
             raise Refusal("418 INVALID_ARGUMENT SAME_CUSTOMER")
-        came = [lot for lot in self.lots if came_with(lot, made.transfer_id)]
         back = [lot for lot in self.lots if lot.opened_by == "taken back" and lot.parent in came]
         asked = made.points - sum(lot.points for lot in back)
-        alive = sorted((one for one in came if one.remaining and not self.expired(one)), key=lambda lot: lot.order)
-        there = [Draw(lot, lot.remaining - self.held(lot)) for lot in alive if lot.remaining > self.held(lot)]
         total = sum(one.points for one in there)
         if not total or (total < asked and request.shortfall == ReverseTransferRequest.FAIL):
             raise Refusal(

@@ -220,7 +220,7 @@ def test_quota() -> None:
     [
         (Refused(codes.OVERLOADED), RETRY_LATER_S),
         (Refused(codes.OVERLOADED, retry_after_s=0.2), 0.2),
-        (Refused(codes.OTP_ISSUE_LIMIT), RETRY_WINDOW_S),
+        (Refused(codes.STORAGE_FULL), RETRY_WINDOW_S),
     ],
 )
 def test_retry_delay(refusal: Refused, seconds: float) -> None:
@@ -228,6 +228,15 @@ def test_retry_delay(refusal: Refused, seconds: float) -> None:
     delay = details(status_of(refusal))["google.rpc.RetryInfo"].retry_delay
 
     assert delay.seconds + delay.nanos / 1e9 == seconds
+
+
+def test_no_time_helps() -> None:
+    """A code that tells when its limit resets, and does not, says that no time will: there is nothing to wait for."""
+    metadata = {"limit": "10", "used": "0", "window": "LAST_30_DAYS", "direction": "OUT"}
+    found = details(status_of(Refused(codes.TRANSFER_LIMIT_EXCEEDED, metadata, quota="transfer_points")))
+
+    assert "google.rpc.RetryInfo" not in found
+    assert "limit 10, used 0" == found["google.rpc.QuotaFailure"].violations[0].description
 
 
 UNKNOWN = {"outcome": "UNKNOWN"}

@@ -18,7 +18,6 @@ from points_grpc.client import AsyncPointsClient, NotAnswered, PointsError, Refu
 from points_grpc.client.retries import told_s
 from points_grpc.codes import Code, GrpcCode
 from points_grpc.domain import outcome
-from points_grpc.domain.outcome import FieldError
 from points_grpc.rpc.refusal import status_of
 from points_grpc.v1 import issuance_service_pb2
 
@@ -138,9 +137,7 @@ def outcome_of(error: Refused) -> Outcome:
 
 def malformed(code: Code, field_name: str, expected: str) -> Outcome:
     """What the server would say of a malformed field."""
-    metadata = {"field": field_name} if "field" in code.metadata_keys else {}
-    errors = (FieldError(code, field_name, expected, metadata),)
-    return found_here(outcome.Refused(code, metadata, field=field_name, errors=errors))
+    return found_here(outcome.wrong_field(code, field_name, expected))
 
 
 def found_here(refused: outcome.Refused) -> Outcome:

@@ -70,7 +70,7 @@ def decide(command: AdjustPoints, context: Context, snapshot: Snapshot) -> Decis
     result = AdjustmentResult(
         transaction_id=transaction_id,
         points=command.points,
-        shares=program_shares(snapshot, draws, (wallet,)),
+        shares=program_shares(snapshot, draws, wallet.customer_id),
         lots=lots,
         lots_omitted=omitted,
         balances=(balance_after(snapshot, wallet, version=entry.version_after(wallet), changes=taken),),

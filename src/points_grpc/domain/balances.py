@@ -93,13 +93,13 @@ def barred_sources(snapshot: Snapshot, key: WalletKey) -> Sequence[int]:
     return program.policy.transfer.barred_sources if program else ()
 
 
-def program_shares(snapshot: Snapshot, draws: Sequence[Draw], wallets: Sequence[WalletKey]) -> tuple[ProgramShare, ...]:
-    """What draws take by earning program, and what is left of those points in the wallets drawn on."""
+def program_shares(snapshot: Snapshot, draws: Sequence[Draw], customer_id: int) -> tuple[ProgramShare, ...]:
+    """What draws take from a customer by earning program, and what is left of those points in all of their wallets."""
     deducted: dict[int, int] = {}
     for one in draws:
         deducted[one.lot.earning_program_id] = deducted.get(one.lot.earning_program_id, 0) + one.points
     held_before: dict[int, int] = {}
-    for wallet in wallets:
+    for wallet in snapshot.wallets_of(customer_id):
         for key, bucket in snapshot.buckets(wallet).items():
             held_before[key.earning_program_id] = held_before.get(key.earning_program_id, 0) + bucket.points
     return tuple(

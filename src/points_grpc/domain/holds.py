@@ -45,6 +45,7 @@ from points_grpc.domain.outcome import (
     RedemptionResult,
     Refused,
     ReleaseResult,
+    wrong_field,
 )
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
@@ -121,7 +122,6 @@ def decide_capture(command: CaptureRedemption, context: Context, snapshot: Snaps
     points = hold.points if command.points is None else command.points
     taken = tuple(_taken(snapshot, hold, points))
     draws = tuple(Draw(one.lot, one.points) for one in taken if one.points)
-    drawn_wallets = tuple(dict.fromkeys(one.lot.wallet for one in draws))
     transaction_id = context.next_id()
     changes = _Changes(snapshot, ((Draw(one.lot, one.held), -one.points, -one.held) for one in taken))
     for one in draws:
@@ -139,7 +139,7 @@ def decide_capture(command: CaptureRedemption, context: Context, snapshot: Snaps
         points=points,
         value=redemption.value_of(points, hold.point_value, decimal_places),
         redeemed_at=snapshot.now,
-        shares=program_shares(snapshot, draws, drawn_wallets),
+        shares=program_shares(snapshot, draws, hold.customer_id),
         lots=lots,
         lots_omitted=omitted,
         balances=entry.balances,
@@ -205,11 +205,11 @@ def judge_release(case: Case) -> Refused | None:
 
 
 def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation, or the program of the hold."""
-    book = case.snapshot.book
+    """898: an operator paused the organisation, the program of the hold, or one whose points it holds."""
+    book, hold = case.snapshot.book, case.hold
     if book.paused:
         return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"})
-    if case.hold is not None and book.programs[case.hold.program_id].paused:
+    if hold is not None and book.is_paused((hold.program_id, *(one.program_id for one in hold.lots))):
         return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
     return None
 
@@ -240,7 +240,7 @@ def points_are_held(case: Case, points: int | None) -> Refused | None:
     """10004: more is to be captured than is held."""
     if points is None or points <= case.found.points:
         return None
-    return Refused(codes.FIELD_INVALID, {"field": "points"}, field="points")
+    return wrong_field(codes.FIELD_INVALID, "points", f"at most {case.found.points}: the hold keeps no more")
 
 
 # -- what the deeds need ---------------------------------------------------------------------------------------------

@@ -61,6 +61,12 @@ class Refused(Struct, frozen=True):
         return self.code is codes.TRANSFER_LIMIT_EXCEEDED or self.code.grpc in _RECORDED_GRPC
 
 
+def wrong_field(code: Code, field: str, expected: str) -> Refused:
+    """Refuses for one field that is wrong, with what is expected of it."""
+    metadata = {"field": field} if "field" in code.metadata_keys else {}
+    return Refused(code, metadata, field=field, errors=(FieldError(code, field, expected, metadata),))
+
+
 _NEVER_RECORDED = frozenset(
     {
         codes.FRAUD_CHECK_CONFIG_INVALID,

@@ -42,6 +42,7 @@ from points_grpc.domain.outcome import (
     PolicyResult,
     ProgramResult,
     Refused,
+    wrong_field,
 )
 from points_grpc.domain.policy import Policy
 from points_grpc.domain.snapshot import Directory, Keys, Snapshot
@@ -56,7 +57,8 @@ def decide_program(command: CreateProgram, context: Context, snapshot: Snapshot)
     if command.program_id in book.programs:
         return Decision(Refused(codes.RESOURCE_EXISTS, {"resource": "program"}, field="program_id"))
     if len(book.programs) >= PROGRAMS_MAX:
-        return Decision(Refused(codes.FIELD_INVALID, {"field": "program_id", "maximum": str(PROGRAMS_MAX)}))
+        expected = f"no other one: the organisation has {PROGRAMS_MAX} programs, which is the most"
+        return Decision(wrong_field(codes.FIELD_INVALID, "program_id", expected))
     program = Program(
         program_id=command.program_id or context.next_id(),
         name=command.name,
@@ -86,10 +88,15 @@ def decide_group(command: CreateProgramGroup, context: Context, snapshot: Snapsh
     members = [book.programs[one] for one in command.program_ids if one in book.programs]
     if len(members) < len(command.program_ids):
         return Decision(Refused(codes.PROGRAM_NOT_CONFIGURED, field="program_ids"))
-    if any(member.group_id is not None for member in members) or len({one.decimal_places for one in members}) > 1:
-        return Decision(Refused(codes.FIELD_INVALID, {"field": "program_ids"}, field="program_ids"))
+    if grouped := sum(member.group_id is not None for member in members):
+        expected = f"programs that are in no group yet; in one already: {grouped} of {len(members)}"
+        return Decision(wrong_field(codes.FIELD_INVALID, "program_ids", expected))
+    if len(places := sorted({one.decimal_places for one in members})) > 1:
+        told = " and ".join(map(str, places))
+        expected = f"programs with the same decimal places: these have {told}"
+        return Decision(wrong_field(codes.FIELD_INVALID, "program_ids", expected))
     if command.default_program_id not in command.program_ids:
-        return Decision(Refused(codes.FIELD_INVALID, {"field": "default_program_id"}, field="default_program_id"))
+        return Decision(wrong_field(codes.FIELD_INVALID, "default_program_id", "one of program_ids"))
     group = ProgramGroup(
         group_id=command.group_id or context.next_id(),
         name=command.name,

@@ -165,7 +165,7 @@ def decide_check(command: CheckRedemption, context: Context, snapshot: Snapshot)
         lots_omitted=omitted,
         balances_after=balances,
         challenge=issued.challenge,
-        proof_required=case.ruling.policy.redemption.proof_required,
+        proof_required=case.proof_is_due,
     )
     return Decision(Accepted(result, warnings), issued.events)
 
@@ -235,6 +235,12 @@ class Case:
     def value(self) -> MoneyValue | None:
         """What the points are worth by the policy that judges."""
         return value_of(self.command.points, self.ruling.policy.redemption.point_value, self.ruling.decimal_places)
+
+    @property
+    def proof_is_due(self) -> bool:
+        """Whether a proof is demanded by the program named, or by one that a pooled redemption may draw on."""
+        drawn = [self.snapshot.book.programs[key.program_id] for key in self.wallets]
+        return any(one.policy.redemption.proof_required for one in (self.ruling, *drawn))
 
     @property
     def missed_call(self) -> MissedCall | None:
@@ -492,9 +498,9 @@ def proof_is_one(case: Case) -> Refused | None:
 
 
 def proof_is_there(case: Case) -> Refused | None:
-    """824: the policy demands a proof, and neither a code nor a missed call came."""
+    """824: a proof is due, and neither a code nor a missed call came."""
     given = case.command.code or case.command.missed_call
-    if case.ruling.policy.redemption.proof_required and not given:
+    if not given and case.proof_is_due:
         return Refused(codes.MOBILE_VALIDATION_REQUIRED, {"cause": "MISSING"}, field="validation_code")
     return None
 
@@ -550,8 +556,7 @@ def plan_of(case: Case) -> Plan:
     """What an accepted redemption takes, in spending order."""
     categories = case.categories
     draws = draw(case.snapshot, case.wallets, case.command.points, usable=lambda lot: lot.category in categories)
-    drawn_wallets = tuple(dict.fromkeys(one.lot.wallet for one in draws))
-    return Plan(draws, program_shares(case.snapshot, draws, drawn_wallets))
+    return Plan(draws, program_shares(case.snapshot, draws, case.owner.customer_id))
 
 
 def _book(case: Case, plan: Plan, context: Context, transaction_id: int) -> tuple[JournalEntry, tuple[Balance, ...]]:

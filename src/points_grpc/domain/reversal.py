@@ -146,6 +146,11 @@ class Case:
         return self.snapshot.survivor(self.owner.customer_id)
 
     @property
+    def at_stake(self) -> Sequence[Redemption]:
+        """The redemptions of which something is left to reverse; all of them, where nothing is."""
+        return [one for one in self.redemptions if one.reversed < one.points] or self.redemptions
+
+    @property
     def reversible(self) -> int:
         """What is left to reverse of the redemptions."""
         return sum(redemption.points - redemption.reversed for redemption in self.redemptions)
@@ -168,12 +173,13 @@ def judge(case: Case) -> Refused | None:
 
 
 def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation, or the program of the redemption."""
+    """898: an operator paused the organisation, the program of the redemption, or one whose points it took."""
     book = case.snapshot.book
     if book.paused:
         return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"})
-    if any(book.programs[redemption.program_id].paused for redemption in case.redemptions):
-        return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
+    for redemption in case.at_stake:
+        if book.is_paused((redemption.program_id, *(one.program_id for one in redemption.lots))):
+            return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
     return None
 
 
@@ -231,7 +237,7 @@ def customer_is_no_fraud(case: Case) -> Refused | None:
 
 def window_is_open(case: Case) -> Refused | None:
     """903: the redemption is older than the reversal window of its program's policy."""
-    for redemption in case.redemptions:
+    for redemption in case.at_stake:
         days = case.snapshot.book.programs[redemption.program_id].policy.redemption.reversal_days
         if days and redemption.redeemed_at + timedelta(days=days) < case.snapshot.now:
             return Refused(codes.REVERSAL_NOT_POSSIBLE, {"cause": "WINDOW_PASSED"})
@@ -293,8 +299,8 @@ def _find(command: ReverseRedemption, snapshot: Snapshot) -> tuple[Redemption, .
     redemptions = [redemption for one in ids if (redemption := snapshot.redemption(one)) is not None]
     customer = snapshot.find(command.customer)
     if command.transaction_number and customer is not None:
-        # Several customers may have redeemed on one bill: each gets back what is theirs.
-        own = [redemption for redemption in redemptions if redemption.customer_id == customer.customer_id]
+        # Several customers may have redeemed on one bill: each gets back what is theirs, by merges too.
+        own = [one for one in redemptions if snapshot.speaks_for(customer.customer_id, one.customer_id)]
         redemptions = own or redemptions
     return tuple(sorted(redemptions, key=lambda one: (one.redeemed_at, one.transaction_id), reverse=True))
 

@@ -405,7 +405,10 @@ def transfer_is_no_duplicate(case: Case) -> Refused | None:
 
 
 def velocity_allows(case: Case) -> Refused | None:
-    """903: points or number of transfers, out or in, over today, 7 or 30 days, would pass a limit."""
+    """903: points or number of transfers, out or in, over today, 7 or 30 days, would pass a limit.
+
+    It says when the same transfer would pass, unless it asks for more than the limit itself.
+    """
     for limit in case.ruling.policy.transfer.velocity_limits:
         if refused := _velocity_limit(case, limit):
             return refused
@@ -480,6 +483,15 @@ def _velocity_limit(case: Case, limit: VelocityLimit) -> Refused | None:
         used = sum(counted.values())
         if not maximum or used + more <= maximum:
             continue
+        metadata: Mapping[str, str] = {
+            "limit": str(maximum),
+            "used": str(used),
+            "window": limit.window.name,
+            "direction": limit.direction.name,
+        }
+        quota = f"transfer_{name}_{limit.direction.name}_{limit.window.name}".lower()
+        if more > maximum:  # no window is long enough for that
+            return Refused(codes.TRANSFER_LIMIT_EXCEEDED, metadata, quota=quota)
         freed = 0
         reset_day = today + timedelta(days=1)
         for day in sorted(counted):
@@ -488,15 +500,8 @@ def _velocity_limit(case: Case, limit: VelocityLimit) -> Refused | None:
             if used - freed + more <= maximum:
                 break
         resets_at = datetime.combine(reset_day, time.min, ZoneInfo(time_zone)).astimezone(UTC)
-        metadata: Mapping[str, str] = {
-            "limit": str(maximum),
-            "used": str(used),
-            "window": limit.window.name,
-            "direction": limit.direction.name,
-            "resets_at": resets_at.isoformat(),
-        }
+        metadata = {**metadata, "resets_at": resets_at.isoformat()}
         wait_s = (resets_at - case.snapshot.now).total_seconds()
-        quota = f"transfer_{name}_{limit.direction.name}_{limit.window.name}".lower()
         return Refused(codes.TRANSFER_LIMIT_EXCEEDED, metadata, retry_after_s=wait_s, quota=quota)
     return None
 
@@ -511,8 +516,7 @@ class Plan(Struct, frozen=True):
 def _plan(case: Case) -> Plan:
     barred = case.ruling.policy.transfer.barred_sources
     draws = draw(case.snapshot, case.drawn_from, case.command.points, usable=lambda lot: lot.bucket[1] not in barred)
-    drawn_wallets = tuple(dict.fromkeys([one.lot.wallet for one in draws]))
-    return Plan(draws, program_shares(case.snapshot, draws, drawn_wallets))
+    return Plan(draws, program_shares(case.snapshot, draws, case.sender.customer_id))
 
 
 def _book(case: Case, plan: Plan, context: Context, transfer_id: int) -> tuple[JournalEntry, tuple[Balance, ...]]:

@@ -136,10 +136,12 @@ def judge(case: Case) -> Refused | None:
 
 
 def operations_run(case: Case) -> Refused | None:
-    """898: an operator paused the organisation, or the program of the transfer."""
-    if case.snapshot.book.paused:
+    """898: an operator paused the organisation, the program of the transfer, or one that points leave or go back to."""
+    book, made = case.snapshot.book, case.found
+    if book.paused:
         return Refused(codes.TRANSFER_UNAVAILABLE, {"cause": "ORGANISATION_PAUSED"})
-    if case.found is not None and case.snapshot.book.programs[case.found.program_id].paused:
+    moved = [program_id for one in case.draws for program_id in (one.lot.program_id, case.drawn_in[one.lot.lot_id])]
+    if made is not None and book.is_paused((made.program_id, *moved)):
         return Refused(codes.TRANSFER_UNAVAILABLE, {"cause": "PROGRAM_PAUSED"})
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from points_grpc import codes
 from points_grpc.domain.failures import TRANSFER_OPERATIONS, Failure
-from points_grpc.domain.outcome import FieldError, Refused
+from points_grpc.domain.outcome import Refused, wrong_field
 from points_grpc.service.ports import (
     OutcomeUnknown,
     StorageConflict,
@@ -21,9 +21,7 @@ from points_grpc.service.ports import (
 def malformed(field: str, expected: str, *, operation: str) -> Refused:
     """Refuses a request that cannot be read as a whole, or its metadata."""
     is_transfer = operation in TRANSFER_OPERATIONS
-    code = codes.TRANSFER_VALIDATION_FAILED if is_transfer else codes.FIELD_INVALID
-    metadata = {} if is_transfer else {"field": field}
-    return Refused(code, metadata, field=field, errors=(FieldError(code, field, expected, metadata),))
+    return wrong_field(codes.TRANSFER_VALIDATION_FAILED if is_transfer else codes.FIELD_INVALID, field, expected)
 
 
 def failure_of(error: Exception) -> Failure:

@@ -176,14 +176,15 @@ def is_open(refused: Refused) -> bool:
 
 
 def retry_delay_s(refused: Refused) -> float | None:
-    """How long RetryInfo asks to wait; None for no RetryInfo."""
+    """How long RetryInfo asks to wait; None for no RetryInfo, also where a limit has no time at which it resets."""
     if refused.retry_after_s is not None:
         return refused.retry_after_s
     match refused.code.retry:
         case Retry.SAME_REQUEST_ID_LATER:
             return RETRY_LATER_S
         case Retry.NEW_REQUEST_ID_LATER:
-            return RETRY_WINDOW_S
+            never_resets = "resets_at" in refused.code.metadata_keys and "resets_at" not in refused.metadata
+            return None if never_resets else RETRY_WINDOW_S
         case _:
             return None
 

@@ -828,7 +828,7 @@ class _TransferErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tra
     TRANSFER_ERROR_CODE_TRANSFER_LIMIT_EXCEEDED: _TransferErrorCode.ValueType  # 903
     """A velocity limit of the policy is reached: points or number of transfers, out or in, in today
     or the last 7 or 30 days, counted in the program's time zone. QuotaFailure says the same as the
-    metadata.
+    metadata. Without resets_at the points asked for are more than the limit itself.
     Remedy: transfer under a new request_id once resets_at has passed, or less.
     Odd: the text speaks of redemption. One of three rows of this number; see points 901.
     """
@@ -972,7 +972,7 @@ Odd: one of three rows of this number; see points 901.
 TRANSFER_ERROR_CODE_TRANSFER_LIMIT_EXCEEDED: TransferErrorCode.ValueType  # 903
 """A velocity limit of the policy is reached: points or number of transfers, out or in, in today
 or the last 7 or 30 days, counted in the program's time zone. QuotaFailure says the same as the
-metadata.
+metadata. Without resets_at the points asked for are more than the limit itself.
 Remedy: transfer under a new request_id once resets_at has passed, or less.
 Odd: the text speaks of redemption. One of three rows of this number; see points 901.
 """

@@ -372,7 +372,7 @@ class EarningProgramBreakup(_message.Message):
     deducted_points: _builtins.int
     """Points taken, in the smallest unit."""
     program_current_points: _builtins.int
-    """What the customer has left of points earned in that program, in the wallets drawn on."""
+    """What the customer has left of points earned in that program, in all of the customer's wallets."""
     def __init__(
         self,
         *,

@@ -413,7 +413,9 @@ class RedemptionPolicy(_message.Message):
     redemption_time_days: _builtins.int
     """How far back a redemption time may lie, in days (859): at most 36500; 0 for 30."""
     proof_required: _builtins.bool
-    """Demands a proof, a code or a missed call, for every redemption (824)."""
+    """Demands a proof, a code or a missed call, for every redemption (824): pooled ones, too, that may take the program's
+    points by another program's name.
+    """
     reversal_days: _builtins.int
     """How long after a redemption it can be reversed, in days (903): at most 36500; 0 for ever."""
     missed_call_window_s: _builtins.int
