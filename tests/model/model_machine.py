@@ -557,7 +557,7 @@ class Commands(RuleBasedStateMachine):
         """Buys something."""
         customer_id = dice.choice(PEOPLE)
         program_id = dice.choice(PROGRAMS)
-        bill = dice.choice(("bought-1", "bought-2", "bill-1"))
+        bill = dice.choice(("bought-1", "bought-2", "bill-1", "earned-1"))
         amount = dice.choice((0, 300, 500))
         fields = {"customer_identifier": by_id(customer_id), "program_id": program_id, "transaction_number": bill}
         self.ask("RecordPurchase", amount_minor_units=amount, **fields)

@@ -164,7 +164,8 @@ class Customers(Guards):
         person = self._known(request)
         if program.program_id not in person.enrolled:
             raise Refusal("881 FAILED_PRECONDITION CUSTOMER_NOT_ENROLLED", program_id=program.program_id)
-        if self.bills.get(request.transaction_number, (0, False))[1]:
+        owner, recorded = self.bills.get(request.transaction_number, (person.customer_id, False))
+        if recorded or person.customer_id not in self.line(owner):
             raise Refusal("10013 ALREADY_EXISTS RESOURCE_EXISTS")
         self.bills[request.transaction_number] = (person.customer_id, True)
         total = person.purchases.get(program.program_id, 0) + request.amount_minor_units
