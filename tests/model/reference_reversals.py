@@ -136,7 +136,9 @@ class Reversals(Guards):
         self._parses()
         person = self._anyone(request.customer_identifier)
         bill = request.transaction_number
-        if bill in self.bills and person.customer_id not in self.line(self.bills[bill][0]):
+        redeemers = [one.customer_id for one in self.redemptions if one.bill == bill]
+        owners = [self.bills[bill][0]] if bill in self.bills else redeemers
+        if owners and not any(person.customer_id in self.line(one) for one in owners):
             raise Refusal("10012 NOT_FOUND RESOURCE_NOT_FOUND")
         if bill in self.returned:
             raise Refusal("10013 ALREADY_EXISTS RESOURCE_EXISTS")

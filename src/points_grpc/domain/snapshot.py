@@ -485,6 +485,17 @@ class Snapshot:
             raise NotLoaded("purchase")
         return self._purchases.get(number)
 
+    def owners_of_bill(self, number: str) -> Sequence[int]:
+        """Whose a bill is: whoever recorded it, else whoever redeemed on it; nobody's if it is on no record."""
+        if (bill := self.purchase(number)) is not None:
+            return (bill.customer_id,)
+        return [self._redeemer(one) for one in self.redemptions_by_transaction_number(number)]
+
+    def _redeemer(self, redemption_id: str) -> int:
+        """Who made a redemption, whether it was loaded or only named by its bill."""
+        made = self._redemptions.get(redemption_id)
+        return self._loaded.directory.redemptions[redemption_id] if made is None else made.customer_id
+
     def is_returned(self, number: str) -> bool:
         """Whether a bill was returned."""
         if number not in self._loaded.keys.returns:
