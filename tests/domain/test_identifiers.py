@@ -27,6 +27,10 @@ NORMAL_FORMS = (
     (EXTERNAL_ID, " Crm/ÄÖ 7 ", "IN", " Crm/ÄÖ 7 "),
     (EMAIL, "Jo.Hn@SHOP.Example", "IN", "Jo.Hn@shop.example"),
     (EMAIL, "a@b.test", "IN", "a@b.test"),
+    (EMAIL, "INFO@Shop.Example", "IN", "INFO@shop.example"),
+    (EMAIL, "PostMaster@shop.example", "IN", "PostMaster@shop.example"),
+    (EMAIL, "Jo@B\u00dccher.Example", "IN", "Jo@b\u00fccher.example"),
+    (EMAIL, "JO\u0308@shop.example", "IN", "J\u00d6@shop.example"),
 )
 
 MALFORMED = (

@@ -7,6 +7,7 @@ a mobile in E.164, an e-mail with its domain in lower case, an external id verba
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 import phonenumbers
@@ -78,9 +79,13 @@ def _mobile(value: str, default_region: str) -> str | None:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _email(value: str) -> str | None:
-    """The address with its domain in lower case, local part as given. Asks no server."""
+    """The address with its domain in lower case, local part as given, both in Unicode's composed form. Asks no server.
+
+    The local part is taken from the value: the library puts names such as INFO into lower case, and no others.
+    """
     try:
         found = validate_email(value, check_deliverability=False, globally_deliverable=False, test_environment=True)
     except EmailNotValidError:
         return None
-    return found.normalized if "." in found.domain else None
+    local_part = unicodedata.normalize("NFC", value.rpartition("@")[0])
+    return f"{local_part}@{found.domain}" if "." in found.domain else None
