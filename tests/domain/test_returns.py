@@ -83,6 +83,8 @@ WARNED: tuple[tuple[str, ReturnedItem, Callable[[World], object], Code, str | No
     ("points-negative", item(points=-1), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "POINTS"),
     ("no-redemption-id", item(""), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
     ("malformed-redemption-id", item("r 1"), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
+    ("long-redemption-id", item("r" * 33), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
+    ("odd-redemption-id", item("r\x00\u202e"), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
     ("unknown-redemption", item("r0"), id, codes.RETURN_REDEMPTION_NOT_FOUND, None),
     ("more-than-left", item(points=51), id, codes.RETURN_NOT_POSSIBLE, "REVERSAL_POINTS_MISMATCH"),
     (
@@ -132,9 +134,18 @@ def test_item_that_cannot_be_reversed_is_a_warning(
 
     assert (code, "1", "items[1]") == (warning.code, warning.metadata["index"], warning.field)
     assert cause == warning.metadata.get("cause")
-    assert ReturnedShare(one.redemption_id) == result.shares[1]
+    assert ReturnedShare("" if cause == "REDEMPTION_ID" else one.redemption_id) == result.shares[1]
     assert 30 == at.wallet(ANN).current
     assert "B-1" in at.returns
+
+
+def test_malformed_redemption_id_is_kept_nowhere() -> None:
+    """Whatever the warning is for, a malformed id stands in no answer."""
+    at = world()
+    at.config.update({REVERSALS_ALLOWED: "false"})
+    _, result = accepted(at, bring_back(item("r 1"), item("r" * 33), item("r" * 32)))
+
+    assert ["", "", "r" * 32] == [share.redemption_id for share in result.shares]
 
 
 def test_used_up_redemption_is_a_warning() -> None:

@@ -150,7 +150,8 @@ class Reversals(Guards):
                 disabled = refusal.metadata.get("cause") == "REVERSAL_DISABLED"
                 code = "905 REVERSAL_DISABLED" if disabled else RETURN_WARNINGS.get(refusal.number, RETURN_FAILED)
                 warnings.append((code, {"index": str(index)}))
-                results.append({"redemption_id": item.redemption_id, "points_reversed": 0, "credited": 0})
+                named = item.redemption_id if item.redemption_id.isalnum() else ""
+                results.append({"redemption_id": named, "points_reversed": 0, "credited": 0})
                 continue
             results += [{**one, "redemption_id": item.redemption_id} for one in answer["redemptions"]]
             warnings += answer["warnings"]

@@ -73,7 +73,7 @@ def decide(command: ReturnTransaction, context: Context, snapshot: Snapshot) -> 
     for index, item in enumerate(command.items):
         outcome = _reverse(item, command, context, snapshot)
         if isinstance(outcome, Refused):
-            shares.append(ReturnedShare(item.redemption_id))
+            shares.append(ReturnedShare(item.redemption_id if _is_redemption_id(item.redemption_id) else ""))
             warnings.append(_warning(outcome, index))
             continue
         result = outcome.result
