@@ -74,7 +74,9 @@ class IssuePointsRequest(_message.Message):
 
     @_builtins.property
     def available_from(self) -> _timestamp_pb2.Timestamp:
-        """Until when the points are promised and cannot be spent; unset if they are available at once."""
+        """Until when the points are promised and cannot be spent; unset if they are available at once. Refused with 10004 if
+        it is after the points expire.
+        """
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
