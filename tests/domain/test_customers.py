@@ -22,7 +22,23 @@ from points_grpc.domain.commands import (
 from points_grpc.domain.events import Audited, CustomerSaved, Enrolled, LifetimeRaised, PurchaseRecorded
 from points_grpc.domain.model import Customer, FraudStatus, Purchase, StatusLabel, WalletKey
 from points_grpc.domain.outcome import Accepted, CustomerResult, PurchaseResult
-from worlds import ANN, BRONZE, CID, FIRST_ID, GOLD, NOW, SILVER, UNKNOWN, World, by_id, issue, metals, transfer
+from worlds import (
+    ANN,
+    BEN,
+    BRONZE,
+    CID,
+    FIRST_ID,
+    GOLD,
+    NOW,
+    SILVER,
+    UNKNOWN,
+    World,
+    by_id,
+    issue,
+    merge,
+    metals,
+    transfer,
+)
 
 LATER = NOW + timedelta(days=1)
 
@@ -247,6 +263,33 @@ class TestPurchase:
 
         assert {"B-1": Purchase("B-1", ANN, GOLD, 700)} == world.purchases
         assert 700 == world.wallet(ANN).lifetime_purchases
+
+    def test_bill_of_another(self) -> None:
+        """A bill that is known as another customer's is recorded for nobody else, in one batch as in two."""
+        world = metals()
+        bill = RecordPurchase(by_id(BEN), GOLD, "B-1", 700)
+
+        _, at_once = world.decide_batch([issue(5, transaction_number="B-1"), bill])
+
+        refused = world.refuse(bill)
+        assert at_once == refused
+        assert (codes.RESOURCE_EXISTS, {"resource": "transaction number"}, "transaction_number") == (
+            refused.code,
+            refused.metadata,
+            refused.field,
+        )
+        assert {"B-1": Purchase("B-1", ANN, GOLD, None)} == world.purchases
+        assert 0 == world.wallet(BEN).lifetime_purchases
+
+    def test_bill_of_one_who_was_merged(self) -> None:
+        """The bill that an issue named for somebody who was merged away gets its amount in the survivor's name."""
+        world = metals()
+        world.accept(issue(5, transaction_number="B-1"))
+        world.accept(merge())
+
+        world.accept(RecordPurchase(by_id(BEN), GOLD, "B-1", 700))
+
+        assert {"B-1": Purchase("B-1", BEN, GOLD, 700)} == world.purchases
 
     def test_not_enrolled(self) -> None:
         """A purchase needs an enrolment."""

@@ -250,6 +250,17 @@ class TestDueAt:
         assert wanted == world.wallet(ANN).due_at
         assert [DueMoved((ANN, GOLD), wanted)] == world.events(DueMoved)  # type: ignore[arg-type]
 
+    def test_of_a_promise_that_expired(self) -> None:
+        """A promise that ended with its points is due no more, in the batch that booked it neither."""
+        world = metals()
+        world.give(1, 30, available_from=LATER, expires_at=SOON)
+        world.give(2, 30, expires_at=SOON + INSTANT)
+        world.now = SOON + INSTANT
+
+        world.decide_batch([redeem(5_000), redeem(5_000)])
+
+        assert SOON + INSTANT == world.wallet(ANN).due_at
+
     def test_of_spent_lots(self) -> None:
         """A lot that was spent before it expired is due once more, and only moves the time."""
         world = metals()

@@ -24,9 +24,15 @@ NORMAL_FORMS = (
     (MOBILE, "+919148574269", "US", "+919148574269"),
     (MOBILE, "+91 91485-74269", "IN", "+919148574269"),
     (MOBILE, "(650) 253-0000", "US", "+16502530000"),
+    (MOBILE, "+39 06 1234 5678", "IN", "+390612345678"),
+    (MOBILE, "+33 06 12 34 56 78", "IN", "+33612345678"),
     (EXTERNAL_ID, " Crm/ÄÖ 7 ", "IN", " Crm/ÄÖ 7 "),
     (EMAIL, "Jo.Hn@SHOP.Example", "IN", "Jo.Hn@shop.example"),
     (EMAIL, "a@b.test", "IN", "a@b.test"),
+    (EMAIL, "INFO@Shop.Example", "IN", "INFO@shop.example"),
+    (EMAIL, "PostMaster@shop.example", "IN", "PostMaster@shop.example"),
+    (EMAIL, "Jo@B\u00dccher.Example", "IN", "Jo@b\u00fccher.example"),
+    (EMAIL, "JO\u0308@shop.example", "IN", "J\u00d6@shop.example"),
 )
 
 MALFORMED = (
@@ -49,6 +55,9 @@ MALFORMED = (
     (MOBILE, "+919148574269;ext=3", "IN"),
     (MOBILE, "+999123456789", "IN"),
     (MOBILE, "9148574269" * 4, "IN"),
+    (MOBILE, "+910040123456", "IN"),
+    (MOBILE, "+9100401234567", "US"),
+    (MOBILE, "+4400791112345", "GB"),
     (EXTERNAL_ID, "", "IN"),
     (EXTERNAL_ID, "x" * 255, "IN"),
     (EXTERNAL_ID, "a\x00b", "IN"),

@@ -27,7 +27,7 @@ from domain.defects import (
 )
 from points_grpc import codes
 from points_grpc.domain.commands import Expiry, IssuePoints
-from points_grpc.domain.configuration import DEFAULTS, MISSED_CALLS_ALLOWED
+from points_grpc.domain.configuration import DEFAULTS, MISSED_CALLS_ALLOWED, PUBLISHED
 from points_grpc.domain.issuance import expiry_instant
 from points_grpc.domain.model import Account, BucketKey, Kind, Lot, Posting, Purchase, Source, WalletKey
 from points_grpc.domain.outcome import Accepted, IssueResult, Refused, Warning
@@ -38,6 +38,7 @@ CONTRACT = "895, 899, 888, 826 → 816, 419, 881"
 """The contract's "Order of rules" for issues, to the letter, from 895 on; the shape is judged before."""
 
 TOMORROW = NOW + timedelta(days=1)
+INSTANT = timedelta(microseconds=1)
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -88,6 +89,14 @@ DEFECTS = (
         in_command(earning_program_id=77),
         {},
         "earning_program_id",
+    ),
+    Defect(
+        "promised-beyond-expiry",
+        codes.FIELD_INVALID,
+        in_command(available_from=TOMORROW + INSTANT, expiry=Expiry(at=TOMORROW)),
+        {"field": "available_from"},
+        "available_from",
+        ours=True,
     ),
     Defect(
         "policy-contradicts-itself",
@@ -184,9 +193,9 @@ class TestRefusals:
 
         assert met >= set(pairwise(in_order(DEFECTS)))
 
-    @pytest.mark.parametrize("key", DEFAULTS)
+    @pytest.mark.parametrize("key", [*DEFAULTS, PUBLISHED])
     def test_every_key_must_parse(self, key: str) -> None:
-        """888 names whichever key of the organisation is neither true nor false."""
+        """888 names whichever key of the organisation does not parse."""
         at = scene()
         at.world.config[key] = "1"
 
@@ -315,6 +324,29 @@ class TestDeed:
         assert isinstance(world.decide(redeem(50)), Accepted)
 
     @pytest.mark.parametrize(
+        ("available_from", "expiry", "accepted"),
+        [
+            (TOMORROW, Expiry(at=TOMORROW), True),
+            (TOMORROW + INSTANT, Expiry(at=TOMORROW), False),
+            (datetime(2026, 3, 17, tzinfo=UTC) - INSTANT, Expiry(in_days=1), True),
+            (datetime(2026, 3, 17, tzinfo=UTC), Expiry(in_days=1), False),
+            (datetime(2026, 4, 1, tzinfo=UTC) - INSTANT, Expiry(in_months=0), True),
+            (datetime(2026, 4, 1, tzinfo=UTC), Expiry(in_months=0), False),
+            (datetime(9999, 12, 31, tzinfo=UTC), Expiry(), True),
+            (NOW - timedelta(days=1), Expiry(at=NOW - timedelta(days=2)), False),
+        ],
+    )
+    def test_promised_until_it_expires(self, available_from: datetime, expiry: Expiry, accepted: bool) -> None:
+        """Points must be there for an instant at least before they expire, however the expiry is named."""
+        world = metals()
+
+        outcome = world.decide(issue(50, available_from=available_from, expiry=expiry))
+
+        assert accepted == isinstance(outcome, Accepted)
+        assert accepted or ("FIELD_INVALID", None, None) == told(outcome)
+        assert (50 if accepted else 0) == world.wallet(ANN).lifetime_earned
+
+    @pytest.mark.parametrize(
         ("categories", "wanted"),
         [((Category("Main"),), "Main"), ((Category("Promo", redeemable=False), Category("Main")), "Promo")],
     )
@@ -379,7 +411,7 @@ class TestExpiredOnArrival:
             Posting(Account.EXPIRED, 0, GOLD, 0, 50, 0, 0),
         ) == entry.postings
 
-    @pytest.mark.parametrize("available_from", [None, TOMORROW])
+    @pytest.mark.parametrize("available_from", [None, NOW - timedelta(days=2)])
     def test_nothing_is_due(self, available_from: datetime | None) -> None:
         """They leave nothing to be booked later, and other commands of their batch are decided as ever."""
         world = metals()

@@ -45,6 +45,7 @@ from points_grpc.domain.configuration import (
     DEFAULTS,
     MISSED_CALLS_ALLOWED,
     POOLING_ALLOWED,
+    PUBLISHED,
     REDEMPTIONS_ALLOWED,
     REVERSALS_ALLOWED,
     STATUS_MODULE,
@@ -599,9 +600,9 @@ class TestRefusals:
 
         assert at.world.ask(at.command) == at.world.ask(CheckRedemption(at.command))
 
-    @pytest.mark.parametrize("key", DEFAULTS)
+    @pytest.mark.parametrize("key", [*DEFAULTS, PUBLISHED])
     def test_every_key_must_parse(self, key: str) -> None:
-        """888 names whichever key of the organisation, the fraud key of transfers apart, is neither true nor false."""
+        """888 names whichever key of the organisation, the fraud key of transfers apart, does not parse."""
         at = scene()
         at.world.config[key] = ""
 

@@ -41,6 +41,12 @@ def bring_back(*items: ReturnedItem, **given: Any) -> ReturnTransaction:
     return ReturnTransaction(items=items, **fields | given)
 
 
+def redeemed_by(at: World, customer_id: int) -> None:
+    """The customer redeems on the bill B-1, which is known from nothing else."""
+    at.give(100 + customer_id, 10, customer_id=customer_id)
+    at.accept(redeem(10, customer_id=customer_id, transaction_number="B-1"))
+
+
 def accepted(at: World, command: ReturnTransaction) -> tuple[Accepted, ReturnResult]:
     """The acceptance and its result."""
     outcome = at.decide(command)
@@ -77,6 +83,8 @@ WARNED: tuple[tuple[str, ReturnedItem, Callable[[World], object], Code, str | No
     ("points-negative", item(points=-1), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "POINTS"),
     ("no-redemption-id", item(""), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
     ("malformed-redemption-id", item("r 1"), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
+    ("long-redemption-id", item("r" * 33), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
+    ("odd-redemption-id", item("r\x00\u202e"), id, codes.RETURN_INVALID_POINTS_OR_REDEMPTION_ID, "REDEMPTION_ID"),
     ("unknown-redemption", item("r0"), id, codes.RETURN_REDEMPTION_NOT_FOUND, None),
     ("more-than-left", item(points=51), id, codes.RETURN_NOT_POSSIBLE, "REVERSAL_POINTS_MISMATCH"),
     (
@@ -126,9 +134,18 @@ def test_item_that_cannot_be_reversed_is_a_warning(
 
     assert (code, "1", "items[1]") == (warning.code, warning.metadata["index"], warning.field)
     assert cause == warning.metadata.get("cause")
-    assert ReturnedShare(one.redemption_id) == result.shares[1]
+    assert ReturnedShare("" if cause == "REDEMPTION_ID" else one.redemption_id) == result.shares[1]
     assert 30 == at.wallet(ANN).current
     assert "B-1" in at.returns
+
+
+def test_malformed_redemption_id_is_kept_nowhere() -> None:
+    """Whatever the warning is for, a malformed id stands in no answer."""
+    at = world()
+    at.config.update({REVERSALS_ALLOWED: "false"})
+    _, result = accepted(at, bring_back(item("r 1"), item("r" * 33), item("r" * 32)))
+
+    assert ["", "", "r" * 32] == [share.redemption_id for share in result.shares]
 
 
 def test_used_up_redemption_is_a_warning() -> None:
@@ -169,6 +186,13 @@ REFUSED: tuple[tuple[str, Callable[[World], object], dict[str, Any], Code, dict[
         codes.RESOURCE_NOT_FOUND,
         {"resource": "Transaction"},
     ),
+    (
+        "redeemed-by-another",
+        lambda at: redeemed_by(at, BEN),
+        {},
+        codes.RESOURCE_NOT_FOUND,
+        {"resource": "Transaction"},
+    ),
     ("returned", lambda at: at.accept(bring_back()), {}, codes.RESOURCE_EXISTS, {"resource": "Return"}),
 )
 
@@ -199,6 +223,41 @@ def test_bill_of_one_who_was_merged_is_the_survivors() -> None:
 
         assert code is (outcome.code if isinstance(outcome, Refused) else None)
         assert (0 if code else 50) == at.wallet(BEN).current - 30
+
+
+@pytest.mark.parametrize("bill", [None, Purchase("B-1", ANN, 1, 5)])
+def test_bill_on_which_the_customer_redeemed(bill: Purchase | None) -> None:
+    """Whoever redeemed on a bill that nobody recorded brings it back; a bill that is recorded is the buyer's alone."""
+    at = world()
+    redeemed_by(at, BEN)
+    if bill is None:
+        redeemed_by(at, ANN)
+    else:
+        at.purchases["B-1"] = bill
+
+    assert isinstance(at.ask(bring_back()), Accepted)
+    assert (bill is None) == isinstance(at.ask(bring_back(customer=by_id(BEN))), Accepted)
+    assert codes.RESOURCE_NOT_FOUND is at.refuse(bring_back(customer=by_id(CID))).code
+
+
+def test_redemptions_of_one_who_was_merged_are_the_survivors() -> None:
+    """A bill on which only somebody redeemed who was merged away is brought back by either name, and by no other."""
+    for named, code in ((BEN, None), (ANN, None), (CID, codes.RESOURCE_NOT_FOUND)):
+        at = world()
+        redeemed_by(at, ANN)
+        at.accept(merge())
+        outcome = at.decide(bring_back(customer=by_id(named)))
+
+        assert code is (outcome.code if isinstance(outcome, Refused) else None)
+
+
+def test_redemption_of_the_same_batch_counts() -> None:
+    """A redemption just before says whose the bill is, in the same batch too."""
+    at = world()
+    _, refused = at.decide_batch([redeem(10, transaction_number="B-1"), bring_back(customer=by_id(BEN))])
+
+    assert isinstance(refused, Refused)
+    assert codes.RESOURCE_NOT_FOUND is refused.code
 
 
 def test_bill_of_a_survivor_is_not_the_victims() -> None:

@@ -29,7 +29,7 @@ from domain.defects import (
 )
 from points_grpc import codes
 from points_grpc.domain.commands import ReturnTransaction, ReverseRedemption
-from points_grpc.domain.configuration import DEFAULTS, MISSED_CALLS_ALLOWED, REVERSALS_ALLOWED
+from points_grpc.domain.configuration import DEFAULTS, MISSED_CALLS_ALLOWED, PUBLISHED, REVERSALS_ALLOWED
 from points_grpc.domain.model import Account, Kind, Posting, Purchase, Return, StatusLabel
 from points_grpc.domain.outcome import Accepted, LotShare, Refused, ReversalResult, ReversedShare, Warning
 from points_grpc.domain.redemption import redemption_id_of
@@ -316,9 +316,9 @@ class TestRefusals:
 
         assert {"switched-off": (Warning(codes.REVERSAL_DISABLED),)} == {k: v for k, v in warned.items() if v}
 
-    @pytest.mark.parametrize("key", DEFAULTS)
+    @pytest.mark.parametrize("key", [*DEFAULTS, PUBLISHED])
     def test_every_key_must_parse(self, key: str) -> None:
-        """888 names whichever key of the organisation is neither true nor false."""
+        """888 names whichever key of the organisation does not parse."""
         at = scene()
         at.world.config[key] = "1"
 

@@ -40,6 +40,7 @@ from points_grpc.domain.configuration import (
     FRAUD_CHECK,
     MISSED_CALLS_ALLOWED,
     POOLING_ALLOWED,
+    PUBLISHED,
     TRANSFERS_ALLOWED,
 )
 from points_grpc.domain.model import (
@@ -532,9 +533,9 @@ class TestRefusals:
 
         assert at.world.ask(at.command) == at.world.ask(CheckTransfer(at.command))
 
-    @pytest.mark.parametrize("key", DEFAULTS)
+    @pytest.mark.parametrize("key", [*DEFAULTS, PUBLISHED])
     def test_every_key_must_parse(self, key: str) -> None:
-        """888 names whichever key of the organisation, the fraud key apart, is neither true nor false."""
+        """888 names whichever key of the organisation, the fraud key apart, does not parse."""
         at = scene()
         at.world.config[key] = "1"
 

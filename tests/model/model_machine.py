@@ -526,7 +526,7 @@ class Commands(RuleBasedStateMachine):
     def give_back_purchase(self, dice: Random) -> None:
         """Returns a purchase with some redemptions."""
         customer_id = dice.choice(PEOPLE)
-        bill = dice.choice(("bought-1", "bought-2", "new-1"))
+        bill = dice.choice(("bought-1", "bought-2", "bill-1", "new-1"))
         items: list[Fields] = []
         for spent in self.model.redemptions[-dice.randint(0, 3) :][:3]:
             item = {"redemption_id": spent.redemption_id, **self.back(dice, spent)}
@@ -557,7 +557,7 @@ class Commands(RuleBasedStateMachine):
         """Buys something."""
         customer_id = dice.choice(PEOPLE)
         program_id = dice.choice(PROGRAMS)
-        bill = dice.choice(("bought-1", "bought-2", "bill-1"))
+        bill = dice.choice(("bought-1", "bought-2", "bill-1", "earned-1"))
         amount = dice.choice((0, 300, 500))
         fields = {"customer_identifier": by_id(customer_id), "program_id": program_id, "transaction_number": bill}
         self.ask("RecordPurchase", amount_minor_units=amount, **fields)

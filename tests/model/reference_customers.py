@@ -38,14 +38,16 @@ class Customers(Guards):
         program = self._active(request.program_id)
         if request.earning_program_id and request.earning_program_id not in self.programs:
             raise Refusal("895 FAILED_PRECONDITION PROGRAM_NOT_CONFIGURED")
+        expires = self._expiry(request, program)
+        promise = request.available_from.ToMicroseconds() if request.HasField("available_from") else None
+        if promise is not None and expires is not None and promise > expires:
+            raise Refusal("10004 INVALID_ARGUMENT FIELD_INVALID", field="available_from")
         self._is_sound(program)
         self._parses()
         category = request.category or next(iter(categories_of(program.policy)))
         if category not in categories_of(program.policy):
             raise Refusal("826 FAILED_PRECONDITION INVALID_POINTS_CATEGORY", cause="UNKNOWN_CATEGORY")
         person = self._member(program, self.person(request.customer_identifier))
-        expires = self._expiry(request, program)
-        promise = request.available_from.ToMicroseconds() if request.HasField("available_from") else None
         lot = Points(
             LotName(len(self.lots) + 1),
             person.customer_id,
@@ -164,7 +166,8 @@ class Customers(Guards):
         person = self._known(request)
         if program.program_id not in person.enrolled:
             raise Refusal("881 FAILED_PRECONDITION CUSTOMER_NOT_ENROLLED", program_id=program.program_id)
-        if self.bills.get(request.transaction_number, (0, False))[1]:
+        owner, recorded = self.bills.get(request.transaction_number, (person.customer_id, False))
+        if recorded or person.customer_id not in self.line(owner):
             raise Refusal("10013 ALREADY_EXISTS RESOURCE_EXISTS")
         self.bills[request.transaction_number] = (person.customer_id, True)
         total = person.purchases.get(program.program_id, 0) + request.amount_minor_units

@@ -138,7 +138,9 @@ class Reversals(Guards):
         self._parses()
         person = self._anyone(request.customer_identifier)
         bill = request.transaction_number
-        if bill in self.bills and person.customer_id not in self.line(self.bills[bill][0]):
+        redeemers = [one.customer_id for one in self.redemptions if one.bill == bill]
+        owners = [self.bills[bill][0]] if bill in self.bills else redeemers
+        if owners and not any(person.customer_id in self.line(one) for one in owners):
             raise Refusal("10012 NOT_FOUND RESOURCE_NOT_FOUND")
         if bill in self.returned:
             raise Refusal("10013 ALREADY_EXISTS RESOURCE_EXISTS")
@@ -150,7 +152,8 @@ class Reversals(Guards):
                 disabled = refusal.metadata.get("cause") == "REVERSAL_DISABLED"
                 code = "905 REVERSAL_DISABLED" if disabled else RETURN_WARNINGS.get(refusal.number, RETURN_FAILED)
                 warnings.append((code, {"index": str(index)}))
-                results.append({"redemption_id": item.redemption_id, "points_reversed": 0, "credited": 0})
+                named = item.redemption_id if item.redemption_id.isalnum() else ""
+                results.append({"redemption_id": named, "points_reversed": 0, "credited": 0})
                 continue
             results += [{**one, "redemption_id": item.redemption_id} for one in answer["redemptions"]]
             warnings += answer["warnings"]

@@ -124,7 +124,7 @@ COMMANDS: dict[str, c.Command] = {
         category="Main",
         available_from=datetime(2026, 4, 1, tzinfo=UTC),
         expiry=c.Expiry(on=date(2027, 3, 31)),
-        transaction_number="BILL 1",
+        transaction_number="BILL-1",
         notes="a note",
     ),
     "create_customer": c.CreateCustomer(
@@ -448,6 +448,8 @@ ROWS: list[Row] = [
     *points_rows("issue_points"),
     *text_rows("issue_points", "category", 64),
     *text_rows("issue_points", "transaction_number", 64),
+    ("issue_points", setting(transaction_number="a b <>"), OTHER_10004, "transaction_number"),
+    ("issue_points", setting(transaction_number="B\u202e1"), OTHER_10004, "transaction_number"),
     *text_rows("issue_points", "notes", 500),
     *request_id_rows("issue_points"),
     ("issue_points", setting(source=0), OTHER_10004, "source"),

@@ -203,7 +203,7 @@ def issue_points() -> issuance_service_pb2.IssuePointsRequest:
         category="Main",
         available_from=at("2026-04-01T00:00:00Z"),
         expires_on="2027-03-31",
-        transaction_number="BILL 1",
+        transaction_number="BILL-1",
         notes="a note",
         request_id="issue-1",
     )

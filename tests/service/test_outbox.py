@@ -25,7 +25,7 @@ from points_grpc.domain.commands import (
 )
 from points_grpc.domain.letters import Letter, Undelivered
 from points_grpc.domain.model import Channel, Identifier, IdentifierType, OtpAction, Source
-from points_grpc.domain.outcome import Accepted
+from points_grpc.domain.outcome import Accepted, Outcome
 from points_grpc.domain.policy import Policy
 from points_grpc.service.executor import Executor
 from points_grpc.service.ids import IdSource
@@ -127,11 +127,16 @@ class World:
 
     def run(self, command: Command) -> None:
         """Runs a command that must be accepted."""
+        outcome = self.ask(command)
+        assert isinstance(outcome, Accepted), outcome
+
+    def ask(self, command: Command) -> Outcome:
+        """What comes of a command."""
         self._count += 1
         name = f"r{self._count}"
         seed = name.encode().ljust(32, b"-")
         (answer,) = self.executor.run(self.org_id, [Submission(self.org_id, command, name, True, {}, "test", seed)])
-        assert isinstance(answer.outcome, Accepted), answer
+        return answer.outcome
 
     def issue_code(self) -> None:
         """Has a code sent to the sender."""

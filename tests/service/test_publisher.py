@@ -13,6 +13,7 @@ from test_outbox import RECEIVER, SENDER
 from test_outbox import World as OutboxWorld
 
 from databases import ATestsDatabase, NewDatabase
+from points_grpc import codes
 from points_grpc.domain.commands import (
     IssuePoints,
     MergeCustomers,
@@ -21,9 +22,10 @@ from points_grpc.domain.commands import (
     Submission,
     TransferPoints,
 )
+from points_grpc.domain.configuration import PUBLISHED
 from points_grpc.domain.letters import Undelivered
 from points_grpc.domain.model import Channel, Notice, Source
-from points_grpc.domain.notices import PUBLISHED
+from points_grpc.domain.outcome import Refused
 from points_grpc.service.executor import Executor
 from points_grpc.service.ids import IdSource
 from points_grpc.service.publisher import Post, Publisher
@@ -126,7 +128,7 @@ def world(new_database: NewDatabase, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.mark.parametrize(
-    ("text", "publishes"), [(None, True), ("false", True), ("nonsense", True), ("true", False)], ids=str
+    ("text", "publishes"), [(None, True), ("false", True), ("points.redeemed", True), ("true", False)], ids=str
 )
 def test_nothing_is_queued_for_who_wants_nothing(world: World, text: str | None, publishes: bool) -> None:
     """Neither without the organisation's word nor without a webhook is there a row for an event."""
@@ -167,8 +169,8 @@ def test_transfer_is_told_of_both_sides(world: World) -> None:
 
 
 def test_only_what_is_wanted_is_told(world: World) -> None:
-    """An organisation names the events that it wants; words that name none are passed over."""
-    world.wants("points.redeemed, customer.merged, points.unheard_of")
+    """An organisation names the events that it wants, and is told of no others."""
+    world.wants("points.redeemed, customer.merged")
     world.issue(5)
     world.now += timedelta(milliseconds=1)
     world.run(RedeemPoints(SENDER, 1, 10))
@@ -296,6 +298,24 @@ def test_who_changed_their_mind_is_not_told(world: World) -> None:
     world.publisher().publish_due()
 
     assert ([], []) == (world.post.told, world.waiting())
+
+
+def test_key_that_does_not_parse_loses_no_event(world: World) -> None:
+    """Whoever mistypes the key gets no points operation (888), and what waited is told once the key is right again."""
+    world.wants("true")
+    world.issue(1)
+    world.wants("points.isued")
+    world.publisher().publish_due()
+    waited = world.waiting()
+    refused = world.ask(IssuePoints(SENDER, 1, 5, Source.LOYALTY_PLUS))
+    world.wants("points.issued")
+    world.now += timedelta(seconds=1)
+    world.publisher().publish_due()
+
+    assert [("QUEUED", 1, "CONFIGURATION_INVALID")] == waited
+    assert isinstance(refused, Refused)
+    assert (codes.ORG_CONFIGURATION_INVALID, {"key": PUBLISHED}) == (refused.code, refused.metadata)
+    assert ([("points.issued", "1", "1")], []) == (world.post.told, world.waiting())
 
 
 def test_no_code_waits_for_an_event(world: World) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from executing import ANN, GOLD, Bench, by_id, template
+from executing import ANN, BEN, GOLD, Bench, by_id, template
 
 from databases import NewDatabase
 from points_grpc import codes
@@ -45,6 +45,18 @@ def test_return_is_booked_once(bench: Bench) -> None:
     )
     assert 65 == bench.current(ANN)
     assert [] == verify(bench.database).differences
+
+
+def test_bill_on_which_another_redeemed_is_not_returned(bench: Bench) -> None:
+    """Ben cannot bring back a bill that is known from nothing but Ann's redemption, and Ann still can."""
+    bench.make_customer(BEN)
+    made = bench.accept(RedeemPoints(customer=by_id(ANN), program_id=GOLD, points=60, transaction_number="B-1"))
+    items = (ReturnedItem(made.redemption_id, None, by_id(ANN)),)
+    refused = bench.refuse(ReturnTransaction(by_id(BEN), "B-1", None, (), ""))
+    bench.accept(ReturnTransaction(by_id(ANN), "B-1", None, items, ""))
+
+    assert codes.RESOURCE_NOT_FOUND is refused.code
+    assert 100 == bench.current(ANN)
 
 
 def test_return_whose_points_are_not_those_of_its_reversals_is_found(bench: Bench) -> None:

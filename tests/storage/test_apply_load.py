@@ -177,6 +177,15 @@ def test_a_due_wallet_brings_its_lots_and_all_promised_ones(store: Store) -> Non
     assert set(loaded.promised[ANN_GOLD]) == set(promised)
 
 
+def test_promised_lots_without_points_stay_behind(store: Store) -> None:
+    """What expired or moved away before its time came is over: it would make its wallet due for ever."""
+    store.issue(ANN, 5, available_from=NOW + timedelta(days=99), promised=True, remaining=0)
+    left = store.issue(ANN, 5, available_from=NOW + timedelta(hours=1), promised=True)
+    store.now = NOW + timedelta(hours=1)
+
+    assert {ANN_GOLD: (left,)} == store.load(Keys(customers=frozenset({ANN}))).promised
+
+
 def test_nothing_is_due_a_microsecond_earlier(store: Store) -> None:
     """`due_at` <= now is the rule, to the microsecond."""
     issued = store.issue(ANN, 5, available_from=NOW + timedelta(hours=1), promised=True)

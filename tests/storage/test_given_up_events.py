@@ -12,8 +12,8 @@ from stores import ANN, BEN, NO_KEYS, NOW, ORG, OTHER_ORG, Store
 
 from points_grpc.cli.main import main
 from points_grpc.domain import events as ev
+from points_grpc.domain.configuration import PUBLISHED
 from points_grpc.domain.model import Kind, Notice
-from points_grpc.domain.notices import PUBLISHED
 from points_grpc.storage import business_events
 from points_grpc.storage.business_events import EventCounts, GivenUp, Retried, Retries, event_counts, given_up
 
@@ -117,6 +117,13 @@ def test_what_nobody_wants_any_more_is_left(street: Store) -> None:
         retries.retry_all(ORG),
         retries.retry(ORG, [21]),
     ]
+
+
+def test_what_nobody_can_read_is_queued(street: Store) -> None:
+    """Where the key does not parse nobody knows what is wanted: the publisher judges once it does."""
+    want(street, "points.redemed")
+
+    assert Retried((11, 21, 22), 0) == Retries(street.database, now=lambda: LATER).retry_all(ORG)
 
 
 def test_retries_are_audited(street: Store) -> None:

@@ -6,7 +6,10 @@ the documented pages, odd ones included.
 
 from __future__ import annotations
 
-from points_grpc.domain.model import OrgConfig
+from collections.abc import Callable, Mapping
+
+from points_grpc.domain.event_names import EVENT_NAMES
+from points_grpc.domain.model import Kind, OrgConfig
 
 FRAUD_CHECK = "CONF_FRAUD_STATUS_CHECK_POINTS_TRANSFER"
 """Whether transfers judge the parties' fraud status. Must be set (412); a new organisation gets "true"."""
@@ -33,6 +36,10 @@ REQUEST_IDS_REQUIRED = "REQUIRE_REQUEST_ID"
 """Whether every write of the organisation needs a request id of its caller's (10005). Unset reads as false. A name of
 ours: none is documented. Judged where requests are read, and within seconds of a change."""
 
+PUBLISHED = "PUBLISH_EVENTS"
+"""Which business events the organisation wants: true for all, false for none, or their names with commas between. Unset
+reads as false. A name of ours: none is documented."""
+
 DEFAULTS = {
     TRANSFERS_ALLOWED: True,
     REDEMPTIONS_ALLOWED: True,
@@ -42,7 +49,7 @@ DEFAULTS = {
     MISSED_CALLS_ALLOWED: False,
     REQUEST_IDS_REQUIRED: False,
 }
-"""What an unset key reads as. The fraud key has no default: unset is 412."""
+"""What an unset switch reads as. The fraud key has no default: unset is 412."""
 
 NEW_ORGANISATION = {
     FRAUD_CHECK: "true",
@@ -54,6 +61,7 @@ NEW_ORGANISATION = {
 """The keys that a new organisation starts with."""
 
 _WORDS = {"true": True, "false": False}
+_KNOWN_EVENTS = frozenset(EVENT_NAMES.values())
 
 
 def parse_switch(text: str | None) -> bool | None:
@@ -61,6 +69,15 @@ def parse_switch(text: str | None) -> bool | None:
     if text is None or text in _WORDS:
         return _WORDS.get(text or "")
     return _WORDS.get(text.strip().lower())
+
+
+def parse_events(text: str) -> frozenset[Kind] | None:
+    """The journal transactions of which a raw text asks to be told, or None if it says nothing that is known."""
+    switch = parse_switch(text)
+    if switch is not None:
+        return frozenset(EVENT_NAMES) if switch else frozenset()
+    names = {word.strip() for word in text.split(",")}
+    return frozenset(kind for kind, name in EVENT_NAMES.items() if name in names) if names <= _KNOWN_EVENTS else None
 
 
 def is_on(config: OrgConfig, key: str) -> bool:
@@ -73,9 +90,13 @@ def is_on(config: OrgConfig, key: str) -> bool:
 
 
 def first_invalid(config: OrgConfig) -> str | None:
-    """The first key, the fraud key apart, whose text is neither true nor false."""
-    for key in DEFAULTS:
+    """The first key, the fraud key apart, whose text does not parse."""
+    for key, parse in _PARSERS.items():
         text = config.values.get(key)
-        if text is not None and text not in _WORDS and parse_switch(text) is None:
+        if text is not None and text not in _WORDS and parse(text) is None:
             return key
     return None
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {**dict.fromkeys(DEFAULTS, parse_switch), PUBLISHED: parse_events}
+"""What reads each key that must parse."""

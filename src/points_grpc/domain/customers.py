@@ -71,17 +71,18 @@ def creation_keys(command: CreateCustomer, directory: Directory, book: ProgramBo
 
 
 def change_lookups(command: CustomerChange) -> Lookups:
-    """The customer to change."""
-    return Lookups(identifiers=(command.customer,))
+    """The customer to change, and whose the bill of a purchase is already."""
+    return Lookups(identifiers=(command.customer,), bills=_bills(command))
 
 
 def change_keys(command: CustomerChange, directory: Directory, book: ProgramBook) -> Keys:  # noqa: ARG001
-    """The customer to change, and the bill of a purchase."""
+    """The customer to change, the bill of a purchase, and whose that is already, with whoever lives on for that one."""
     customer_id = directory.customers.get(command.customer)
-    number = command.transaction_number if isinstance(command, RecordPurchase) else ""
+    bills = _bills(command)
+    owners = directory.with_survivors(directory.bills[one] for one in bills if one in directory.bills)
     return Keys(
-        customers=frozenset() if customer_id is None else frozenset({customer_id}),
-        transaction_numbers=frozenset({number}) if number else frozenset(),
+        customers=owners if customer_id is None else owners | {customer_id},
+        transaction_numbers=frozenset(bills),
     )
 
 
@@ -178,7 +179,10 @@ def decide_lock(command: SetTransferLock, context: Context, snapshot: Snapshot) 
 
 
 def decide_purchase(command: RecordPurchase, context: Context, snapshot: Snapshot) -> Decision:  # noqa: ARG001
-    """Records the bill once, and raises the customer's lifetime purchases."""
+    """Records the bill once, and raises the customer's lifetime purchases.
+
+    A bill that only an issue named has no amount yet: it is recorded for whom it was named, or for the survivor.
+    """
     program = snapshot.book.program(command.program_id)
     if program is None or not program.active:
         return Decision(Refused(codes.PROGRAM_NOT_CONFIGURED, field="program_id"))
@@ -191,7 +195,9 @@ def decide_purchase(command: RecordPurchase, context: Context, snapshot: Snapsho
     if wallet is None or wallet.enrolled_at is None:
         return Decision(Refused(codes.CUSTOMER_NOT_ENROLLED, {"program_id": str(program.program_id)}))
     known = snapshot.purchase(command.transaction_number)
-    if known is not None and known.amount is not None:
+    if known is not None and (
+        known.amount is not None or not snapshot.speaks_for(customer.customer_id, known.customer_id)
+    ):
         refused = Refused(codes.RESOURCE_EXISTS, {"resource": "transaction number"}, field="transaction_number")
         return Decision(refused)
     purchase = Purchase(command.transaction_number, customer.customer_id, program.program_id, command.amount)
@@ -215,6 +221,10 @@ def decide_missed_call(command: RecordMissedCall, context: Context, snapshot: Sn
         recorded_at=snapshot.now,
     )
     return Decision(Accepted(MissedCallResult(customer.customer_id, called_at)), (MissedCallRecorded(call),))
+
+
+def _bills(command: CustomerChange) -> tuple[str, ...]:
+    return (command.transaction_number,) if isinstance(command, RecordPurchase) else ()
 
 
 def _field_of(identifier: Identifier) -> str:

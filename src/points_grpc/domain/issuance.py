@@ -35,7 +35,7 @@ from points_grpc.domain.model import (
     Purchase,
     WalletKey,
 )
-from points_grpc.domain.outcome import Accepted, Decision, IssueResult, Refused, Warning
+from points_grpc.domain.outcome import Accepted, Decision, FieldError, IssueResult, Refused, Warning
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
 
@@ -127,6 +127,11 @@ class Case:
         return self.customer
 
     @property
+    def expires_at(self) -> datetime | None:
+        """Until when the points live, in the time zone of the program credited."""
+        return expiry_instant(self.command.expiry, self.snapshot.now, self.ruling.time_zone)
+
+    @property
     def category(self) -> str:
         """The category of the points: the one named, or the policy's first."""
         return self.command.category or self.ruling.policy.redemption.categories[0].name
@@ -138,6 +143,7 @@ def judge(case: Case) -> Refused | None:
         operations_run(case)
         or program_is_known(case)
         or earning_program_is_known(case)
+        or promise_ends_before_the_points(case)
         or policy_is_sound(case)
         or configuration_parses(case)
         or category_is_known(case)
@@ -153,6 +159,16 @@ def earning_program_is_known(case: Case) -> Refused | None:
     if earning and earning not in case.snapshot.book.programs:
         return Refused(codes.PROGRAM_NOT_CONFIGURED, field="earning_program_id")
     return None
+
+
+def promise_ends_before_the_points(case: Case) -> Refused | None:
+    """10004: promised beyond their expiry, the points could never be spent."""
+    available_from = case.command.available_from
+    if available_from is None or (expires_at := case.expires_at) is None or available_from <= expires_at:
+        return None
+    field = "available_from"
+    error = FieldError(codes.FIELD_INVALID, field, "not after the points expire", {"field": field})
+    return Refused(error.code, error.metadata, field=field, errors=(error,))
 
 
 def category_is_known(case: Case) -> Refused | None:
@@ -195,7 +211,7 @@ def _end_of(day: date, time_zone: str) -> datetime:
 
 def _lot(case: Case, lot_id: int, transaction_id: int) -> Lot:
     command, now = case.command, case.snapshot.now
-    expires_at = expiry_instant(command.expiry, now, case.ruling.time_zone)
+    expires_at = case.expires_at
     expired = expires_at is not None and expires_at < now
     promised = command.available_from is not None and command.available_from > now and not expired
     return Lot(

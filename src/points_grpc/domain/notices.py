@@ -11,52 +11,32 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC
 
-from points_grpc.domain.configuration import parse_switch
+from points_grpc.domain.configuration import PUBLISHED, parse_events
+from points_grpc.domain.event_names import EVENT_NAMES
 from points_grpc.domain.events import Booked, Event, NoticeQueued
 from points_grpc.domain.model import Account, JournalEntry, Kind, Notice, OrgConfig, Posting
-
-PUBLISHED = "PUBLISH_EVENTS"
-"""Which events the organisation wants: true, or their names with commas between; unset, false and anything else: none.
-A name of ours: none is documented."""
 
 VERSION = 1
 """The form of the body. It may grow by fields; whatever else changes gets another number."""
 
-NAMES = {
-    Kind.ISSUE: "points.issued",
-    Kind.TRANSFER: "points.transferred",
-    Kind.REDEMPTION: "points.redeemed",
-    Kind.REVERSAL: "points.redemption_reversed",
-    Kind.EXPIRY: "points.expired",
-    Kind.MERGE: "customer.merged",
-    Kind.ADJUSTMENT: "points.adjusted",
-    Kind.TRANSFER_REVERSAL: "points.transfer_reversed",
-    Kind.HOLD: "points.held",
-    Kind.RELEASE: "points.released",
-}
-"""What each kind of journal transaction is called. A capture releases what was held and redeems."""
 
-
-def wanted(config: OrgConfig) -> frozenset[Kind]:
-    """What an organisation wants to be told; all where its configuration cannot be read, to be judged once it can."""
+def wanted(config: OrgConfig) -> frozenset[Kind] | None:
+    """What an organisation wants to be told; None where nobody knows, because its configuration cannot be read."""
     if not config.available:
-        return frozenset(NAMES)
-    text = config.values.get(PUBLISHED, "")
-    if parse_switch(text):
-        return frozenset(NAMES)
-    names = {word.strip() for word in text.split(",")}
-    return frozenset(kind for kind, name in NAMES.items() if name in names)
+        return None
+    text = config.values.get(PUBLISHED)
+    return frozenset() if text is None else parse_events(text)
 
 
 def notices(
     org_id: int, config: OrgConfig, events: Iterable[Event], next_id: Callable[[], int]
 ) -> Iterator[NoticeQueued]:
-    """What is to be told of what happened, in its order."""
+    """What is to be told of what happened, in its order. Where nobody knows, all of it: it is judged when posted."""
     kinds = wanted(config)
-    if not kinds:
+    if kinds is not None and not kinds:
         return
     for event in events:
-        if isinstance(event, Booked) and event.entry.kind in kinds:
+        if isinstance(event, Booked) and (kinds is None or event.entry.kind in kinds):
             yield from _of(org_id, event.entry, next_id)
 
 
@@ -71,7 +51,7 @@ def _of(org_id: int, entry: JournalEntry, next_id: Callable[[], int]) -> Iterato
             "version": VERSION,
             "organization_id": str(org_id),
             "event_id": str(event_id),
-            "type": NAMES[entry.kind],
+            "type": EVENT_NAMES[entry.kind],
             "occurred_at": entry.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "customer_id": str(customer_id),
             "counterparty_id": _counterparty(entry, customer_id),

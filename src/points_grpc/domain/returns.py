@@ -40,6 +40,7 @@ def lookups(command: ReturnTransaction) -> Lookups:
         identifiers=(command.customer, *named),
         redemption_ids=tuple(item.redemption_id for item in command.items if _is_redemption_id(item.redemption_id)),
         bills=(command.transaction_number,),
+        transaction_numbers=(command.transaction_number,),
     )
 
 
@@ -48,14 +49,15 @@ def keys(command: ReturnTransaction, directory: Directory, book: ProgramBook) ->
     found = lookups(command)
     named = frozenset(found.redemption_ids)
     customers = {directory.customers[one] for one in found.identifiers if one in directory.customers}
-    owners = {directory.redemptions[one] for one in named if one in directory.redemptions}
-    if command.transaction_number in directory.bills:
-        owners.add(directory.bills[command.transaction_number])
+    number = command.transaction_number
+    bought = [directory.bills[number]] if number in directory.bills else []
+    numbered = directory.by_transaction_number.get(number, ())
+    redeemed = [directory.redemptions[one] for one in (*named, *numbered) if one in directory.redemptions]
     return Keys(
-        customers=directory.with_survivors(owners) | customers,
+        customers=directory.with_survivors((*bought, *redeemed)) | customers,
         redemptions=named,
-        transaction_numbers=frozenset({command.transaction_number}),
-        returns=frozenset({command.transaction_number}),
+        transaction_numbers=frozenset({number}),
+        returns=frozenset({number}),
     )
 
 
@@ -71,7 +73,7 @@ def decide(command: ReturnTransaction, context: Context, snapshot: Snapshot) -> 
     for index, item in enumerate(command.items):
         outcome = _reverse(item, command, context, snapshot)
         if isinstance(outcome, Refused):
-            shares.append(ReturnedShare(item.redemption_id))
+            shares.append(ReturnedShare(item.redemption_id if _is_redemption_id(item.redemption_id) else ""))
             warnings.append(_warning(outcome, index))
             continue
         result = outcome.result
@@ -136,9 +138,9 @@ def customer_is_known(customer: Customer | None) -> Refused | None:
 
 
 def bill_is_the_customers(command: ReturnTransaction, customer: Customer | None, snapshot: Snapshot) -> Refused | None:
-    """10012: the bill is known, and neither the customer's nor that of one who was merged into the customer."""
-    bill = snapshot.purchase(command.transaction_number)
-    if bill is None or customer is None or snapshot.speaks_for(customer.customer_id, bill.customer_id):
+    """10012: the bill is on record, and neither the customer's nor that of one who was merged into the customer."""
+    owners = snapshot.owners_of_bill(command.transaction_number)
+    if not owners or customer is None or any(snapshot.speaks_for(customer.customer_id, one) for one in owners):
         return None
     return Refused(codes.RESOURCE_NOT_FOUND, {"resource": "Transaction"}, field="transaction_number")
 

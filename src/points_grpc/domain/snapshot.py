@@ -178,9 +178,9 @@ class Loaded(Struct, frozen=True):
     """What the storage read for the keys of a batch. Absent keys are absent rows, but only for declared keys.
 
     `lots` also has an entry for every wallet of a declared customer that is due (`due_at` <= now), so that a touch can
-    book. `promised` holds, for those, every promised lot. `redeemed_lots` holds the lots of the declared redemptions,
-    of the declared holds, and of open holds that are past their deadline. `velocity` is of the last 30 days
-    at least. `held_references` holds the references of open holds.
+    book. `promised` holds, for those, every promised lot with points remaining. `redeemed_lots` holds the lots of the
+    declared redemptions, of the declared holds, and of open holds that are past their deadline. `velocity` is of the
+    last 30 days at least. `held_references` holds the references of open holds.
     `transfer_lots` holds the lots that the declared transfers drew and opened, and what `OFFSPRING` made of the latter;
     `offspring` says of a lot which of those were drawn from it, and by what. `messages` holds the undelivered messages
     of customers of whom one may have failed, oldest first; of no others.
@@ -397,8 +397,8 @@ class Snapshot:
         return key in self._promised
 
     def promised_lots(self, key: WalletKey) -> Iterable[Lot]:
-        """The promised lots of a due wallet."""
-        return [self._lots[lot_id] for lot_id in self._promised.get(key, {})]
+        """The promised lots of a due wallet with points remaining."""
+        return [lot for lot_id in self._promised.get(key, {}) if (lot := self._lots[lot_id]).remaining]
 
     def otps(self, customer_id: int, action: OtpAction) -> Mapping[int, Otp]:
         """The last codes of a customer for an action, by program."""
@@ -484,6 +484,17 @@ class Snapshot:
         if number not in self._loaded.keys.transaction_numbers:
             raise NotLoaded("purchase")
         return self._purchases.get(number)
+
+    def owners_of_bill(self, number: str) -> Sequence[int]:
+        """Whose a bill is: whoever recorded it, else whoever redeemed on it; nobody's if it is on no record."""
+        if (bill := self.purchase(number)) is not None:
+            return (bill.customer_id,)
+        return [self._redeemer(one) for one in self.redemptions_by_transaction_number(number)]
+
+    def _redeemer(self, redemption_id: str) -> int:
+        """Who made a redemption, whether it was loaded or only named by its bill."""
+        made = self._redemptions.get(redemption_id)
+        return self._loaded.directory.redemptions[redemption_id] if made is None else made.customer_id
 
     def is_returned(self, number: str) -> bool:
         """Whether a bill was returned."""

@@ -251,8 +251,7 @@ def reverse_transfer(request: points_service_pb2.ReverseTransferRequest, shape: 
 @reads(REVERSAL)
 def return_transaction(request: points_service_pb2.ReturnTransactionRequest, shape: Shape) -> c.ReturnTransaction:
     """ReturnTransaction: what is malformed in an item is a warning, and the domain's to give."""
-    if not is_transaction_number(request.transaction_number):
-        shape.wrong("transaction_number", f"1 to {TRANSACTION_NUMBER_MAX} characters: letters, digits and -_./#")
+    transaction_number = _transaction_number(request.transaction_number, shape)
     if len(request.items) > RETURNED_ITEMS_MAX:
         shape.wrong("items", f"at most {RETURNED_ITEMS_MAX} items")
     customer = shape.identifier(request, "customer_identifier", request.customer_identifier)
@@ -261,7 +260,7 @@ def return_transaction(request: points_service_pb2.ReturnTransactionRequest, sha
         amount = shape.whole("amount_minor_units", request.amount_minor_units, 0, POINTS_MAX)
     return c.ReturnTransaction(
         customer=customer,
-        transaction_number=request.transaction_number,
+        transaction_number=transaction_number,
         amount=amount,
         items=tuple(_returned_item(one, customer, shape) for one in request.items[:RETURNED_ITEMS_MAX]),
         notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
@@ -287,7 +286,7 @@ def issue_points(request: issuance_service_pb2.IssuePointsRequest, shape: Shape)
         category=shape.text("category", request.category, CATEGORY_LENGTH_MAX),
         available_from=available_from,
         expiry=_expiry(request, shape),
-        transaction_number=shape.text("transaction_number", request.transaction_number, TRANSACTION_NUMBER_MAX),
+        transaction_number=request.transaction_number and _transaction_number(request.transaction_number, shape),
         notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
     )
 
@@ -365,12 +364,10 @@ def set_transfer_lock(request: customer_service_pb2.SetTransferLockRequest, shap
 @reads(SERVICE)
 def record_purchase(request: customer_service_pb2.RecordPurchaseRequest, shape: Shape) -> c.RecordPurchase:
     """RecordPurchase."""
-    if not is_transaction_number(request.transaction_number):
-        shape.wrong("transaction_number", f"1 to {TRANSACTION_NUMBER_MAX} characters: letters, digits and -_./#")
     return c.RecordPurchase(
         customer=shape.identifier(request, "customer_identifier", request.customer_identifier),
         program_id=request.program_id,
-        transaction_number=request.transaction_number,
+        transaction_number=_transaction_number(request.transaction_number, shape),
         amount=shape.whole("amount_minor_units", request.amount_minor_units, 0, POINTS_MAX),
     )
 
@@ -536,6 +533,13 @@ def _redemption(
         pooled=request.group_redemption,
         notes=shape.text("notes", request.notes, NOTES_LENGTH_MAX),
     )
+
+
+def _transaction_number(value: str, shape: Shape) -> str:
+    """A bill's number, the same wherever a bill becomes known or is named as one."""
+    if not is_transaction_number(value):
+        shape.wrong("transaction_number", f"1 to {TRANSACTION_NUMBER_MAX} characters: letters, digits and -_./#")
+    return value
 
 
 def _returned_item(

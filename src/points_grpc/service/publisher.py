@@ -29,6 +29,9 @@ GIVEN_UP_AFTER = timedelta(days=1)
 DOUBLINGS_MAX = 10
 """From so many failures on the pause is the longest one."""
 
+UNREADABLE = "CONFIGURATION_INVALID"
+"""Why an event waits whose organisation's key does not say which ones it wants."""
+
 LAST_BOOKINGS_MAX = 4
 """How often a publisher that stops tries to book what it knows to be delivered."""
 
@@ -160,7 +163,10 @@ class Publisher:
         """What became of an event; None if it was not tried: after a stop, off duty, or nobody knows who wants it."""
         if self._stop.is_set() or not self._on_duty() or not config.available:
             return None
-        if notice.kind not in wanted(config):  # the organisation changed its mind: it is taken off the list
+        kinds = wanted(config)
+        if kinds is None:
+            return self._failed(notice, UNREADABLE, final=False)
+        if notice.kind not in kinds:  # the organisation changed its mind: it is taken off the list
             return NoticeResult(notice.event_id, True, "", None)
         try:
             self._post.send(notice)

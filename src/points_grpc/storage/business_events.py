@@ -13,8 +13,10 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, update
 
+from points_grpc.domain.configuration import PUBLISHED
+from points_grpc.domain.event_names import EVENT_NAMES
 from points_grpc.domain.model import Kind, OrgConfig
-from points_grpc.domain.notices import NAMES, PUBLISHED, wanted
+from points_grpc.domain.notices import wanted
 from points_grpc.storage.audit_log import AuditLog, transaction
 from points_grpc.storage.engine import Database
 from points_grpc.storage.reports import snapshot
@@ -104,7 +106,7 @@ def given_up(database: Database, org_id: int, limit: int = LISTED_MAX) -> list[G
     )
     with snapshot(database) as connection:
         return [
-            GivenUp(event_id, customer_id, NAMES[Kind(kind)], from_micros(created_at), attempts, error)
+            GivenUp(event_id, customer_id, EVENT_NAMES[Kind(kind)], from_micros(created_at), attempts, error)
             for event_id, customer_id, kind, created_at, attempts, error in connection.execute(query)
         ]
 
@@ -154,7 +156,7 @@ class Retries:
     def _queue(self, connection: Connection, org_id: int, chosen: Sequence[tuple[int, int]]) -> Retried:
         """Queues events again, with all their tries ahead of them. Of the unwanted the publisher would make nothing."""
         kinds = wanted(_config(connection, org_id))
-        event_ids = tuple(event_id for event_id, kind in chosen if Kind(kind) in kinds)
+        event_ids = tuple(event_id for event_id, kind in chosen if kinds is None or Kind(kind) in kinds)
         if event_ids:
             now = to_micros(self._now())
             connection.execute(

@@ -319,6 +319,10 @@ FIRST_LOTS = _first_lots()
 
 
 def _promised_lots() -> Statement:
+    """The promised lots of many wallets at once, as long as they have points: what expired first is promised no more.
+
+    Points left are not asked for by `live`, which another index has: the one of promised lots is far smaller.
+    """
     keys = EachKey("keys")
     return compiled(
         select(*columns(lots, rows.LOT_COLUMNS)).select_from(
@@ -329,6 +333,7 @@ def _promised_lots() -> Statement:
                     lots.c.customer_id == keys.part(0),
                     lots.c.program_id == keys.part(1),
                     lots.c.promised == _ONE,
+                    lots.c.remaining > _ZERO,
                 ),
             )
         ),

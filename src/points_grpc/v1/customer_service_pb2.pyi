@@ -603,7 +603,9 @@ class RecordPurchaseRequest(_message.Message):
     program_id: _builtins.int
     """The program in which the purchase counts; 0 for the organisation's default program."""
     transaction_number: _builtins.str
-    """The bill; required, at most 64 characters of letters, digits and `-_./#`. Refused with 10013 if it was recorded."""
+    """The bill; required, at most 64 characters of letters, digits and `-_./#`. Refused with 10013 if it was recorded,
+    or is known as another customer's.
+    """
     amount_minor_units: _builtins.int
     """What was paid, in minor units of the organisation's currency: 0 to 10^12."""
     request_id: _builtins.str

@@ -63,7 +63,7 @@ class IssuePointsRequest(_message.Message):
     never_expires: _builtins.bool
     """They never expire; false is refused (10004)."""
     transaction_number: _builtins.str
-    """The bill that earned the points, at most 64 characters."""
+    """The bill that earned the points, at most 64 letters, digits and `-_./#`."""
     notes: _builtins.str
     """A note kept with the transaction, at most 500 characters."""
     request_id: _builtins.str
@@ -74,7 +74,9 @@ class IssuePointsRequest(_message.Message):
 
     @_builtins.property
     def available_from(self) -> _timestamp_pb2.Timestamp:
-        """Until when the points are promised and cannot be spent; unset if they are available at once."""
+        """Until when the points are promised and cannot be spent; unset if they are available at once. Refused with 10004 if
+        it is after the points expire.
+        """
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:

@@ -1857,7 +1857,7 @@ class ReturnTransactionResponse(_message.Message):
         REVERSAL_ID_FIELD_NUMBER: _builtins.int
         TRANSACTION_ID_FIELD_NUMBER: _builtins.int
         redemption_id: _builtins.str
-        """The redemption, as named in the request."""
+        """The redemption, as named in the request; empty if that is malformed."""
         points_reversed: _builtins.int
         """Points reversed: credited and expired."""
         credited: _builtins.int
