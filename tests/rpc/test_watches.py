@@ -385,24 +385,21 @@ def test_watches_of_an_organisation() -> None:
 
 
 def test_many_watches_share_the_poll() -> None:
-    """Fifty watches ask the journal as often as one does, while nothing happens."""
+    """Fifty watches ask the journal as often as one does, while nothing happens: not fifty times as often."""
 
-    async def run(world: World) -> list[int]:
+    async def run(world: World) -> float:
         furnish(world, 1)
-        counts = []
-        for more in (1, 49):
-            watches = [Watch(world, NOW_ON, timeout=None) for _ in range(more)]
-            for one in watches:
-                await one.take(1)
-            await asyncio.sleep(0.3)
-            before = world.journal.reads
-            await asyncio.sleep(0.5)
-            counts.append(world.journal.reads - before)
-        return counts
+        watches = [Watch(world, NOW_ON, timeout=None) for _ in range(50)]
+        for one in watches:
+            await one.take(1)
+        await asyncio.sleep(0.3)
+        before, started = world.journal.reads, time.monotonic()
+        await asyncio.sleep(0.5)
+        return (world.journal.reads - before) * 0.02 / (time.monotonic() - started)
 
-    one, fifty = on_server(run, Limits(watch_poll_ms=20, watch_bookmark_ms=60_000))
+    asked = on_server(run, Limits(watch_poll_ms=20, watch_bookmark_ms=60_000))
 
-    assert fifty <= one + 5
+    assert 0 < asked < 2
 
 
 def test_log_line() -> None:
