@@ -38,6 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         upgrade("sqlite:///points.db")
         run("orgs", "create", "Acme", "--region", "IN")
+        run("secrets", "create")
         run("keys", "create", "--org", "1", "--client", "pos", "--till", "7", "--signed")
         run("certificates", "create", "--org", "1", "--client", "till", "till.ours")
     return folder

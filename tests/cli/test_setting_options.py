@@ -57,6 +57,7 @@ def test_the_file_names_the_database(folder: Path) -> None:
         run("migrate", *config),
         run("migrate", "status", *config),
         run("orgs", "create", "Acme", "--region", "IN", POINTS_GRPC_CONFIG="points.toml"),
+        run("secrets", "create", *config),
         run("keys", "create", "--org", "1", "--client", "till", "--signed", *config),
         run("migrate", *config, "status", POINTS_GRPC_CONFIG="no.toml"),
         run("report", "daily", *config),

@@ -327,12 +327,12 @@ def _migrate(database: str) -> str:
 
 
 def _keyring(database: str, keys_file: Path | None) -> Keyring:
-    from points_grpc.cli.keys_file import load_or_create  # noqa: PLC0415 - only signing needs it
+    from points_grpc.cli.keys_file import keyring_of  # noqa: PLC0415 - only signing needs it
     from points_grpc.settings import keys_path  # noqa: PLC0415
     from points_grpc.storage.engine import Database  # noqa: PLC0415
 
     with plain_errors():
-        return load_or_create(keys_path(keys_file, Database(database).path))
+        return keyring_of(keys_path(keys_file, Database(database).path))
 
 
 def _serve(settings: Settings, *, dev: bool) -> None:
