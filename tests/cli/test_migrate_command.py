@@ -69,8 +69,8 @@ def test_a_server_refuses_a_schema_that_it_does_not_know(empty: ATestsDatabase, 
     if revision != "none":
         run("migrate", "--database", empty.url)
         empty.change("UPDATE alembic_version SET version_num = ?", revision)
-    ready, keys = tmp_path / "ready.json", str(tmp_path / "keys.json")
-    flags = ("--port", "0", "--ready-file", str(ready), "--keys-file", keys)
+    ready, keys = tmp_path / "ready.json", tmp_path / "keys.json"
+    flags = ("--port", "0", "--ready-file", str(ready), "--keys-file", str(keys))
     code, said = run("serve", "--database", empty.url, *flags)
     tool_code, tool_said = run("orgs", "list", "--database", empty.url)
     found = f"has schema revision {revision}, this program needs {schema.REVISION}"
@@ -82,6 +82,7 @@ def test_a_server_refuses_a_schema_that_it_does_not_know(empty: ATestsDatabase, 
     assert said.splitlines()[-1].endswith(expected)
     assert tool_said.endswith(expected)
     assert not ready.exists()
+    assert not keys.exists()
 
 
 @pytest.mark.ci

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from points_grpc import __version__
-from points_grpc.cli import keys_file
 from points_grpc.cli.announcing import announce
 from points_grpc.cli.worker_link import LINE_MAX, Order, Served, Unable, from_worker, line_of
 from points_grpc.rpc.logs import JsonLog, LineSink, make_logger
@@ -53,7 +52,6 @@ async def supervise(settings: Settings, given: Mapping[str, object], *, dev: boo
     """
     if settings.metrics_port and settings.metrics_port + settings.workers - 1 > METRICS_PORT_MAX:
         raise ValueError("the metrics ports of the workers follow one another: there is no room for the last one")
-    keys_file.load_or_create(settings.keys_path(None))
     sink = LineSink(sys.stderr.buffer, shared=True)
     port, rates = await _reserve(settings.host, settings.port), new_table()
     try:
