@@ -77,6 +77,11 @@ def test_a_server_refuses_a_schema_that_it_does_not_know(empty: ATestsDatabase, 
     if revision == "none" and isinstance(empty, SqliteFile):
         found = f"there is no database {empty.path}, this program needs schema revision {schema.REVISION}"
     expected = f"{found}: migrate it"
+    if revision != "none":
+        expected = "use that version, or restore the backup made before the upgrade"
+        migrate_code, migrate_said = run("migrate", "--database", empty.url)
+        assert (1, True, 1) == (migrate_code, migrate_said.endswith(expected), len(migrate_said.splitlines()))
+        assert (1, f"found 9999, needed {schema.REVISION}") == run("migrate", "status", "--database", empty.url)
 
     assert (1, 1) == (code, tool_code)
     assert said.splitlines()[-1].endswith(expected)

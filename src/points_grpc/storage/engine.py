@@ -102,10 +102,21 @@ def require_schema(database: Database) -> None:
             found = schema_revision(connection)
     except DRIVER_ERRORS as error:
         raise translate(error) from error
+    require_known(database, found)
     if found != schema.REVISION:
         place = database.backend.place
         raise SchemaMismatch(
             f"{place} has schema revision {found or 'none'}, this program needs {schema.REVISION}: migrate it"
+        )
+
+
+def require_known(database: Database, found: str | None) -> None:
+    """Raises `SchemaMismatch` where a newer program wrote the database: no migration leads back from there."""
+    if found not in {None, schema.REVISION, *schema.EARLIER_REVISIONS}:
+        raise SchemaMismatch(
+            f"{database.backend.place} has schema revision {found}, which this program does not know (it needs "
+            f"{schema.REVISION}): a newer version wrote it; use that version, or restore the backup made before the "
+            "upgrade"
         )
 
 
