@@ -77,10 +77,6 @@ BROKEN: dict[str, tuple[Prepare, str]] = {
         lambda folder: ["--database", f"sqlite:///{written(folder / 'points.db', b'no database' * 1000)}"],
         "the database cannot be read or written",
     ),
-    "no URL": (
-        lambda folder: ["--database", f"{folder}/points.db", "--keys-file", f"{folder}/keys"],
-        "that is no URL of a database; supported are sqlite:///<file> and postgresql+psycopg://…",
-    ),
     "database away": (
         lambda folder: ["--database", "postgresql+psycopg://127.0.0.1:1/points", "--keys-file", f"{folder}/keys"],
         "the database cannot be reached",

@@ -442,8 +442,9 @@ class _Availability:
 
 
 def _database(settings: Settings) -> Database:
-    """The database, which has the schema of this program."""
+    """The database, which has the schema of this program; and it is known where its keys are."""
     opened = Database(settings.database, readers=settings.readers + 2)
+    settings.keys_path(opened.path)
     require_schema(opened)
     return opened
 

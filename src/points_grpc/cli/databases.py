@@ -41,12 +41,19 @@ def require_org(accounts: Accounts, org_id: int) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """What an operator can mend is a sentence, not a stack trace."""
+    """What an operator can mend is a sentence, not a stack trace; a setting that is wrong is a misuse."""
     from points_grpc.service.keeper import CannotStart  # noqa: PLC0415
-    from points_grpc.service.ports import StorageConflict, StorageFull, StorageUnavailable  # noqa: PLC0415
+    from points_grpc.service.ports import (  # noqa: PLC0415
+        SettingWrong,
+        StorageConflict,
+        StorageFull,
+        StorageUnavailable,
+    )
     from points_grpc.storage.engine import SchemaMismatch  # noqa: PLC0415
 
     try:
         yield
+    except SettingWrong as error:
+        raise click.UsageError(str(error)) from None
     except (CannotStart, SchemaMismatch, StorageConflict, StorageFull, StorageUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from None

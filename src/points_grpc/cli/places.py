@@ -12,13 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from points_grpc.cli.listening import require_encryption
+from points_grpc.cli.metrics_ports import require_apart
 from points_grpc.service.keeper import CannotStart
 from points_grpc.settings import Settings
 
 
 def require_places(settings: Settings) -> None:
-    """Raises `CannotStart` unless the server can listen where it is told to and say that it is ready."""
+    """Raises `CannotStart` unless the server can listen where it is told to and say that it is ready.
+
+    Raises `SettingWrong` where the settings alone tell that it cannot.
+    """
     require_encryption(settings)
+    require_apart(settings)
     _require_address("serve", settings.host, settings.port)
     if settings.metrics_port:
         _require_address("serve metrics", settings.metrics_host, settings.metrics_port)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from points_grpc.cli.databases import ID_MAX
+from points_grpc.cli.databases import ID_MAX, plain_errors
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.setting_options import database_option
 
@@ -107,10 +107,8 @@ def opened_database(database: str) -> Iterator[Database]:
     from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
     from points_grpc.storage.engine import Database, SchemaMismatch, require_schema  # noqa: PLC0415
 
-    try:
+    with plain_errors():
         opened = Database(database)
-    except (StorageUnavailable, ValueError) as error:
-        raise click.ClickException(str(error)) from None
     try:
         require_schema(opened)
         yield opened

@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from points_grpc.service.ports import StorageUnavailable
+from points_grpc.service.ports import SettingWrong, StorageUnavailable
 from points_grpc.storage import schema
 from points_grpc.storage.backend import Backend, Durability
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
@@ -123,8 +123,8 @@ def require_known(database: Database, found: str | None) -> None:
 def _url(text: str) -> URL:
     try:
         return make_url(text)
-    except ArgumentError:  # It is not repeated: there may be a password in it.
-        raise ValueError(f"that is no URL of a database; {_SUPPORTED}") from None
+    except (ArgumentError, ValueError):  # It is not repeated: there may be a password in it. A port may be no number.
+        raise SettingWrong(f"that is no URL of a database; {_SUPPORTED}") from None
 
 
 def _backend(url: URL, synchronous: str) -> Backend:
@@ -135,4 +135,4 @@ def _backend(url: URL, synchronous: str) -> Backend:
         from points_grpc.storage.postgres import Postgres  # noqa: PLC0415 - its driver is an extra
 
         return Postgres(url)
-    raise ValueError(f"unsupported database: {name}; {_SUPPORTED}")
+    raise SettingWrong(f"unsupported database: {name}; {_SUPPORTED}")
