@@ -29,7 +29,7 @@ def create_certificate(
     database: str, org_id: int, client: str, role: str, store: str, till: str, name: str, *, require_request_id: bool
 ) -> None:
     """Says who calls with certificates of NAME: an alternative name, or the common name of those that have none."""
-    from points_grpc.service.ports import StorageConflict  # noqa: PLC0415 - only this command needs it
+    from points_grpc.service.ports import KeyTaken  # noqa: PLC0415 - only this command needs it
 
     accounts = accounts_of(database)
     require_org(accounts, org_id)
@@ -43,7 +43,7 @@ def create_certificate(
             store=store,
             till=till,
         )
-    except StorageConflict:
+    except KeyTaken:
         raise click.ClickException(f"{name} stands for a client already") from None
     click.echo(f"created {name}")
 

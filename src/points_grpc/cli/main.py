@@ -21,7 +21,7 @@ from points_grpc.cli.certificates import certificates
 from points_grpc.cli.codes import codes
 from points_grpc.cli.config import CONFIG, config, show, tell_unknown_variables
 from points_grpc.cli.customers import customers
-from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
+from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, in_a_sentence, plain_errors, require_org
 from points_grpc.cli.exporting import export
 from points_grpc.cli.importing import import_
 from points_grpc.cli.issued_tokens import tokens
@@ -51,7 +51,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Commands(click.Group):
-    """All commands. Where what they print cannot be written, that is a sentence, too."""
+    """All commands. What an operator can mend is a sentence of each, also where what it prints cannot be written."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Runs the command that was asked for."""
@@ -63,6 +63,10 @@ class Commands(click.Group):
             reason = (error.strerror or str(error)).lower()
             _forget_output()
             raise click.ClickException(f"what it prints cannot be written: {reason}") from None
+        except Exception as error:
+            if told := in_a_sentence(error):
+                raise told from None
+            raise
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from points_grpc.cli.databases import ID_MAX, plain_errors
+from points_grpc.cli.databases import ID_MAX
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.setting_options import database_option
 
@@ -103,16 +103,12 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
 
 @contextmanager
 def opened_database(database: str) -> Iterator[Database]:
-    """A database of the schema of this version; a sentence where it is none."""
-    from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
-    from points_grpc.storage.engine import Database, SchemaMismatch, require_schema  # noqa: PLC0415
+    """A database of the schema of this version."""
+    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415 - SQLAlchemy takes a while
 
-    with plain_errors():
-        opened = Database(database)
+    opened = Database(database)
     try:
         require_schema(opened)
         yield opened
-    except (SchemaMismatch, StorageUnavailable) as error:
-        raise click.ClickException(str(error)) from None
     finally:
         opened.close()

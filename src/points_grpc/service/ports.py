@@ -54,6 +54,10 @@ class StorageConflict(Exception):
     """A conflict with another writer; everything was rolled back, and the batch may be run again."""
 
 
+class KeyTaken(StorageConflict):
+    """A row with this key exists already."""
+
+
 class OutcomeUnknown(Exception):
     """The connection was lost while committing: whether the batch was written is not known. Never rerun."""
 

@@ -5,6 +5,8 @@ The scheme of the URL says which engine of databases it is; `backend.Backend` sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -132,7 +134,15 @@ def _backend(url: URL, synchronous: str) -> Backend:
     if name == "sqlite":
         return Sqlite(url, synchronous=synchronous)
     if name == "postgresql":
-        from points_grpc.storage.postgres import Postgres  # noqa: PLC0415 - its driver is an extra
-
-        return Postgres(url)
+        return _postgres()(url)
     raise SettingWrong(f"unsupported database: {name}; {_SUPPORTED}")
+
+
+def _postgres() -> Callable[[URL], Backend]:
+    try:
+        from points_grpc.storage.postgres import Postgres  # noqa: PLC0415 - its driver is an extra
+    except ImportError as error:
+        if not (error.name or "psycopg").startswith("psycopg"):  # a driver without its library names nothing
+            raise
+        raise StorageUnavailable("PostgreSQL takes a driver: pip install 'points-grpc[postgres]'") from error
+    return Postgres

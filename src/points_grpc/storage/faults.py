@@ -12,7 +12,7 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+from points_grpc.service.ports import KeyTaken, OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
 from points_grpc.storage import postgres_faults
 
 DRIVER_ERRORS = (sqlite3.Error, DBAPIError, PoolTimeout)
@@ -47,7 +47,7 @@ def translate(error: Exception) -> Exception:
     if extended is None:
         return error
     if extended in _DUPLICATE:
-        return StorageConflict("a row with this key exists already")
+        return KeyTaken("a row with this key exists already")
     primary = extended & 0xFF
     if primary in _CONFLICT:
         return StorageConflict("the database is locked by another writer")

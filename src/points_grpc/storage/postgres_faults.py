@@ -5,10 +5,9 @@ The texts of the server stay behind, in the cause of the exception: they name ta
 
 from __future__ import annotations
 
-from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+from points_grpc.service.ports import KeyTaken, OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
 
 _CONFLICTS = {
-    "23505": "a row with this key exists already",
     "40001": "another transaction came first",
     "40P01": "another transaction waited for this one, and this one for it",
     "55P03": "a lock was not to be had in time",
@@ -34,6 +33,8 @@ def translate(error: BaseException, sqlstate: str | None) -> Exception | None:
     """The service's exception; None where it is a bug of ours (a failed CHECK, bad SQL)."""
     if sqlstate is None:
         return StorageUnavailable("the database cannot be reached") if _is_operational(error) else None
+    if sqlstate == "23505":
+        return KeyTaken("a row with this key exists already")
     if sqlstate in _CONFLICTS:
         return StorageConflict(_CONFLICTS[sqlstate])
     if sqlstate in _FULL:
