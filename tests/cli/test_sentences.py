@@ -110,3 +110,13 @@ def test_a_backup_of_a_damaged_database(folder: Path) -> None:
 
     assert (1, "damaged" in done.output) == (done.exit_code, True), done.output
     assert [] == list(folder.glob("copy.db*"))
+
+
+@pytest.mark.parametrize("command", ["orgs list", "verify", "report daily", "migrate", "migrate status"])
+def test_what_is_no_database_is_named(folder: Path, command: str) -> None:
+    """With its file and the cause."""
+    (folder / "text.db").write_bytes(b"no database" * 1000)
+    done = run(command, "sqlite:///text.db")
+    told = f"Error: {folder}/text.db: the database cannot be read or written: the file is no database\n"
+
+    assert (1, told) == (done.exit_code, done.output)

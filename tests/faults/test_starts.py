@@ -75,11 +75,11 @@ BROKEN: dict[str, tuple[Prepare, str]] = {
     ),
     "no database": (
         lambda folder: ["--database", f"sqlite:///{written(folder / 'points.db', b'no database' * 1000)}"],
-        "the database cannot be read or written",
+        "{folder}/points.db: the database cannot be read or written: the file is no database",
     ),
     "database away": (
         lambda folder: ["--database", "postgresql+psycopg://127.0.0.1:1/points", "--keys-file", f"{folder}/keys"],
-        "the database cannot be reached",
+        "postgresql+psycopg://127.0.0.1:1/points: the database cannot be reached",
     ),
     "keys are no JSON": (
         lambda folder: ["--keys-file", str(written(folder / "keys", b'{"active'))],
@@ -144,6 +144,7 @@ def test_tools_say_it_in_a_sentence_too(tmp_path: Path) -> None:
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
 
     for tool in (("verify",), ("migrate",), ("migrate", "status"), ("orgs", "list"), ("report", "daily")):
-        assert "the database cannot be read or written" == sentence(run(*tool, "--database", garbage))
+        told = sentence(run(*tool, "--database", garbage))
+        assert f"{tmp_path / 'garbage.db'}: the database cannot be read or written: the file is no database" == told
     for tool in (("verify",), ("orgs", "list"), ("report", "daily")):
         assert f"there is no database {tmp_path / 'empty.db'}" in sentence(run(*tool, "--database", empty))

@@ -103,13 +103,18 @@ def require_schema(database: Database) -> None:
         with database.reader.connect() as connection:
             found = schema_revision(connection)
     except DRIVER_ERRORS as error:
-        raise translate(error) from error
+        raise named(database, translate(error)) from error
     require_known(database, found)
     if found != schema.REVISION:
         place = database.backend.place
         raise SchemaMismatch(
             f"{place} has schema revision {found or 'none'}, this program needs {schema.REVISION}: migrate it"
         )
+
+
+def named(database: Database, error: Exception) -> Exception:
+    """The same condition of storage, told with the place: whoever opens a database asks for one of many."""
+    return StorageUnavailable(f"{database.backend.place}: {error}") if isinstance(error, StorageUnavailable) else error
 
 
 def require_known(database: Database, found: str | None) -> None:

@@ -19,18 +19,17 @@ DRIVER_ERRORS = (sqlite3.Error, DBAPIError, PoolTimeout)
 """What the drivers and the pool raise; everything else is a bug and passes. Those of psycopg come wrapped by
 SQLAlchemy, or do not leave `postgres_driver`, so that it need not be installed."""
 
-_UNAVAILABLE = frozenset(
-    {
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
+_UNAVAILABLE = {
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_INTERRUPT: "it was interrupted",
+    sqlite3.SQLITE_IOERR: "input or output failed",
+    sqlite3.SQLITE_NOTADB: "the file is no database",
+    sqlite3.SQLITE_PERM: "it is not permitted",
+    sqlite3.SQLITE_PROTOCOL: "its locks are not to be had",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+}
+"""What is wrong, in fixed words: no value is in them."""
 _CONFLICT = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DUPLICATE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 
@@ -54,7 +53,7 @@ def translate(error: Exception) -> Exception:
     if primary == sqlite3.SQLITE_FULL:
         return StorageFull("the disk of the database is full")
     if primary in _UNAVAILABLE:
-        return StorageUnavailable("the database cannot be read or written")
+        return StorageUnavailable(f"the database cannot be read or written: {_UNAVAILABLE[primary]}")
     return error
 
 
