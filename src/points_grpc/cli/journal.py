@@ -19,6 +19,7 @@ import click
 from points_grpc.cli.calling import Server, server_options
 from points_grpc.cli.databases import DATABASE, ORG, accounts_of, plain_errors, require_org
 from points_grpc.cli.setting_options import keys_file_option
+from points_grpc.cli.typed import SECONDS
 
 if TYPE_CHECKING:
     from points_grpc.domain.checkpoint import Checkpoint
@@ -86,7 +87,7 @@ def export(database: str, org_id: int, file: Path) -> None:
     "timeout_s",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(0.001),
+    type=SECONDS,
     help="Seconds without anything new after which it is given up.",
 )
 @NEW_FILE

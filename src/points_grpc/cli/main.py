@@ -37,6 +37,7 @@ from points_grpc.cli.setting_options import CONFIG as CONFIG_OF_COMMANDS
 from points_grpc.cli.setting_options import configured, keys_file_option
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
+from points_grpc.cli.typed import ADDRESS, NAME, PLACE, SECONDS
 from points_grpc.cli.verifying import verify
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def orgs() -> None:
 
 @orgs.command("create")
 @DATABASE
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--region", required=True, help="ISO 3166 country of its mobile numbers without country code, e.g. IN.")
 def create_org(database: str, name: str, region: str) -> None:
     """Creates an organisation and prints its id."""
@@ -160,12 +161,12 @@ def keys() -> None:
 @keys.command("create")
 @DATABASE
 @ORG
-@click.option("--client", required=True, help="The name of the client, for the audit log.")
+@click.option("--client", type=NAME, required=True, help="The name of the client, for the audit log.")
 @click.option("--role", type=ROLES, default="operator", show_default=True)
 @click.option("--expires-in-days", type=click.IntRange(1, 3650), help="Never expires if unset.")
 @click.option("--require-request-id", is_flag=True, help="Refuses its writes without a request_id.")
-@click.option("--store", default="", help="Where it stands, for the audit log.")
-@click.option("--till", default="", help="The till that it is, for the audit log.")
+@click.option("--store", type=PLACE, default="", help="Where it stands, for the audit log.")
+@click.option("--till", type=PLACE, default="", help="The till that it is, for the audit log.")
 @click.option("--signed", is_flag=True, help="Refuses what moves points unless it is signed; prints a signing secret.")
 @keys_file_option
 def create_key(
@@ -244,11 +245,12 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
 @CONFIG_OF_COMMANDS
 @click.option(
     "--address",
+    type=ADDRESS,
     envvar="POINTS_GRPC_ADDRESS",
     help="Where the server listens; also POINTS_GRPC_ADDRESS.  [default: where the settings have it listen]",
 )
 @tls_options
-@click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
+@click.option("--timeout", "timeout_s", type=SECONDS, default=3.0, show_default=True, help="Seconds.")
 def healthcheck(
     address: str | None,
     timeout_s: float,
@@ -263,7 +265,7 @@ def healthcheck(
     """
     from points_grpc.cli.health import Probed, own_server, why_not  # noqa: PLC0415 - gRPC takes a while to import
 
-    if address:
+    if address is not None:
         server = Probed(address, credentials_of(ca_file, client_certificate, client_key))
     else:
         settings = configured()
