@@ -55,7 +55,9 @@ def create_certificate(
 @JSON
 def list_certificates(database: str, org_id: int, *, as_json: bool) -> None:
     """Lists the names of an organisation."""
-    found = accounts_of(database).list_certificates(org_id)
+    accounts = accounts_of(database)
+    require_org(accounts, org_id)
+    found = accounts.list_certificates(org_id)
     if as_json:
         print_json({"certificates": found})
         return

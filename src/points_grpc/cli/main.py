@@ -216,7 +216,9 @@ def create_key(
 @JSON
 def list_keys(database: str, org_id: int, *, as_json: bool) -> None:
     """Lists the keys of an organisation; never their secrets."""
-    found = accounts_of(database).list_keys(org_id)
+    accounts = accounts_of(database)
+    require_org(accounts, org_id)
+    found = accounts.list_keys(org_id)
     if as_json:
         print_json({"keys": [_key_without_hash(one) for one in found]})
         return
