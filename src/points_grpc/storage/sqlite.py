@@ -143,8 +143,8 @@ class Sqlite:
             connection.exec_driver_sql("PRAGMA temp_store = MEMORY")
 
     def migrator(self) -> Engine:
-        """Opens connections for migrations; makes the folder of the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Opens connections for migrations; makes the folder of the file, and none above it: that is a mistake."""
+        self.path.parent.mkdir(exist_ok=True)
         return self.writer()
 
     def finish(self, connection: Connection) -> None:
