@@ -11,9 +11,12 @@ from urllib.parse import unquote_plus
 
 MASK = "********"
 
+_IS_URL = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=://)([^/:]*):.*(?=@)", re.DOTALL)
 """From the first colon to the last at sign: SQLAlchemy takes slashes and question marks before it for the password."""
-_PARAMETER = re.compile(r"([?&])([^=&]*)=([^&]*)")
+_BEFORE_HOST = re.compile(r"^.*:.*(?=@)", re.DOTALL)
+"""Of what begins as no URL, everything before the last at sign, if there is a colon: who mistyped it had a password."""
+_PARAMETER = re.compile(r"(^|[?&\s])([^=&\s]*)=([^&]*)")
 _SECRET = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
 
 
@@ -27,8 +30,12 @@ def masked_id(text: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """A URL without its password, and without the parameters that have or name one, however they are written."""
-    return _PARAMETER.sub(_masked, _PASSWORD.sub(rf"\1:{MASK}", url))
+    """A URL without its password, and without the parameters that have or name one, however they are written.
+
+    So is what was meant for one: mistyped, or in the words of libpq.
+    """
+    plain = _PASSWORD.sub(rf"\1:{MASK}", url) if _IS_URL.match(url) else _BEFORE_HOST.sub(MASK, url)
+    return _PARAMETER.sub(_masked, plain)
 
 
 def _masked(found: re.Match[str]) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from points_grpc.service.ports import SettingWrong
+
 
 class Settings(BaseSettings):
     """What a server process can be told."""
@@ -156,5 +158,5 @@ def keys_path(keys_file: Path | None, database: Path | None) -> Path:
     if keys_file is not None:
         return keys_file
     if database is None:
-        raise ValueError("name the file with the secret keys (--keys-file): all servers of a database share it")
+        raise SettingWrong("name the file with the secret keys (--keys-file): all servers of a database share it")
     return database.with_name(f"{database.name}.keys.json")

@@ -98,6 +98,13 @@ def test_a_file_that_is_not_there_is_a_misuse(tmp_path: Path) -> None:
             f"postgresql+psycopg://db/points?options={MASK}&connect_timeout=5",
         ),
         ("postgresql+psycopg://db/points?pass%77ord=s3cret", f"postgresql+psycopg://db/points?pass%77ord={MASK}"),
+        ("postgresql+psycopg:/me:s3cret@db/points", f"{MASK}@db/points"),
+        ("//me:s3cret@db", f"{MASK}@db"),
+        ("me:s3cret@db", f"{MASK}@db"),
+        ("me:s3://cret@db", f"{MASK}@db"),
+        ("host=db password=s3cret user=me", f"host={MASK}"),
+        ("password=s3cret host=db", f"password={MASK}"),
+        ("sqlite:////var/a@b/p.db", "sqlite:////var/a@b/p.db"),
     ],
 )
 def test_passwords_of_urls_are_masked(url: str, told: str) -> None:

@@ -38,6 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         upgrade("sqlite:///points.db")
         run("orgs", "create", "Acme", "--region", "IN")
+        run("secrets", "create")
         run("keys", "create", "--org", "1", "--client", "pos", "--till", "7", "--signed")
         run("certificates", "create", "--org", "1", "--client", "till", "till.ours")
     return folder
@@ -111,3 +112,26 @@ def test_progress_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> No
         "verify: 2 of 4, organisation 1, lots, 0:06 so far",
         "verify: 4 of 4, organisation 1, lots, 0:12 so far",
     ] == (capsys.readouterr().err.splitlines())
+
+
+NAMING = (
+    "keys list",
+    "certificates list",
+    "customers erased",
+    "outbox list",
+    "outbox show 1",
+    "events list",
+    "events dead",
+    "events show 1",
+    "events retry --all",
+    "report liability",
+    "report daily",
+)
+
+
+@pytest.mark.parametrize("command", NAMING)
+def test_an_organisation_that_is_not_there_is_a_misuse(command: str) -> None:
+    """An empty table would say that it has nothing."""
+    done = run(*command.split(), "--org", "9")
+
+    assert (2, True) == (done.exit_code, "there is no organisation 9" in done.output), done.output

@@ -69,28 +69,35 @@ def test_a_server_refuses_a_schema_that_it_does_not_know(empty: ATestsDatabase, 
     if revision != "none":
         run("migrate", "--database", empty.url)
         empty.change("UPDATE alembic_version SET version_num = ?", revision)
-    ready, keys = tmp_path / "ready.json", str(tmp_path / "keys.json")
-    flags = ("--port", "0", "--ready-file", str(ready), "--keys-file", keys)
+    ready, keys = tmp_path / "ready.json", tmp_path / "keys.json"
+    flags = ("--port", "0", "--ready-file", str(ready), "--keys-file", str(keys))
     code, said = run("serve", "--database", empty.url, *flags)
     tool_code, tool_said = run("orgs", "list", "--database", empty.url)
     found = f"has schema revision {revision}, this program needs {schema.REVISION}"
     if revision == "none" and isinstance(empty, SqliteFile):
         found = f"there is no database {empty.path}, this program needs schema revision {schema.REVISION}"
     expected = f"{found}: migrate it"
+    if revision != "none":
+        expected = "use that version, or restore the backup made before the upgrade"
+        migrate_code, migrate_said = run("migrate", "--database", empty.url)
+        assert (1, True, 1) == (migrate_code, migrate_said.endswith(expected), len(migrate_said.splitlines()))
+        assert (1, f"found 9999, needed {schema.REVISION}") == run("migrate", "status", "--database", empty.url)
 
     assert (1, 1) == (code, tool_code)
     assert said.splitlines()[-1].endswith(expected)
     assert tool_said.endswith(expected)
     assert not ready.exists()
+    assert not keys.exists()
 
 
 @pytest.mark.ci
 def test_a_server_that_cannot_be_reached_is_said_so(postgresql_nowhere: str) -> None:
     """In a sentence, without the password."""
     for command in (["status"], ["up"]):
-        assert (1, "Error: the database cannot be reached") == run(
-            "migrate", *command, "--database", postgresql_nowhere
-        )
+        code, said = run("migrate", *command, "--database", postgresql_nowhere)
+        assert (1, True) == (code, said.endswith(": the database cannot be reached"))
+        assert said.startswith("Error: postgresql+psycopg://points:********@/points?host=")
+        assert "secret" not in said
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_the_file_names_the_database(folder: Path) -> None:
         run("migrate", *config),
         run("migrate", "status", *config),
         run("orgs", "create", "Acme", "--region", "IN", POINTS_GRPC_CONFIG="points.toml"),
+        run("secrets", "create", *config),
         run("keys", "create", "--org", "1", "--client", "till", "--signed", *config),
         run("migrate", *config, "status", POINTS_GRPC_CONFIG="no.toml"),
         run("report", "daily", *config),
@@ -125,3 +126,13 @@ def test_a_wrong_file_is_a_misuse(folder: Path) -> None:
     done = run("orgs", "list", "--config", "points.toml")
 
     assert (2, True) == (done.exit_code, "databse (file): Extra inputs" in " ".join(done.output.split()))
+
+
+def test_a_mistyped_folder_is_not_made(folder: Path) -> None:
+    """`migrate` makes the last folder of a path alone: an empty database in a new tree is not what was meant."""
+    made = run("migrate", "--database", f"sqlite:///{folder}/new/points.db")
+    done = run("migrate", "--database", f"sqlite:///{folder}/typo/new/points.db")
+    told = f"Error: the folder of {folder}/typo/new/points.db cannot be made: no such file or directory\n"
+
+    assert (0, 1, told) == (made.exit_code, done.exit_code, done.output)
+    assert {"new", "points.toml"} == {one.name for one in folder.iterdir()}

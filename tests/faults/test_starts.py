@@ -63,15 +63,11 @@ def a_file_in_the_way(folder: Path) -> str:
 BROKEN: dict[str, tuple[Prepare, str]] = {
     "no folder": (
         lambda folder: ["--database", f"sqlite:///{folder}/none/points.db"],
-        "the keys file {folder}/none/points.db.keys.json cannot be read or made: no such file or directory",
-    ),
-    "no folder, keys elsewhere": (
-        lambda folder: ["--database", f"sqlite:///{folder}/none/points.db", "--keys-file", f"{folder}/keys"],
-        "{folder}/none/points.db.lock, which says who serves the database, cannot be opened: no such file or directory",
+        "there is no database {folder}/none/points.db, this program needs schema revision 0001: migrate it",
     ),
     "folder is a file": (
         lambda folder: ["--database", a_file_in_the_way(folder), "--keys-file", f"{folder}/keys"],
-        "{folder}/file/points.db.lock, which says who serves the database, cannot be opened: not a directory",
+        "there is no database {folder}/file/points.db, this program needs schema revision 0001: migrate it",
     ),
     "folder is a file, to be migrated": (
         lambda folder: ["--dev", "--database", a_file_in_the_way(folder)],
@@ -79,15 +75,11 @@ BROKEN: dict[str, tuple[Prepare, str]] = {
     ),
     "no database": (
         lambda folder: ["--database", f"sqlite:///{written(folder / 'points.db', b'no database' * 1000)}"],
-        "the database cannot be read or written",
-    ),
-    "no URL": (
-        lambda folder: ["--database", f"{folder}/points.db", "--keys-file", f"{folder}/keys"],
-        "that is no URL of a database; supported are sqlite:///<file> and postgresql+psycopg://…",
+        "{folder}/points.db: the database cannot be read or written: the file is no database",
     ),
     "database away": (
         lambda folder: ["--database", "postgresql+psycopg://127.0.0.1:1/points", "--keys-file", f"{folder}/keys"],
-        "the database cannot be reached",
+        "postgresql+psycopg://127.0.0.1:1/points: the database cannot be reached",
     ),
     "keys are no JSON": (
         lambda folder: ["--keys-file", str(written(folder / "keys", b'{"active'))],
@@ -110,7 +102,7 @@ BROKEN: dict[str, tuple[Prepare, str]] = {
         "the ready file {folder}/none/ready cannot be written: {folder}/none is no folder to write to",
     ),
     "not our address": (
-        lambda _: ["--host", "192.0.2.1"],
+        lambda _: ["--host", "192.0.2.1", "--plaintext"],
         "cannot serve on 192.0.2.1:0: cannot assign requested address",
     ),
 }
@@ -121,7 +113,7 @@ BROKEN: dict[str, tuple[Prepare, str]] = {
     "broken", [pytest.param(one, marks=[pytest.mark.long] if place > 3 else []) for place, one in enumerate(BROKEN)]
 )
 def test_a_start_that_fails_says_why(tmp_path: Path, migrated: bytes, broken: str) -> None:
-    """One sentence; no writer is left that holds the database, and no ready file."""
+    """One sentence; no writer is left that holds the database, no ready file, and no keys that nobody asked for."""
     prepare, expected = BROKEN[broken]
     database = written(tmp_path / "served.db", migrated)
     ready = tmp_path / "ready"
@@ -130,6 +122,7 @@ def test_a_start_that_fails_says_why(tmp_path: Path, migrated: bytes, broken: st
 
     assert expected.replace("{folder}", str(tmp_path)) == found
     assert not list(tmp_path.glob("ready*"))
+    assert not list(tmp_path.glob("*.keys.json"))
     FileLease(database, wait_s=5.0).close()
 
 
@@ -151,6 +144,7 @@ def test_tools_say_it_in_a_sentence_too(tmp_path: Path) -> None:
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
 
     for tool in (("verify",), ("migrate",), ("migrate", "status"), ("orgs", "list"), ("report", "daily")):
-        assert "the database cannot be read or written" == sentence(run(*tool, "--database", garbage))
+        told = sentence(run(*tool, "--database", garbage))
+        assert f"{tmp_path / 'garbage.db'}: the database cannot be read or written: the file is no database" == told
     for tool in (("verify",), ("orgs", "list"), ("report", "daily")):
         assert f"there is no database {tmp_path / 'empty.db'}" in sentence(run(*tool, "--database", empty))

@@ -38,6 +38,7 @@ def files(lived: ATestsDatabase, tmp_path: Path) -> tuple[Path, Path]:
     exported, checkpoint = tmp_path / "journal.pgx", tmp_path / "checkpoint.json"
     keys = tmp_path / "keys.json"
     for arguments in (
+        ("secrets", "create", "--keys-file", keys),
         ("journal", "export", "--database", lived.url, "--org", ORG, exported),
         ("journal", "checkpoint", "--database", lived.url, "--keys-file", keys, checkpoint),
     ):
@@ -137,7 +138,9 @@ def test_heads_that_the_journal_does_not_hold(lived: ATestsDatabase) -> None:
 def test_one_organisation_has_a_checkpoint_of_its_own(lived: ATestsDatabase, tmp_path: Path) -> None:
     """With its own streams alone; one that has booked nothing has none."""
     made = tmp_path / "checkpoint.json"
-    ordered = ("journal", "checkpoint", "--database", lived.url, "--keys-file", tmp_path / "keys.json")
+    keys = ("--keys-file", tmp_path / "keys.json")
+    run("secrets", "create", *keys)
+    ordered = ("journal", "checkpoint", "--database", lived.url, *keys)
     counts = [run(*ordered, "--org", str(org_id), made).output.split()[1] for org_id in (ORG, QUIET_ORG)]
 
     assert counts == ["1", "0"]

@@ -20,6 +20,7 @@ from points_grpc.domain.model import OrgConfig, WalletKey
 from points_grpc.domain.outcome import Accepted, DoneResult
 from points_grpc.domain.snapshot import Keys, Snapshot
 from points_grpc.service.ports import (
+    KeyTaken,
     OutcomeUnknown,
     StorageConflict,
     StorageFull,
@@ -53,8 +54,8 @@ def driver_error(code: int, kind: type[sqlite3.Error] = sqlite3.OperationalError
         (sqlite3.SQLITE_CORRUPT, StorageUnavailable),
         (sqlite3.SQLITE_NOTADB, StorageUnavailable),
         (sqlite3.SQLITE_READONLY, StorageUnavailable),
-        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, StorageConflict),
-        (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, StorageConflict),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, KeyTaken),
+        (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, KeyTaken),
         (sqlite3.SQLITE_CONSTRAINT_CHECK, sqlite3.OperationalError),
         (sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY, sqlite3.OperationalError),
         (sqlite3.SQLITE_ERROR, sqlite3.OperationalError),

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from stores import Store
 
@@ -74,8 +75,18 @@ def test_a_database_of_a_newer_program_is_refused(bare: Store) -> None:
     """An older program never writes to a schema that it does not know."""
     bare.tamper("UPDATE alembic_version SET version_num = '9999'")
 
-    with pytest.raises(SchemaMismatch, match="9999"):
+    with pytest.raises(SchemaMismatch, match=f"revision 9999, which this program does not know.*{schema.REVISION}"):
         require_schema(bare.database)
+    with pytest.raises(SchemaMismatch, match="use that version, or restore the backup made before the upgrade"):
+        migrate.upgrade(bare.on.url)
+
+
+def test_the_revisions_that_lead_here_are_known() -> None:
+    """Without alembic: whoever adds a migration names the one before it."""
+    folder = Path(migrate.__file__).parent / "migrations"
+    found = {one.revision for one in ScriptDirectory(str(folder)).walk_revisions()}
+
+    assert {schema.REVISION, *schema.EARLIER_REVISIONS} == found
 
 
 def test_primary_keys_start_with_the_organisation() -> None:

@@ -20,6 +20,7 @@ from points_grpc.domain.outcome import Accepted, DoneResult
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 from points_grpc.service.duty import PROOF_S
 from points_grpc.service.ports import (
+    KeyTaken,
     OutcomeUnknown,
     StorageConflict,
     StorageFull,
@@ -224,7 +225,7 @@ def add_config(repository: SqlRepository) -> None:
     [
         ("40001", StorageConflict),
         ("40P01", StorageConflict),
-        ("23505", StorageConflict),
+        ("23505", KeyTaken),
         ("55P03", StorageConflict),
         ("53100", StorageFull),
         ("53300", StorageUnavailable),

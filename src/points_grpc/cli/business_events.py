@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from points_grpc.cli.databases import ORG as REQUIRED_ORG
-from points_grpc.cli.databases import accounts_of, plain_errors, require_org
+from points_grpc.cli.databases import plain_errors
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.report import DATABASE, ORG, opened_database
 
@@ -27,7 +27,7 @@ def list_counts(database: str, org_id: int | None, *, as_json: bool) -> None:
     """Counts events that wait and that were given up, by organisation."""
     from points_grpc.storage import business_events  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
-    with opened_database(database) as opened:
+    with opened_database(database, org_id) as opened:
         found = business_events.event_counts(opened, org_id=org_id or 0)
     if as_json:
         print_json({"organizations": found})
@@ -50,7 +50,7 @@ def list_dead(database: str, org_id: int, *, as_json: bool, limit: int) -> None:
     """Lists the events that were given up, oldest first, and what the last try of each failed of."""
     from points_grpc.storage import business_events  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
-    with opened_database(database) as opened:
+    with opened_database(database, org_id) as opened:
         found = business_events.given_up(opened, org_id, limit)
     if as_json:
         print_json({"events": found})
@@ -72,7 +72,7 @@ def show_event(database: str, org_id: int, event_id: int) -> None:
     """Prints what an event says that waits or was given up, as it is posted."""
     from points_grpc.storage import business_events  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
-    with opened_database(database) as opened:
+    with opened_database(database, org_id) as opened:
         body = business_events.event_body(opened, org_id, event_id)
     if body is None:
         raise click.ClickException(f"organisation {org_id} has no event {event_id} that waits or was given up")
@@ -91,8 +91,7 @@ def retry(database: str, org_id: int, event_ids: tuple[int, ...], *, every: bool
 
     if every == bool(event_ids):
         raise click.UsageError("name events, or say --all")
-    require_org(accounts_of(database), org_id)
-    with plain_errors(), opened_database(database) as opened:
+    with plain_errors(), opened_database(database, org_id) as opened:
         retries = Retries(opened)
         done = retries.retry_all(org_id) if every else retries.retry(org_id, event_ids)
     missing = [] if every else sorted(set(event_ids) - set(done.event_ids))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc.cli.calling import Server, server_options
+from points_grpc.cli.typed import SECONDS
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, MethodDescriptor
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("rpc")
 @click.argument("request_json", metavar="[JSON]", default="{}")
 @server_options
-@click.option("--timeout", "timeout_s", default=10.0, show_default=True, type=click.FloatRange(0.001), help="Seconds.")
+@click.option("--timeout", "timeout_s", default=10.0, show_default=True, type=SECONDS, help="Seconds.")
 def call(
     rpc: str,
     request_json: str,

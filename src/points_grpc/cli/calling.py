@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc.cli.tls_options import credentials_of, tls_options
+from points_grpc.cli.typed import ADDRESS
 
 if TYPE_CHECKING:
     import grpc
@@ -103,6 +104,7 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--token", envvar="POINTS_GRPC_TOKEN", help="The API key; better in POINTS_GRPC_TOKEN."),
         click.option(
             "--address",
+            type=ADDRESS,
             envvar="POINTS_GRPC_ADDRESS",
             default="127.0.0.1:50051",
             show_default=True,

@@ -9,6 +9,7 @@ import click
 
 from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, require_org
 from points_grpc.cli.printing import JSON, print_json, print_table
+from points_grpc.cli.typed import CERTIFICATE_NAME, NAME, PLACE
 
 
 @click.group()
@@ -19,17 +20,17 @@ def certificates() -> None:
 @certificates.command("create")
 @DATABASE
 @ORG
-@click.option("--client", required=True, help="The name of the client, for the audit log.")
+@click.option("--client", type=NAME, required=True, help="The name of the client, for the audit log.")
 @click.option("--role", type=ROLES, default="operator", show_default=True)
 @click.option("--require-request-id", is_flag=True, help="Refuses its writes without a request_id.")
-@click.option("--store", default="", help="Where it stands, for the audit log.")
-@click.option("--till", default="", help="The till that it is, for the audit log.")
-@click.argument("name")
+@click.option("--store", type=PLACE, default="", help="Where it stands, for the audit log.")
+@click.option("--till", type=PLACE, default="", help="The till that it is, for the audit log.")
+@click.argument("name", type=CERTIFICATE_NAME)
 def create_certificate(
     database: str, org_id: int, client: str, role: str, store: str, till: str, name: str, *, require_request_id: bool
 ) -> None:
     """Says who calls with certificates of NAME: an alternative name, or the common name of those that have none."""
-    from points_grpc.service.ports import StorageConflict  # noqa: PLC0415 - only this command needs it
+    from points_grpc.service.ports import KeyTaken  # noqa: PLC0415 - only this command needs it
 
     accounts = accounts_of(database)
     require_org(accounts, org_id)
@@ -43,7 +44,7 @@ def create_certificate(
             store=store,
             till=till,
         )
-    except StorageConflict:
+    except KeyTaken:
         raise click.ClickException(f"{name} stands for a client already") from None
     click.echo(f"created {name}")
 
@@ -54,7 +55,9 @@ def create_certificate(
 @JSON
 def list_certificates(database: str, org_id: int, *, as_json: bool) -> None:
     """Lists the names of an organisation."""
-    found = accounts_of(database).list_certificates(org_id)
+    accounts = accounts_of(database)
+    require_org(accounts, org_id)
+    found = accounts.list_certificates(org_id)
     if as_json:
         print_json({"certificates": found})
         return

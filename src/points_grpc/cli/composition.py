@@ -1,7 +1,8 @@
 """The composition root of the server: settings become objects that serve. The only place that knows all rooms.
 
-Order of the start: keys, writer (which takes the lease and looks at the schema), identity, outbox, port; of the end:
-port, outbox, writer. What decides and writes is put together in `writer_composition.py`, in the writer's process.
+Order of the start: settings, schema, keys, writer (which takes the lease), identity, outbox, port; of the end: port,
+outbox, writer. A start that is refused has made nothing: the keys file comes after the look at the schema.
+What decides and writes is put together in `writer_composition.py`, in the writer's process.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ from points_grpc.service.watching import Watching
 from points_grpc.settings import Settings
 from points_grpc.storage.accounts import Accounts
 from points_grpc.storage.backlog import read_backlog
-from points_grpc.storage.engine import Database
+from points_grpc.storage.engine import Database, require_schema
 from points_grpc.storage.exports import SqlExports
 from points_grpc.storage.key_uses import key_uses
 from points_grpc.storage.listings import SqlListings
@@ -97,11 +98,11 @@ async def serve(settings: Settings, *, dev: bool, worker: WorkerLink | None = No
     sink.attach(loop)
     log: CallLog = make_logger(sink, calls=settings.log_calls, worker=worker.order.number if worker else 0)
     tls, tokens = tls_of(settings, log), tokens_of(settings, log)
-    database = Database(settings.database, readers=settings.readers + 2)
+    senders, post, metrics = senders_of(settings), post_of(settings), PrometheusMetrics()
+    database = _database(settings)
     snapshots = open_snapshots(database)
     pool = ReadPool(threads=settings.readers)
     keys = WatchedKeys(settings.keys_path(database.path), log)
-    senders, post, metrics = senders_of(settings), post_of(settings), PrometheusMetrics()
     traces = traces_of(os.environ, version=__version__, database_url=settings.database)
     committer = Committer(
         monotonic=time.monotonic,
@@ -438,6 +439,14 @@ class _Availability:
     def failed(self, message: str) -> None:
         """Another one could not be started."""
         self._log.error("writer_not_started", error=message)
+
+
+def _database(settings: Settings) -> Database:
+    """The database, which has the schema of this program; and it is known where its keys are."""
+    opened = Database(settings.database, readers=settings.readers + 2)
+    settings.keys_path(opened.path)
+    require_schema(opened)
+    return opened
 
 
 def _tell_missing_keys(database: Database, keyring: Keyring, log: CallLog) -> None:

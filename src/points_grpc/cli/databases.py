@@ -26,10 +26,9 @@ def accounts_of(database: str) -> Accounts:
     from points_grpc.storage.accounts import Accounts  # noqa: PLC0415 - SQLAlchemy takes a while to import
     from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415
 
-    with plain_errors():
-        opened = Database(database)
-        click.get_current_context().call_on_close(opened.close)
-        require_schema(opened)
+    opened = Database(database)
+    click.get_current_context().call_on_close(opened.close)
+    require_schema(opened)
     return Accounts(opened)
 
 
@@ -39,14 +38,33 @@ def require_org(accounts: Accounts, org_id: int) -> None:
         raise click.UsageError(f"there is no organisation {org_id}")
 
 
+def in_a_sentence(error: Exception) -> click.ClickException | None:
+    """What a command ends with where an operator can mend what went wrong; None where it is a bug, or told already."""
+    if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
+        return None
+    from points_grpc.service.keeper import CannotStart  # noqa: PLC0415 - what goes well needs none of it
+    from points_grpc.service.ports import STORAGE_CONDITIONS, SettingWrong  # noqa: PLC0415
+    from points_grpc.storage.engine import SchemaMismatch  # noqa: PLC0415
+    from points_grpc.storage.faults import DRIVER_ERRORS, translate  # noqa: PLC0415
+
+    if isinstance(error, DRIVER_ERRORS):
+        error = translate(error)
+    if isinstance(error, SettingWrong):
+        return click.UsageError(str(error))
+    if isinstance(error, (CannotStart, SchemaMismatch, *STORAGE_CONDITIONS)):
+        return click.ClickException(str(error))
+    return None
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """What an operator can mend is a sentence, not a stack trace."""
-    from points_grpc.service.keeper import CannotStart  # noqa: PLC0415
-    from points_grpc.service.ports import StorageConflict, StorageFull, StorageUnavailable  # noqa: PLC0415
-    from points_grpc.storage.engine import SchemaMismatch  # noqa: PLC0415
-
+    """What every command tells in a sentence (`Commands` in main.py), and a ValueError, where its text is one, too."""
     try:
         yield
-    except (CannotStart, SchemaMismatch, StorageConflict, StorageFull, StorageUnavailable, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+    except Exception as error:
+        told = in_a_sentence(error)
+        if told is None and isinstance(error, ValueError):
+            told = click.ClickException(str(error))
+        if told is None:
+            raise
+        raise told from None

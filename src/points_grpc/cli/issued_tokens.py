@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from points_grpc.cli.databases import DATABASE, ORG, accounts_of, require_org
+from points_grpc.cli.typed import NAME
 
 
 @click.group()
@@ -15,7 +16,7 @@ def tokens() -> None:
 @tokens.command("revoke")
 @DATABASE
 @ORG
-@click.argument("client")
+@click.argument("client", type=NAME)
 def revoke_tokens(database: str, org_id: int, client: str) -> None:
     """Refuses all tokens that were issued to CLIENT until now; serving processes know within 5 seconds."""
     accounts = accounts_of(database)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from points_grpc.client.channel import is_loopback
 from points_grpc.rpc.identity import Tokens
 from points_grpc.rpc.ports import CallLog
+from points_grpc.service.ports import SettingWrong
 from points_grpc.settings import Settings
 
 FETCH_TIMEOUT_S = 5.0
@@ -27,12 +28,12 @@ KEY_SET_BYTES_MAX = 262_144
 
 
 def tokens_of(settings: Settings, log: CallLog) -> Tokens | None:
-    """What knows callers by tokens; None if there is no issuer. Raises ValueError with a sentence for the operator."""
+    """What knows callers by tokens; None if there is no issuer. Raises `SettingWrong`."""
     given = (settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
     if not any(given):
         return None
     if not all(given):
-        raise ValueError("tokens of an issuer take all of --jwt-keys, --jwt-issuer and --jwt-audience")
+        raise SettingWrong("tokens of an issuer take all of --jwt-keys, --jwt-issuer and --jwt-audience")
     from points_grpc.rpc.tokens import BearerTokens, TokenRules  # noqa: PLC0415 - most servers have no issuer
 
     rules = TokenRules(
@@ -83,7 +84,7 @@ def source_of(place: str) -> Callable[[], bytes]:
         return lambda: _of_file(Path(place))
     url = urlsplit(place)
     if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.netloc)):
-        raise ValueError("the keys of the tokens' issuer come from a file or an https URL")
+        raise SettingWrong("the keys of the tokens' issuer come from a file or an https URL")
     return lambda: _of_url(place)
 
 

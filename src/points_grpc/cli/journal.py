@@ -19,6 +19,7 @@ import click
 from points_grpc.cli.calling import Server, server_options
 from points_grpc.cli.databases import DATABASE, ORG, accounts_of, plain_errors, require_org
 from points_grpc.cli.setting_options import keys_file_option
+from points_grpc.cli.typed import SECONDS
 
 if TYPE_CHECKING:
     from points_grpc.domain.checkpoint import Checkpoint
@@ -41,7 +42,7 @@ def journal() -> None:
 @NEW_FILE
 def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: Path) -> None:
     """Writes into FILE where every journal stream stands, signed. Keep it where the database's owner cannot write."""
-    from points_grpc.cli.keys_file import load_or_create  # noqa: PLC0415 - the other commands need none of it
+    from points_grpc.cli.keys_file import keyring_of  # noqa: PLC0415 - the other commands need none of it
     from points_grpc.domain.checkpoint import to_text  # noqa: PLC0415
     from points_grpc.settings import keys_path  # noqa: PLC0415
     from points_grpc.storage.engine import Database  # noqa: PLC0415
@@ -50,7 +51,7 @@ def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: 
         require_org(accounts_of(database), org_id)
     with plain_errors():
         heads = _exports(database).heads(org_id or 0)
-        keyring = load_or_create(keys_path(keys_file, Database(database).path))
+        keyring = keyring_of(keys_path(keys_file, Database(database).path))
         made, signature = keyring.checkpoint(time.time_ns() // 1_000, heads)
     with _plain_file_errors(file):
         file.write_text(to_text(made, signature))
@@ -86,7 +87,7 @@ def export(database: str, org_id: int, file: Path) -> None:
     "timeout_s",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(0.001),
+    type=SECONDS,
     help="Seconds without anything new after which it is given up.",
 )
 @NEW_FILE

@@ -1,4 +1,4 @@
-"""The file with the secret keys: outside the database, readable by its owner alone, made when it is first needed.
+"""The file with the secret keys: outside the database, readable by its owner alone, made when a server first needs it.
 
 One key is active and makes new things; the others check what they made. A key that is added says from when on it is
 active, so that every process knows it before any uses it. Ids are never used twice: what a lost file made is not
@@ -67,6 +67,16 @@ class Keys:
 def load_or_create(path: Path) -> Keyring:
     """The keyring of a file; a new file gets one random key and mode 0600."""
     return load(path, create=True).keyring_at(datetime.now(UTC))
+
+
+def keyring_of(path: Path) -> Keyring:
+    """The keyring of a file that is there: for whoever signs beside a server, which has to know the key."""
+    if not path.exists():
+        raise click.ClickException(
+            f"the keys file {path} cannot be read: no such file or directory; a server makes it at its first start, "
+            "and `points-grpc secrets create` before that"
+        )
+    return load(path).keyring_at(datetime.now(UTC))
 
 
 def load(path: Path, *, create: bool = False) -> Keys:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from points_grpc.client.channel import is_loopback
 from points_grpc.rpc.interceptor import HEALTH, REFLECTION
 from points_grpc.rpc.tls import Tls, TlsFiles, TlsLog
+from points_grpc.service.ports import SettingWrong
 from points_grpc.settings import Settings
 
 
@@ -15,7 +16,7 @@ def address_of(settings: Settings, port: int | None = None) -> str:
 
 
 def tls_of(settings: Settings, log: TlsLog) -> Tls | None:
-    """What encrypts; None for plain text. Raises ValueError with a sentence for the operator."""
+    """What encrypts; None for plain text. Raises `SettingWrong`, or `BadTlsFile`."""
     require_encryption(settings)
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is None or key is None:
@@ -24,16 +25,16 @@ def tls_of(settings: Settings, log: TlsLog) -> Tls | None:
 
 
 def require_encryption(settings: Settings) -> None:
-    """Raises ValueError unless the settings say how callers are protected: by TLS, by loopback, or by the network."""
+    """Raises `SettingWrong` unless it is said how callers are protected: by TLS, by loopback, or by the network."""
     given = (settings.tls_certificate, settings.tls_key)
     if all(given):
         if settings.plaintext:
-            raise ValueError("--plaintext and --tls-certificate exclude each other")
+            raise SettingWrong("--plaintext and --tls-certificate exclude each other")
         return
     if any(given) or settings.tls_client_ca is not None:
-        raise ValueError("TLS takes both --tls-certificate and --tls-key")
+        raise SettingWrong("TLS takes both --tls-certificate and --tls-key")
     if not settings.plaintext and not is_loopback(address_of(settings)):
-        raise ValueError(
+        raise SettingWrong(
             f"{settings.host} is not a loopback address: give --tls-certificate and --tls-key, or ask for --plaintext "
             "where the network encrypts by itself"
         )

@@ -21,7 +21,7 @@ from points_grpc.cli.certificates import certificates
 from points_grpc.cli.codes import codes
 from points_grpc.cli.config import CONFIG, config, show, tell_unknown_variables
 from points_grpc.cli.customers import customers
-from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, plain_errors, require_org
+from points_grpc.cli.databases import DATABASE, ORG, ROLES, accounts_of, in_a_sentence, plain_errors, require_org
 from points_grpc.cli.exporting import export
 from points_grpc.cli.importing import import_
 from points_grpc.cli.issued_tokens import tokens
@@ -37,6 +37,7 @@ from points_grpc.cli.setting_options import CONFIG as CONFIG_OF_COMMANDS
 from points_grpc.cli.setting_options import configured, keys_file_option
 from points_grpc.cli.showing import trace, wallet
 from points_grpc.cli.tls_options import credentials_of, tls_options
+from points_grpc.cli.typed import ADDRESS, NAME, PLACE, SECONDS
 from points_grpc.cli.verifying import verify
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Commands(click.Group):
-    """All commands. Where what they print cannot be written, that is a sentence, too."""
+    """All commands. What an operator can mend is a sentence of each, also where what it prints cannot be written."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Runs the command that was asked for."""
@@ -63,6 +64,10 @@ class Commands(click.Group):
             reason = (error.strerror or str(error)).lower()
             _forget_output()
             raise click.ClickException(f"what it prints cannot be written: {reason}") from None
+        except Exception as error:
+            if told := in_a_sentence(error):
+                raise told from None
+            raise
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -123,7 +128,7 @@ def orgs() -> None:
 
 @orgs.command("create")
 @DATABASE
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--region", required=True, help="ISO 3166 country of its mobile numbers without country code, e.g. IN.")
 def create_org(database: str, name: str, region: str) -> None:
     """Creates an organisation and prints its id."""
@@ -156,12 +161,12 @@ def keys() -> None:
 @keys.command("create")
 @DATABASE
 @ORG
-@click.option("--client", required=True, help="The name of the client, for the audit log.")
+@click.option("--client", type=NAME, required=True, help="The name of the client, for the audit log.")
 @click.option("--role", type=ROLES, default="operator", show_default=True)
 @click.option("--expires-in-days", type=click.IntRange(1, 3650), help="Never expires if unset.")
 @click.option("--require-request-id", is_flag=True, help="Refuses its writes without a request_id.")
-@click.option("--store", default="", help="Where it stands, for the audit log.")
-@click.option("--till", default="", help="The till that it is, for the audit log.")
+@click.option("--store", type=PLACE, default="", help="Where it stands, for the audit log.")
+@click.option("--till", type=PLACE, default="", help="The till that it is, for the audit log.")
 @click.option("--signed", is_flag=True, help="Refuses what moves points unless it is signed; prints a signing secret.")
 @keys_file_option
 def create_key(
@@ -211,7 +216,9 @@ def create_key(
 @JSON
 def list_keys(database: str, org_id: int, *, as_json: bool) -> None:
     """Lists the keys of an organisation; never their secrets."""
-    found = accounts_of(database).list_keys(org_id)
+    accounts = accounts_of(database)
+    require_org(accounts, org_id)
+    found = accounts.list_keys(org_id)
     if as_json:
         print_json({"keys": [_key_without_hash(one) for one in found]})
         return
@@ -240,11 +247,12 @@ def revoke_key(database: str, org_id: int, key_id: str) -> None:
 @CONFIG_OF_COMMANDS
 @click.option(
     "--address",
+    type=ADDRESS,
     envvar="POINTS_GRPC_ADDRESS",
     help="Where the server listens; also POINTS_GRPC_ADDRESS.  [default: where the settings have it listen]",
 )
 @tls_options
-@click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds.")
+@click.option("--timeout", "timeout_s", type=SECONDS, default=3.0, show_default=True, help="Seconds.")
 def healthcheck(
     address: str | None,
     timeout_s: float,
@@ -259,7 +267,7 @@ def healthcheck(
     """
     from points_grpc.cli.health import Probed, own_server, why_not  # noqa: PLC0415 - gRPC takes a while to import
 
-    if address:
+    if address is not None:
         server = Probed(address, credentials_of(ca_file, client_certificate, client_key))
     else:
         settings = configured()
@@ -327,12 +335,12 @@ def _migrate(database: str) -> str:
 
 
 def _keyring(database: str, keys_file: Path | None) -> Keyring:
-    from points_grpc.cli.keys_file import load_or_create  # noqa: PLC0415 - only signing needs it
+    from points_grpc.cli.keys_file import keyring_of  # noqa: PLC0415 - only signing needs it
     from points_grpc.settings import keys_path  # noqa: PLC0415
     from points_grpc.storage.engine import Database  # noqa: PLC0415
 
     with plain_errors():
-        return load_or_create(keys_path(keys_file, Database(database).path))
+        return keyring_of(keys_path(keys_file, Database(database).path))
 
 
 def _serve(settings: Settings, *, dev: bool) -> None:

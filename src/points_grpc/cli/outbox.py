@@ -24,7 +24,7 @@ def list_counts(database: str, org_id: int | None, *, as_json: bool, hours: int)
     """Counts messages by organisation, channel and state."""
     from points_grpc.storage import deliveries  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
-    with opened_database(database) as opened:
+    with opened_database(database, org_id) as opened:
         found = deliveries.deliveries(opened, datetime.now(UTC) - timedelta(hours=hours), org_id=org_id or 0)
     if as_json:
         print_json({"hours": hours, "channels": found})
@@ -57,7 +57,7 @@ def show_customer(database: str, org_id: int, customer_id: int, *, as_json: bool
     """Lists the messages of a customer, newest first: what each was for, and what became of it."""
     from points_grpc.storage import deliveries  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
-    with opened_database(database) as opened:
+    with opened_database(database, org_id) as opened:
         found = deliveries.deliveries_to(opened, org_id, customer_id)
     if as_json:
         print_json({"messages": found})

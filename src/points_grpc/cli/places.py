@@ -8,39 +8,30 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from points_grpc.cli.listening import require_encryption
+from points_grpc.cli.metrics_ports import require_apart
 from points_grpc.service.keeper import CannotStart
 from points_grpc.settings import Settings
-from points_grpc.storage.engine import Database, is_there, require_schema
 
 
 def require_places(settings: Settings) -> None:
     """Raises `CannotStart` unless the server can listen where it is told to and say that it is ready.
 
-    Raises `SchemaMismatch` where a database file is not there: neither a lease nor a keys file is made for it.
+    Raises `SettingWrong` where the settings alone tell that it cannot.
     """
     require_encryption(settings)
+    require_apart(settings)
     _require_address("serve", settings.host, settings.port)
     if settings.metrics_port:
         _require_address("serve metrics", settings.metrics_host, settings.metrics_port)
     if settings.checkpoint_folder is not None:
         _require_folder(settings.checkpoint_folder)
-    _require_database(settings.database)
     ready = settings.ready_file
     if ready is not None and not (ready.parent.is_dir() and os.access(ready.parent, os.W_OK)):
         raise CannotStart(f"the ready file {ready} cannot be written: {ready.parent} is no folder to write to")
-
-
-def _require_database(url: str) -> None:
-    """What else ails a database is found when it is opened."""
-    database = Database(url)
-    if database.path is not None and database.path.parent.is_dir():
-        with closing(database):
-            if not is_there(database):
-                require_schema(database)
 
 
 def _require_folder(folder: Path) -> None:

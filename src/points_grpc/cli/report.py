@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from points_grpc.cli.databases import ID_MAX
+from points_grpc.cli.databases import ID_MAX, require_org
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.setting_options import database_option
 
@@ -38,7 +38,7 @@ def liability(database: str, org_id: int | None, *, as_json: bool, day: datetime
     from points_grpc.storage import reports  # noqa: PLC0415 - SQLAlchemy takes a while to import
 
     as_of = (day or datetime.now(UTC)).date()
-    with opened_database(database) as opened:
+    with opened_database(database, org_id) as opened:
         found = reports.liability(opened, as_of, org_id=org_id or 0)
     if as_json:
         print_json({"as_of": as_of, "programs": found})
@@ -76,7 +76,7 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
     first_day = first.date() if first else last_day
     if first_day > last_day:
         raise click.UsageError("--from is after --to")
-    with opened_database(database) as opened:
+    with opened_database(database, org_id) as opened:
         found = reports.daily(opened, first_day, last_day, org_id=org_id or 0)
     if as_json:
         print_json({"from": first_day, "to": last_day, "days": found})
@@ -102,19 +102,16 @@ def daily(database: str, org_id: int | None, *, as_json: bool, first: datetime |
 
 
 @contextmanager
-def opened_database(database: str) -> Iterator[Database]:
-    """A database of the schema of this version; a sentence where it is none."""
-    from points_grpc.service.ports import StorageUnavailable  # noqa: PLC0415
-    from points_grpc.storage.engine import Database, SchemaMismatch, require_schema  # noqa: PLC0415
+def opened_database(database: str, org_id: int | None = None) -> Iterator[Database]:
+    """A database of the schema of this version, which has the organisation if one is named."""
+    from points_grpc.storage.accounts import Accounts  # noqa: PLC0415 - as below
+    from points_grpc.storage.engine import Database, require_schema  # noqa: PLC0415 - SQLAlchemy takes a while
 
-    try:
-        opened = Database(database)
-    except (StorageUnavailable, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+    opened = Database(database)
     try:
         require_schema(opened)
+        if org_id is not None:
+            require_org(Accounts(opened), org_id)
         yield opened
-    except (SchemaMismatch, StorageUnavailable) as error:
-        raise click.ClickException(str(error)) from None
     finally:
         opened.close()

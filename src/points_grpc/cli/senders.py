@@ -1,6 +1,7 @@
 """How codes and business events leave a server: from its settings to their senders, or a sentence why not.
 
-Passwords and signing secrets come from files that their owner alone can read, never from the command line.
+Passwords and signing secrets come from files that their owner alone can read, never from the command line. What is
+wrong with a setting, or the secret that it names, is `SettingWrong`; a file that cannot be read, another ValueError.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from points_grpc.domain.model import Channel
 from points_grpc.service.alarms import alarm
 from points_grpc.service.breaker import CircuitBreaker
 from points_grpc.service.outbox import Sender
+from points_grpc.service.ports import SettingWrong
 from points_grpc.service.publisher import Post
 from points_grpc.settings import Settings
 
@@ -52,11 +54,11 @@ def post_of(settings: Settings) -> Post | None:
 def _smtp(settings: Settings) -> SmtpSender:
     security = Security(settings.smtp_security)
     if security is Security.NONE and not _is_loopback(settings.smtp_host):
-        raise ValueError("smtp_security: none is for a relay on this host; others need starttls or tls")
+        raise SettingWrong("smtp_security: none is for a relay on this host; others need starttls or tls")
     if "@" not in parseaddr(settings.smtp_from)[1]:
-        raise ValueError("smtp_from: name the address that codes come from, as in Points <no-reply@example.com>")
+        raise SettingWrong("smtp_from: name the address that codes come from, as in Points <no-reply@example.com>")
     if bool(settings.smtp_user) != (settings.smtp_password_file is not None):
-        raise ValueError("smtp_user and smtp_password_file go together")
+        raise SettingWrong("smtp_user and smtp_password_file go together")
     password = _lines("smtp_password_file", settings.smtp_password_file)[0] if settings.smtp_password_file else ""
     relay = Relay(
         host=settings.smtp_host,
@@ -78,16 +80,16 @@ def _webhook(settings: Settings, name: str, *, url: str) -> Webhook:
     }[name]
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment or not _is_plain(url):
-        raise ValueError(f"{name}_url: an address like https://gateway.example.com/otp")
+        raise SettingWrong(f"{name}_url: an address like https://gateway.example.com/otp")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError(f"{name}_url: http is for a gateway on this host; others need https")
+        raise SettingWrong(f"{name}_url: http is for a gateway on this host; others need https")
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{name}_url: no credentials in the address; the signature proves who posts")
+        raise SettingWrong(f"{name}_url: no credentials in the address; the signature proves who posts")
     if secret_file is None:
-        raise ValueError(f"{name}_secret_file: name the file with the secret that the gateway checks signatures by")
+        raise SettingWrong(f"{name}_secret_file: name the file with the secret that the gateway checks signatures by")
     secrets = _lines(f"{name}_secret_file", secret_file)
     if len(secrets) > SIGNING_SECRETS_MAX or any(len(one) < SIGNING_SECRET_LENGTH_MIN for one in secrets):
-        raise ValueError(
+        raise SettingWrong(
             f"{name}_secret_file: one line, or {SIGNING_SECRETS_MAX} while the secret is replaced, "
             f"of at least {SIGNING_SECRET_LENGTH_MIN} characters"
         )
@@ -110,7 +112,7 @@ def _lines(setting: str, path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError):
         raise ValueError(f"{setting}: {path} cannot be read") from None
     if not found:
-        raise ValueError(f"{setting}: {path} is empty")
+        raise SettingWrong(f"{setting}: {path} is empty")
     return found
 
 

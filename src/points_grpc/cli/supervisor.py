@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from points_grpc import __version__
-from points_grpc.cli import keys_file
 from points_grpc.cli.announcing import announce
+from points_grpc.cli.metrics_ports import require_apart
 from points_grpc.cli.worker_link import LINE_MAX, Order, Served, Unable, from_worker, line_of
 from points_grpc.rpc.logs import JsonLog, LineSink, make_logger
 from points_grpc.rpc.rates import new_table
 from points_grpc.service.keeper import CannotStart
+from points_grpc.service.ports import SettingWrong
 from points_grpc.settings import Settings
 
 MODULE = "points_grpc.cli.worker"
@@ -42,18 +43,14 @@ PAUSE_MAX_S = 10.0
 STEADY_S = 30.0
 """A worker that served so long did not end for what its start was about: the pause is short again."""
 
-METRICS_PORT_MAX = 65_535
-
 
 async def supervise(settings: Settings, given: Mapping[str, object], *, dev: bool) -> None:
     """Serves with several workers until SIGTERM or SIGINT, then drains all.
 
     `given` are the settings that did not come from the environment. Raises `CannotStart` where the workers cannot
-    serve, and where they did not end as they should.
+    serve, and where they did not end as they should; `SettingWrong` as they do.
     """
-    if settings.metrics_port and settings.metrics_port + settings.workers - 1 > METRICS_PORT_MAX:
-        raise ValueError("the metrics ports of the workers follow one another: there is no room for the last one")
-    keys_file.load_or_create(settings.keys_path(None))
+    require_apart(settings)
     sink = LineSink(sys.stderr.buffer, shared=True)
     port, rates = await _reserve(settings.host, settings.port), new_table()
     try:
@@ -150,7 +147,7 @@ class _Supervisor:
                     worker = await self._start(number)
                 except _StoppedError:
                     return
-                except (CannotStart, OSError) as error:
+                except (CannotStart, OSError, SettingWrong) as error:
                     self._log.error("worker_not_started", worker=number, error=str(error))
                 else:
                     break
@@ -164,7 +161,10 @@ class _Supervisor:
         return True
 
     async def _start(self, number: int, *, dev: bool = False) -> _Worker:
-        """Starts a worker and waits until it serves. Raises `CannotStart`, or `_StoppedError` if told to stop."""
+        """Starts a worker and waits until it serves.
+
+        Raises `CannotStart` or `SettingWrong`, as the worker says; `_StoppedError` if told to stop.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -193,7 +193,7 @@ class _Supervisor:
         if self._stopping.is_set():
             raise _StoppedError
         if isinstance(said, Unable):
-            raise CannotStart(said.message)
+            raise SettingWrong(said.message) if said.is_misuse else CannotStart(said.message)
         reason = f"did not serve within {START_MAX_S:.0f} s" if was_silent else f"ended with code {code} at its start"
         raise CannotStart(f"worker {number} {reason}")
 

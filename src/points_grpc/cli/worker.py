@@ -30,8 +30,8 @@ def main() -> int:
         with plain_errors():
             uvloop.run(serve(settings, dev=link.order.dev, worker=link))
     except click.ClickException as error:
-        link.tell(Unable(error.message))
-        return 1
+        link.tell(Unable(error.message, isinstance(error, click.UsageError)))
+        return error.exit_code
     return 0
 
 

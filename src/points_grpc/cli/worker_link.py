@@ -39,9 +39,10 @@ class Served(msgspec.Struct, frozen=True, tag="served"):
 
 
 class Unable(msgspec.Struct, frozen=True, tag="unable"):
-    """It cannot serve; says why, in a sentence."""
+    """It cannot serve; says why, in a sentence. `is_misuse`: a setting is wrong."""
 
     message: str
+    is_misuse: bool = False
 
 
 _FROM_WORKER = msgspec.json.Decoder(Served | Unable)

@@ -22,6 +22,10 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.primary_user_agent", "points-grpc-python"),
 )
 
+PORT_MAX = 65_535
+_PORT_NAMES = {"http", "https"}  # which gRPC knows
+_WEB = re.compile("https?://", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"(?:[^:\[\]]*|\[[^\]]*\]):(?P<port>[^:]*)")  # a bare IPv6 address has more colons
 _SCHEME = re.compile(r"^(?:dns|ipv4|ipv6):(?://[^/]*/)?")
 _PORT = re.compile(r"(?<=[^:]):\d+$|(?<=\]):\d+$")  # and not the last group of a bare IPv6 address
 
@@ -29,7 +33,11 @@ _PORT = re.compile(r"(?<=[^:]):\d+$|(?<=\]):\d+$")  # and not the last group of 
 def credentials_for(
     address: str, *, credentials: grpc.ChannelCredentials | None, plaintext: bool | None
 ) -> grpc.ChannelCredentials | None:
-    """What encrypts the channel; None for plaintext, which only a loopback address gets without asking for it."""
+    """What encrypts the channel; None for plaintext, which only a loopback address gets without asking for it.
+
+    Raises ValueError where the address can be none.
+    """
+    require_address(address)
     if credentials is not None:
         if plaintext:
             raise ValueError("plaintext and credentials exclude each other")
@@ -52,6 +60,28 @@ def tls(
         None if path is None else Path(path).read_bytes() for path in (ca_file, key_file, certificate_file)
     )
     return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def require_address(address: str) -> None:
+    """Raises ValueError where an address is certainly none: gRPC takes a port modulo 65536, and calls the wrong server.
+
+    What a resolver makes of a name is its own affair; so are the forms that have no port.
+    """
+    if not address.strip():
+        raise ValueError("the address is empty: name host and port, as in 127.0.0.1:50051")
+    if _WEB.match(address):
+        raise ValueError(f"{address!r} is no address of gRPC: name host and port alone, without http")
+    hosts = _SCHEME.sub("", address, count=1)
+    if "/" in hosts or address.startswith(("unix:", "unix-abstract:")):
+        return
+    for authority in hosts.split(","):
+        found = _HOST_AND_PORT.fullmatch(authority)
+        if found and found["port"] not in _PORT_NAMES and not _is_port(found["port"]):
+            raise ValueError(f"{found['port']!r} in {address!r} is no port: a number up to {PORT_MAX}")
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= PORT_MAX
 
 
 def is_loopback(address: str) -> bool:

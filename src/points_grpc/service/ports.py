@@ -54,8 +54,19 @@ class StorageConflict(Exception):
     """A conflict with another writer; everything was rolled back, and the batch may be run again."""
 
 
+class KeyTaken(StorageConflict):
+    """A row with this key exists already."""
+
+
 class OutcomeUnknown(Exception):
     """The connection was lost while committing: whether the batch was written is not known. Never rerun."""
+
+
+class SettingWrong(ValueError):
+    """A setting can never be served as it is; says which, in a sentence for the operator. Nothing was done.
+
+    What stands in a file or comes from a network may be mended without touching a setting: that is another error.
+    """
 
 
 class NotTaken(asyncio.CancelledError):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from points_grpc.storage.engine import Database
@@ -17,7 +18,7 @@ from points_grpc.storage.faults import DRIVER_ERRORS, translate
 def back_up(database: Database, target: Path) -> int:
     """Copies the database into a file that is not there yet, checks the copy, and returns its size in bytes.
 
-    Raises `ValueError` where that cannot be.
+    Raises `ValueError` where that cannot be; what was copied by then is removed.
     """
     if database.path is None:
         raise ValueError("PostgreSQL is backed up with its own tools: docs/backup.md says how")
@@ -26,15 +27,27 @@ def back_up(database: Database, target: Path) -> int:
     if target.exists():
         raise ValueError(f"{target} exists already")
     partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
     try:
-        _copy(database.path, partial)
-        os.rename(partial, target)
-        _sync(target.parent)
-    except DRIVER_ERRORS as error:
         partial.unlink(missing_ok=True)
+        with _removed_if_it_fails(partial):
+            _copy(database.path, partial)
+            os.rename(partial, target)
+            _sync(target.parent)
+        return target.stat().st_size
+    except DRIVER_ERRORS as error:
         raise translate(error) from error
-    return target.stat().st_size
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+@contextmanager
+def _removed_if_it_fails(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what went wrong before says more
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -5,12 +5,14 @@ The scheme of the URL says which engine of databases it is; `backend.Backend` sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from points_grpc.service.ports import StorageUnavailable
+from points_grpc.service.ports import SettingWrong, StorageUnavailable
 from points_grpc.storage import schema
 from points_grpc.storage.backend import Backend, Durability
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
@@ -101,7 +103,8 @@ def require_schema(database: Database) -> None:
         with database.reader.connect() as connection:
             found = schema_revision(connection)
     except DRIVER_ERRORS as error:
-        raise translate(error) from error
+        raise named(database, translate(error)) from error
+    require_known(database, found)
     if found != schema.REVISION:
         place = database.backend.place
         raise SchemaMismatch(
@@ -109,11 +112,26 @@ def require_schema(database: Database) -> None:
         )
 
 
+def named(database: Database, error: Exception) -> Exception:
+    """The same condition of storage, told with the place: whoever opens a database asks for one of many."""
+    return StorageUnavailable(f"{database.backend.place}: {error}") if isinstance(error, StorageUnavailable) else error
+
+
+def require_known(database: Database, found: str | None) -> None:
+    """Raises `SchemaMismatch` where a newer program wrote the database: no migration leads back from there."""
+    if found not in {None, schema.REVISION, *schema.EARLIER_REVISIONS}:
+        raise SchemaMismatch(
+            f"{database.backend.place} has schema revision {found}, which this program does not know (it needs "
+            f"{schema.REVISION}): a newer version wrote it; use that version, or restore the backup made before the "
+            "upgrade"
+        )
+
+
 def _url(text: str) -> URL:
     try:
         return make_url(text)
-    except ArgumentError:  # It is not repeated: there may be a password in it.
-        raise ValueError(f"that is no URL of a database; {_SUPPORTED}") from None
+    except (ArgumentError, ValueError):  # It is not repeated: there may be a password in it. A port may be no number.
+        raise SettingWrong(f"that is no URL of a database; {_SUPPORTED}") from None
 
 
 def _backend(url: URL, synchronous: str) -> Backend:
@@ -121,7 +139,15 @@ def _backend(url: URL, synchronous: str) -> Backend:
     if name == "sqlite":
         return Sqlite(url, synchronous=synchronous)
     if name == "postgresql":
-        from points_grpc.storage.postgres import Postgres  # noqa: PLC0415 - its driver is an extra
+        return _postgres()(url)
+    raise SettingWrong(f"unsupported database: {name}; {_SUPPORTED}")
 
-        return Postgres(url)
-    raise ValueError(f"unsupported database: {name}; {_SUPPORTED}")
+
+def _postgres() -> Callable[[URL], Backend]:
+    try:
+        from points_grpc.storage.postgres import Postgres  # noqa: PLC0415 - its driver is an extra
+    except ImportError as error:
+        if not (error.name or "psycopg").startswith("psycopg"):  # a driver without its library names nothing
+            raise
+        raise StorageUnavailable("PostgreSQL takes a driver: pip install 'points-grpc[postgres]'") from error
+    return Postgres

@@ -12,25 +12,24 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+from points_grpc.service.ports import KeyTaken, OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
 from points_grpc.storage import postgres_faults
 
 DRIVER_ERRORS = (sqlite3.Error, DBAPIError, PoolTimeout)
 """What the drivers and the pool raise; everything else is a bug and passes. Those of psycopg come wrapped by
 SQLAlchemy, or do not leave `postgres_driver`, so that it need not be installed."""
 
-_UNAVAILABLE = frozenset(
-    {
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
+_UNAVAILABLE = {
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_INTERRUPT: "it was interrupted",
+    sqlite3.SQLITE_IOERR: "input or output failed",
+    sqlite3.SQLITE_NOTADB: "the file is no database",
+    sqlite3.SQLITE_PERM: "it is not permitted",
+    sqlite3.SQLITE_PROTOCOL: "its locks are not to be had",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+}
+"""What is wrong, in fixed words: no value is in them."""
 _CONFLICT = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DUPLICATE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 
@@ -47,14 +46,14 @@ def translate(error: Exception) -> Exception:
     if extended is None:
         return error
     if extended in _DUPLICATE:
-        return StorageConflict("a row with this key exists already")
+        return KeyTaken("a row with this key exists already")
     primary = extended & 0xFF
     if primary in _CONFLICT:
         return StorageConflict("the database is locked by another writer")
     if primary == sqlite3.SQLITE_FULL:
         return StorageFull("the disk of the database is full")
     if primary in _UNAVAILABLE:
-        return StorageUnavailable("the database cannot be read or written")
+        return StorageUnavailable(f"the database cannot be read or written: {_UNAVAILABLE[primary]}")
     return error
 
 

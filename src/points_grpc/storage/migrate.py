@@ -16,15 +16,19 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from points_grpc.service.ports import StorageUnavailable
-from points_grpc.storage.engine import Database, is_there
+from points_grpc.storage.engine import Database, is_there, named, require_known
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
 
 _FOLDER = Path(__file__).parent / "migrations"
 
 
 def upgrade(url: str, revision: str = "head") -> str:
-    """Runs the migrations that the database lacks, each in a transaction, and returns the revision that it has then."""
+    """Runs the migrations that the database lacks, each in a transaction, and returns the revision that it has then.
+
+    Raises `SchemaMismatch` where a newer program wrote it.
+    """
     database = Database(url)
+    require_known(database, current(url))
     try:
         engine = database.backend.migrator()
     except OSError as error:
@@ -53,8 +57,8 @@ def current(url: str) -> str | None:
     try:
         with _in_our_words(), database.reader.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
-    except DRIVER_ERRORS as error:
-        raise translate(error) from error
+    except StorageUnavailable as error:
+        raise named(database, error) from error
     finally:
         database.close()
 

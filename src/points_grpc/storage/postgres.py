@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection, QueuePool
 
 from points_grpc.masking import masked_url
+from points_grpc.service.ports import SettingWrong
 from points_grpc.storage.driver import Probe, Row
 from points_grpc.storage.faults import translate
 from points_grpc.storage.postgres_driver import PostgresDriver
@@ -99,7 +100,9 @@ class Postgres:
     def __init__(self, url: URL) -> None:
         """Takes `postgresql+psycopg://…`."""
         if url.get_driver_name() != "psycopg":
-            raise ValueError("PostgreSQL is reached through psycopg: postgresql+psycopg://…")
+            raise SettingWrong("PostgreSQL is reached through psycopg: postgresql+psycopg://…")
+        if unknown := sorted(url.query.keys() - _parameters()):
+            raise SettingWrong(f"the URL of the database has parameters that libpq does not know: {', '.join(unknown)}")
         self.place = masked_url(url.render_as_string(hide_password=False))
         self._url = url
 
@@ -201,6 +204,11 @@ class _BigintArrayDumper(Dumper):
     def dump(self, obj: BigintArray) -> bytes:
         """As it is."""
         return obj
+
+
+def _parameters() -> set[str]:
+    """What a connection can be told by its URL; psycopg would refuse anything else as a mistake of the program."""
+    return {one.keyword.decode() for one in psycopg.pq.Conninfo.get_defaults()}
 
 
 def _managed(engine: Engine) -> Engine:

@@ -5,41 +5,44 @@ The texts of the server stay behind, in the cause of the exception: they name ta
 
 from __future__ import annotations
 
-from points_grpc.service.ports import OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
+from points_grpc.service.ports import KeyTaken, OutcomeUnknown, StorageConflict, StorageFull, StorageUnavailable
 
 _CONFLICTS = {
-    "23505": "a row with this key exists already",
     "40001": "another transaction came first",
     "40P01": "another transaction waited for this one, and this one for it",
     "55P03": "a lock was not to be had in time",
 }
 _FULL = frozenset({"53100"})
-_UNAVAILABLE = frozenset(
-    {
-        "25006",  # read-only: a standby
-        "25P03",  # idle in a transaction for too long
-        "3D000",  # no such database
-        "42501",  # not permitted
-        "57014",  # took too long
-        "58030",  # input or output failed
-        "XX001",  # damaged data
-        "XX002",  # a damaged index
-    }
-)
-_UNAVAILABLE_CLASSES = ("08", "28", "53", "57P")
-"""Connections, authorisation, resources, an operator's intervention."""
+_UNAVAILABLE = {
+    "25006": "it is read-only, as a standby is",
+    "25P03": "a transaction stood still for too long",
+    "3D000": "there is no database of this name",
+    "42501": "it is not permitted",
+    "57014": "it took too long",
+    "58030": "input or output failed",
+    "XX001": "it is damaged",
+    "XX002": "it is damaged",
+    "08": "the connection was lost",
+    "28": "the user or the password was refused",
+    "53": "the server has no room for more",
+    "57P": "the server ends or starts",
+}
+"""What is wrong, by SQLSTATE or by its class, in fixed words: no value is in them."""
 
 
 def translate(error: BaseException, sqlstate: str | None) -> Exception | None:
     """The service's exception; None where it is a bug of ours (a failed CHECK, bad SQL)."""
     if sqlstate is None:
         return StorageUnavailable("the database cannot be reached") if _is_operational(error) else None
+    if sqlstate == "23505":
+        return KeyTaken("a row with this key exists already")
     if sqlstate in _CONFLICTS:
         return StorageConflict(_CONFLICTS[sqlstate])
     if sqlstate in _FULL:
         return StorageFull("the disk of the database is full")
-    if sqlstate in _UNAVAILABLE or sqlstate.startswith(_UNAVAILABLE_CLASSES):
-        return StorageUnavailable("the database cannot be read or written")
+    for place in (sqlstate, sqlstate[:3], sqlstate[:2]):
+        if place in _UNAVAILABLE:
+            return StorageUnavailable(f"the database cannot be read or written: {_UNAVAILABLE[place]}")
     return None
 
 

@@ -35,6 +35,9 @@ from sqlalchemy import (
 REVISION = "0001"
 """The migration that creates exactly these tables; what `migrate.head()` says, known without importing alembic."""
 
+EARLIER_REVISIONS: frozenset[str] = frozenset()
+"""Those from which migrations lead here. A database that has any other was written by a newer program."""
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

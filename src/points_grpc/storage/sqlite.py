@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection, QueuePool
 
+from points_grpc.service.ports import SettingWrong
 from points_grpc.service.stopping import is_unwanted
 from points_grpc.storage.driver import Cursor, Probe, SqliteDriver
 
@@ -75,7 +76,7 @@ class Sqlite:
     def __init__(self, url: URL, *, synchronous: str = "FULL") -> None:
         """`synchronous` is for tests and imports that can be started over."""
         if url.database in {None, "", ":memory:"}:
-            raise ValueError("the database must be a file: readers and the writer share it (sqlite:///points.db)")
+            raise SettingWrong("the database must be a file: readers and the writer share it (sqlite:///points.db)")
         self.path = Path(url.database or "").absolute()
         self.place = str(self.path)
         self._url = url
@@ -142,8 +143,8 @@ class Sqlite:
             connection.exec_driver_sql("PRAGMA temp_store = MEMORY")
 
     def migrator(self) -> Engine:
-        """Opens connections for migrations; makes the folder of the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Opens connections for migrations; makes the folder of the file, and none above it: that is a mistake."""
+        self.path.parent.mkdir(exist_ok=True)
         return self.writer()
 
     def finish(self, connection: Connection) -> None:
