@@ -35,7 +35,7 @@ from points_grpc.domain.model import (
     Purchase,
     WalletKey,
 )
-from points_grpc.domain.outcome import Accepted, Decision, FieldError, IssueResult, Refused, Warning
+from points_grpc.domain.outcome import Accepted, Decision, IssueResult, Refused, Warning, wrong_field
 from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
 
 
@@ -166,9 +166,7 @@ def promise_ends_before_the_points(case: Case) -> Refused | None:
     available_from = case.command.available_from
     if available_from is None or (expires_at := case.expires_at) is None or available_from <= expires_at:
         return None
-    field = "available_from"
-    error = FieldError(codes.FIELD_INVALID, field, "not after the points expire", {"field": field})
-    return Refused(error.code, error.metadata, field=field, errors=(error,))
+    return wrong_field(codes.FIELD_INVALID, "available_from", "not after the points expire")
 
 
 def category_is_known(case: Case) -> Refused | None:
