@@ -328,6 +328,32 @@ PLANTED = (
         "assert|DID NOT",
     ),
     Planted(
+        "proof asked of one program alone",
+        "Points of a program that demands a proof are redeemed without one by naming another program of the group.",
+        (
+            Edit(
+                "domain/redemption.py",
+                "for one in (self.ruling, *drawn)",
+                "for one in (self.ruling,)",
+            ),
+        ),
+        "tests/domain/test_redemption.py::TestPooled::test_proof",
+        "assert|DID NOT|Accepted",
+    ),
+    Planted(
+        "bill of another customer",
+        "A bill that is known as one customer's is recorded as the purchase of another, who may then return it.",
+        (
+            Edit(
+                "domain/customers.py",
+                "known.amount is not None or not snapshot.speaks_for(customer.customer_id, known.customer_id)",
+                "known.amount is not None",
+            ),
+        ),
+        "tests/domain/test_customers.py::TestPurchase::test_bill_of_another",
+        "assert|DID NOT|Accepted",
+    ),
+    Planted(
         "posting without its counter-posting",
         "A transfer between programs of a group leaves one of them with points from nowhere.",
         (
