@@ -26,7 +26,9 @@ TEMPLATE_ID = 900_003
 FIRST_ID = 10_000_001
 LOTS_EACH = 10
 POINTS = 100_000
-COPIED_AT_ONCE = 10_000
+COPIED_AT_ONCE = 50_000
+"""Customers of a statement. Their request ids are scattered: each statement touches most pages of that index."""
+
 STREAM = 1_000_000
 """A journal stream that no writer has."""
 

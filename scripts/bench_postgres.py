@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import LiteralString
+from typing import Literal, LiteralString
 
 import psycopg
 from bench_cluster import Cluster
@@ -50,8 +50,12 @@ class Journal:
         return self._figures("SELECT pg_current_wal_insert_lsn() - '0/0'")[0]
 
     def change(self, statements: list[str]) -> None:
-        """Runs statements, each in a transaction of its own; that foreign keys hold is not looked at."""
+        """Runs statements, each in a transaction of its own; that foreign keys hold is not looked at.
+
+        Until `tidy_up` pages are not written whole into the log: there is nothing yet that must survive.
+        """
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            self._write_whole_pages(connection, "off")
             connection.execute("SET synchronous_commit = off")
             connection.execute("SET session_replication_role = replica")
             for statement in statements:
@@ -60,8 +64,14 @@ class Journal:
     def tidy_up(self) -> None:
         """What autovacuum and the checkpointer would have done before long."""
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            self._write_whole_pages(connection, "on")
             connection.execute("VACUUM (ANALYZE)")
             connection.execute("CHECKPOINT")
+
+    @staticmethod
+    def _write_whole_pages(connection: psycopg.Connection, switch: Literal["on", "off"]) -> None:
+        connection.execute(f"ALTER SYSTEM SET full_page_writes = {switch}")
+        connection.execute("SELECT pg_reload_conf()")
 
     def _figures(self, query: LiteralString, *values: object) -> list[int]:
         with psycopg.connect(self._conninfo) as connection:
