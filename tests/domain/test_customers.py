@@ -59,6 +59,10 @@ def creation(**given: Any) -> CreateCustomer:
     return CreateCustomer(**fields | given)
 
 
+KNOWN_BILL = (codes.RESOURCE_EXISTS, {"resource": "transaction number"}, "transaction_number")
+"""What a purchase is refused with whose bill is recorded, or somebody else's."""
+
+
 class TestCreation:
     """How a customer comes into being."""
 
@@ -248,11 +252,7 @@ class TestPurchase:
         assert isinstance(first, Accepted)
         refused = world.refuse(bill)
         assert second == refused
-        assert (codes.RESOURCE_EXISTS, {"resource": "transaction number"}, "transaction_number") == (
-            refused.code,
-            refused.metadata,
-            refused.field,
-        )
+        assert KNOWN_BILL == (refused.code, refused.metadata, refused.field)
         assert 700 == world.wallet(ANN).lifetime_purchases
 
     def test_after_an_issue(self) -> None:
@@ -273,11 +273,7 @@ class TestPurchase:
 
         refused = world.refuse(bill)
         assert at_once == refused
-        assert (codes.RESOURCE_EXISTS, {"resource": "transaction number"}, "transaction_number") == (
-            refused.code,
-            refused.metadata,
-            refused.field,
-        )
+        assert KNOWN_BILL == (refused.code, refused.metadata, refused.field)
         assert {"B-1": Purchase("B-1", ANN, GOLD, None)} == world.purchases
         assert 0 == world.wallet(BEN).lifetime_purchases
 
