@@ -30,9 +30,9 @@ BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 65_536
 """Page cache of a connection. The default of 2 MiB is smaller than the upper levels of a busy index."""
 
-CHECKPOINT_PAGES = 8_000
-"""How long the log grows before a commit copies it into the file: longer than the default of 1,000 pages, because the
-same pages are written again and again, and are copied once."""
+CHECKPOINT_PAGES = 32_000
+"""How long the log grows before a commit copies it into the file, in pages of 4 KiB: longer than the default of 1,000,
+because the same pages are written again and again, and are copied once."""
 
 OVERWRITE_WAIT_MS = 250
 """How long what was erased waits for readers before it is tried again some seconds later."""
