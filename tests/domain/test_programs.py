@@ -34,7 +34,7 @@ from points_grpc.domain.events import (
 from points_grpc.domain.model import ProgramGroup
 from points_grpc.domain.outcome import Accepted, DoneResult, GroupResult, PolicyResult, ProgramResult, Refused
 from points_grpc.domain.policy import Policy, RedemptionPolicy
-from points_grpc.domain.programs import PROGRAMS_MAX
+from points_grpc.domain.programs import CONFIG_KEYS_MAX, PROGRAMS_MAX
 from worlds import BRONZE, FIRST_ID, GOLD, METALS, NOW, SILVER, World, metals, policy, program
 
 IRON, TIN = 4, 5
@@ -263,6 +263,20 @@ class TestSwitches:
             json.loads(audited.before),
             json.loads(audited.after),
         )
+
+    def test_too_many_keys(self) -> None:
+        """An organisation has so many keys and no more; what is there can be changed, and removed to make room."""
+        world = metals()
+        world.config = {f"KEY_{number}": "1" for number in range(CONFIG_KEYS_MAX)}
+
+        refused = world.refuse(SetConfigKey("ANOTHER", "1", "why"))
+
+        assert (codes.FIELD_INVALID, {"field": "key"}) == (refused.code, refused.metadata)
+        assert "no other one: the organisation has 1000 configuration keys, which is the most" == described(refused)
+        assert isinstance(world.decide(SetConfigKey("KEY_0", "2", "why")), Accepted)
+        assert isinstance(world.decide(SetConfigKey("KEY_0", None, "why")), Accepted)
+        del world.config["KEY_0"]
+        assert isinstance(world.decide(SetConfigKey("ANOTHER", "1", "why")), Accepted)
 
     def test_pause_of_the_organisation(self) -> None:
         """Without a program the organisation is paused."""

@@ -15,11 +15,16 @@ from points_grpc.domain.outcome import Refused
 from points_grpc.domain.snapshot import Snapshot
 
 
-class Case(Protocol):
+class Configured(Protocol):
+    """What is judged under an organisation's configuration: a case, or all that a batch sees."""
+
+    config: OrgConfig
+
+
+class Case(Configured, Protocol):
     """What these guards ask of a case. None: there is no such thing."""
 
     snapshot: Snapshot
-    config: OrgConfig
     program: Program | None
     customer: Customer | None
 
@@ -57,7 +62,7 @@ def policy_is_sound(case: Case) -> Refused | None:
     return None
 
 
-def configuration_parses(case: Case) -> Refused | None:
+def configuration_parses(case: Configured) -> Refused | None:
     """815: the configuration could not be read. 888: a configuration key does not parse."""
     if not case.config.available:
         return Refused(codes.STORAGE_UNAVAILABLE)

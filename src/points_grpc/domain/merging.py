@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from points_grpc import codes
 from points_grpc.domain.balances import barred_sources, transferable
 from points_grpc.domain.commands import MergeCustomers
-from points_grpc.domain.configuration import first_invalid
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import (
     Audited,
@@ -30,6 +29,7 @@ from points_grpc.domain.events import (
     OtpSaved,
     VelocityUnited,
 )
+from points_grpc.domain.first_guards import configuration_parses
 from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, TooManyLots, child_of
 from points_grpc.domain.model import (
@@ -181,7 +181,7 @@ def judge(case: Case) -> Refused | None:
     """The first rule that refuses the merge."""
     return (
         organisation_runs(case)
-        or configuration_parses(case)
+        or configuration_parses(case.snapshot)
         or customers_are_known(case)
         or nobody_is_merged_away(case)
         or customers_differ(case)
@@ -193,15 +193,6 @@ def judge(case: Case) -> Refused | None:
 def organisation_runs(case: Case) -> Refused | None:
     """898: an operator paused the organisation."""
     return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"}) if case.snapshot.book.paused else None
-
-
-def configuration_parses(case: Case) -> Refused | None:
-    """815: the configuration could not be read. 888: a configuration key does not parse."""
-    if not case.snapshot.config.available:
-        return Refused(codes.STORAGE_UNAVAILABLE)
-    if key := first_invalid(case.snapshot.config):
-        return Refused(codes.ORG_CONFIGURATION_INVALID, {"key": key})
-    return None
 
 
 def customers_are_known(case: Case) -> Refused | None:

@@ -50,6 +50,9 @@ from points_grpc.domain.snapshot import Directory, Keys, Snapshot
 PROGRAMS_MAX = 1_000
 """The most programs of an organisation: they are read whole."""
 
+CONFIG_KEYS_MAX = 1_000
+"""The most configuration keys of an organisation: they, too, are read whole."""
+
 
 def decide_program(command: CreateProgram, context: Context, snapshot: Snapshot) -> Decision:
     """Creates a program with its first policy. The first program of an organisation is its default one."""
@@ -136,7 +139,11 @@ def decide_policy(command: SetPolicy, context: Context, snapshot: Snapshot) -> D
 
 def decide_config_key(command: SetConfigKey, context: Context, snapshot: Snapshot) -> Decision:
     """Sets or removes a configuration key; its text is judged at use."""
-    before = snapshot.config.values.get(command.key)
+    there = snapshot.config.values
+    before = there.get(command.key)
+    if before is None and command.value is not None and len(there) >= CONFIG_KEYS_MAX:
+        expected = f"no other one: the organisation has {CONFIG_KEYS_MAX} configuration keys, which is the most"
+        return Decision(wrong_field(codes.FIELD_INVALID, "key", expected))
     audited = _audited(
         context,
         snapshot,

@@ -14,9 +14,10 @@ from points_grpc import codes
 from points_grpc.codes import Code
 from points_grpc.domain import reversal
 from points_grpc.domain.commands import ReturnedItem, ReturnTransaction, ReverseRedemption
-from points_grpc.domain.configuration import REVERSALS_ALLOWED, first_invalid, is_on
+from points_grpc.domain.configuration import REVERSALS_ALLOWED, is_on
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import ReturnBooked
+from points_grpc.domain.first_guards import configuration_parses
 from points_grpc.domain.model import POINTS_MAX, Customer, ProgramBook, Return, WalletKey
 from points_grpc.domain.outcome import (
     Accepted,
@@ -119,15 +120,6 @@ def judge(command: ReturnTransaction, customer: Customer | None, snapshot: Snaps
 def operations_run(snapshot: Snapshot) -> Refused | None:
     """898: an operator paused the organisation."""
     return Refused(codes.PAUSED, {"cause": "ORGANISATION_PAUSED"}) if snapshot.book.paused else None
-
-
-def configuration_parses(snapshot: Snapshot) -> Refused | None:
-    """815: the configuration could not be read. 888: a configuration key does not parse."""
-    if not snapshot.config.available:
-        return Refused(codes.STORAGE_UNAVAILABLE)
-    if key := first_invalid(snapshot.config):
-        return Refused(codes.ORG_CONFIGURATION_INVALID, {"key": key})
-    return None
 
 
 def customer_is_known(customer: Customer | None) -> Refused | None:

@@ -18,10 +18,11 @@ from points_grpc import codes
 from points_grpc.domain import status
 from points_grpc.domain.balances import balance_after
 from points_grpc.domain.commands import ReverseRedemption
-from points_grpc.domain.configuration import REVERSALS_ALLOWED, first_invalid, is_on
+from points_grpc.domain.configuration import REVERSALS_ALLOWED, is_on
 from points_grpc.domain.context import Context
 from points_grpc.domain.events import Booked, RedemptionReversed
 from points_grpc.domain.expiry import is_expired
+from points_grpc.domain.first_guards import configuration_parses
 from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.lots import child_of, shown
 from points_grpc.domain.model import Account, BucketKey, Customer, Kind, Lot, ProgramBook, Redemption, WalletKey
@@ -180,15 +181,6 @@ def operations_run(case: Case) -> Refused | None:
     for redemption in case.at_stake:
         if book.is_paused((redemption.program_id, *(one.program_id for one in redemption.lots))):
             return Refused(codes.PAUSED, {"cause": "PROGRAM_PAUSED"})
-    return None
-
-
-def configuration_parses(case: Case) -> Refused | None:
-    """815: the configuration could not be read. 888: a configuration key does not parse."""
-    if not case.config.available:
-        return Refused(codes.STORAGE_UNAVAILABLE)
-    if key := first_invalid(case.config):
-        return Refused(codes.ORG_CONFIGURATION_INVALID, {"key": key})
     return None
 
 

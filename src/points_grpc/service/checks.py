@@ -8,11 +8,10 @@ at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 
 from points_grpc.domain.commands import Submission
-from points_grpc.domain.context import Context
 from points_grpc.domain.decide import decide_one, keys_of
 from points_grpc.domain.model import Channel, WalletKey
 from points_grpc.domain.snapshot import Keys, NeedMore, Snapshot
@@ -22,6 +21,7 @@ from points_grpc.service.executor import (
     Deferred,
     longer_window,
     lookups_of_all,
+    new_context,
     settled,
 )
 from points_grpc.service.keyring import Keyring
@@ -73,18 +73,10 @@ class Checks:
                 answers.append(Deferred(alone=True))
                 continue
             try:
-                outcome = decide_one(snapshot, self._context(submission, next_id), keys[place])
+                context = new_context(submission, next_id, self._keyring, self._channels)
+                outcome = decide_one(snapshot, context, keys[place])
             except NeedMore as more:
                 longer[place] = more.wallet
                 continue
             answers.append(settled(submission, outcome, snapshot))
         return answers, longer
-
-    def _context(self, submission: Submission, next_id: Callable[[], int]) -> Context:
-        return Context(
-            submission=submission,
-            next_id=next_id,
-            code_hash=self._keyring.code_hash,
-            code_key_id=self._keyring.active,
-            channels=self._channels,
-        )

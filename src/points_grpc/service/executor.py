@@ -207,7 +207,8 @@ class Executor:
                 answers.append(Deferred(alone=index in work.alone))
                 continue
             try:
-                outcome = decide_one(snapshot, self._context(submission, self._next_id), keys[id(submission)])
+                context = new_context(submission, self._next_id, self._keyring, self._channels)
+                outcome = decide_one(snapshot, context, keys[id(submission)])
             except NeedMore as more:
                 size = longer_window(sizes.get(more.wallet, WINDOW_FIRST), in_company=len(work.batch) > 1)
                 if size is None:
@@ -224,15 +225,6 @@ class Executor:
         if too_short:
             raise _Retry
         return snapshot, answers, records
-
-    def _context(self, submission: Submission, next_id: Callable[[], int]) -> Context:
-        return Context(
-            submission=submission,
-            next_id=next_id,
-            code_hash=self._keyring.code_hash,
-            code_key_id=self._keyring.active,
-            channels=self._channels,
-        )
 
     def _record(self, submission: Submission, outcome: Outcome, snapshot: Snapshot) -> RequestRecord:
         key_id = self._keyring.active
@@ -341,6 +333,19 @@ def _held_up(batch: Sequence[Submission], keys: Mapping[int, Keys], not_locked: 
         waiting |= customers
         request_ids.add(submission.request_id)
     return frozenset(found)
+
+
+def new_context(
+    submission: Submission, next_id: Callable[[], int], keyring: Keyring, channels: frozenset[Channel]
+) -> Context:
+    """What is not pure and one command is decided with."""
+    return Context(
+        submission=submission,
+        next_id=next_id,
+        code_hash=keyring.code_hash,
+        code_key_id=keyring.active,
+        channels=channels,
+    )
 
 
 def longer_window(loaded: int, *, in_company: bool) -> int | None:

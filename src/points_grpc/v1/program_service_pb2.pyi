@@ -910,7 +910,7 @@ class SetConfigKeyRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The documented name, e.g. ALLOW_POINTS_TRANSFER; `[A-Za-z0-9_]{1,100}`."""
+    """The documented name, e.g. ALLOW_POINTS_TRANSFER; `[A-Za-z0-9_]{1,100}`. An organisation has at most 1000 (10004)."""
     value: _builtins.str
     """The raw text, at most 1000 characters; unset removes the key."""
     reason: _builtins.str
