@@ -52,13 +52,13 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.policy import Direction, OtpPolicy, Policy, RedemptionPolicy
-from points_grpc.domain.snapshot import DuplicateKey, Keys, Lookups, Snapshot
+from points_grpc.domain.snapshot import ANY_POINTS, DuplicateKey, Keys, Lookups, Snapshot
 from points_grpc.storage.collect import COLLECT, WALLET_EVENTS
 from points_grpc.storage.wallet_texts import ENTRIES_MAX
 
 ANN_GOLD = WalletKey(ANN, GOLD)
 BEN_GOLD = WalletKey(BEN, GOLD)
-BOTH = Keys(customers=frozenset({ANN, BEN}), draws=frozenset({ANN_GOLD, BEN_GOLD}))
+BOTH = Keys(customers=frozenset({ANN, BEN}), draws=dict.fromkeys((ANN_GOLD, BEN_GOLD), ANY_POINTS))
 
 
 def test_every_event_is_taken_care_of() -> None:

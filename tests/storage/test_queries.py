@@ -28,7 +28,7 @@ from points_grpc.domain import events as ev
 from points_grpc.domain.model import Account, Identifier, IdentifierType, Kind, Lot, Posting, Source, WalletKey
 from points_grpc.domain.outcome import Balance
 from points_grpc.domain.policy import OtpPolicy, Policy
-from points_grpc.domain.snapshot import Keys
+from points_grpc.domain.snapshot import ANY_POINTS, Keys
 from points_grpc.domain.views import WalletView
 from points_grpc.storage import journal_pages
 
@@ -164,7 +164,7 @@ def spend(store: Store, drawn: Lot, points: int, **given: object) -> int:
         program_id=drawn.program_id,
         **given,
     )
-    keys = Keys(customers=frozenset({ANN}), draws=frozenset({drawn.wallet}))
+    keys = Keys(customers=frozenset({ANN}), draws={drawn.wallet: ANY_POINTS})
     store.apply([ev.Booked(booked)], keys=keys)
     return booked.transaction_id
 

@@ -24,7 +24,7 @@ from points_grpc.domain.model import (
     WalletKey,
 )
 from points_grpc.domain.policy import PointValue
-from points_grpc.domain.snapshot import Keys, Lookups
+from points_grpc.domain.snapshot import ANY_POINTS, Keys, Lookups
 from points_grpc.service.ports import StorageConflict
 from points_grpc.storage.verify import INVARIANTS, verify
 
@@ -112,7 +112,7 @@ def capture(store: Store, hold: Hold, *, points: int) -> None:
 
 def keys_of(hold: Hold) -> Keys:
     """What is loaded to change a hold: its lots come along with the wallet."""
-    return Keys(customers=frozenset({ANN}), draws=frozenset({WALLET}), holds=frozenset({hold.hold_id}))
+    return Keys(customers=frozenset({ANN}), draws={WALLET: ANY_POINTS}, holds=frozenset({hold.hold_id}))
 
 
 def call(call_id: int, called_at: datetime = NOW, **given: Any) -> MissedCall:
@@ -145,7 +145,7 @@ class TestHolds:
         """Lots, totals and wallet hold what the postings say; the wallet is due when the hold ends."""
         lot = store.issue(ANN, 30)
         open_hold(store, [(lot, 20)])
-        loaded = store.load(Keys(customers=frozenset({ANN}), draws=frozenset({WALLET})))
+        loaded = store.load(Keys(customers=frozenset({ANN}), draws={WALLET: ANY_POINTS}))
 
         assert [(30, 20)] == [(one.remaining, one.held) for one in loaded.lots[WALLET].lots]
         assert [20] == [one.held for one in loaded.buckets[WALLET].values()]

@@ -22,7 +22,7 @@ from points_grpc.domain.journal import EntryBuilder
 from points_grpc.domain.lots import draw, shown
 from points_grpc.domain.model import Account, Customer, Kind, Program, ProgramBook, WalletKey
 from points_grpc.domain.outcome import Accepted, AdjustmentResult, Decision, LotShare, Refused
-from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
+from points_grpc.domain.snapshot import ANY_POINTS, Directory, Keys, Lookups, Snapshot
 
 
 def lookups(command: AdjustPoints) -> Lookups:
@@ -36,7 +36,7 @@ def keys(command: AdjustPoints, directory: Directory, book: ProgramBook) -> Keys
     if customer_id is None:
         return Keys()
     drawn = () if program is None else (WalletKey(customer_id, program.program_id),)
-    return Keys(customers=frozenset({customer_id}), draws=frozenset(drawn))
+    return Keys(customers=frozenset({customer_id}), draws=dict.fromkeys(drawn, ANY_POINTS))
 
 
 def decide(command: AdjustPoints, context: Context, snapshot: Snapshot) -> Decision:

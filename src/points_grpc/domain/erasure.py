@@ -46,7 +46,7 @@ from points_grpc.domain.outcome import (
     Result,
     TransferResult,
 )
-from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
+from points_grpc.domain.snapshot import ANY_POINTS, Directory, Keys, Lookups, Snapshot
 
 
 def lookups(command: EraseCustomer) -> Lookups:
@@ -62,7 +62,7 @@ def keys(command: EraseCustomer, directory: Directory, book: ProgramBook) -> Key
     family = frozenset({customer_id, *directory.families.get(customer_id, ())})
     return Keys(
         customers=family,
-        draws=frozenset(WalletKey(one, program_id) for one in family for program_id in book.programs),
+        draws={WalletKey(one, program_id): ANY_POINTS for one in family for program_id in book.programs},
     )
 
 

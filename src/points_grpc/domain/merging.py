@@ -47,7 +47,7 @@ from points_grpc.domain.model import (
 )
 from points_grpc.domain.outcome import Accepted, Balance, Decision, MergeResult, Refused
 from points_grpc.domain.policy import VELOCITY_DAYS_KEPT
-from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
+from points_grpc.domain.snapshot import ANY_POINTS, Directory, Keys, Lookups, Snapshot
 
 _BY_GRAVITY = (
     FraudStatus.NOT_FRAUD,
@@ -74,7 +74,7 @@ def keys(command: MergeCustomers, directory: Directory, book: ProgramBook) -> Ke
     both = [one for one in (victim_id, survivor_id) if one is not None]
     return Keys(
         customers=frozenset(both),
-        draws=frozenset(WalletKey(one, program_id) for one in victims for program_id in book.programs),
+        draws={WalletKey(one, program_id): ANY_POINTS for one in victims for program_id in book.programs},
         velocity=frozenset(WalletKey(one, program_id) for one in both for program_id in book.programs),
         otps=frozenset((one, action) for one in both for action in OtpAction),
     )

@@ -106,6 +106,11 @@ class RedemptionPolicy(Struct, frozen=True):
         """The names of the categories whose points can be redeemed."""
         return frozenset(category.name for category in self.categories if category.redeemable)
 
+    @property
+    def every_category_is_redeemable(self) -> bool:
+        """Whether no points are kept from redemptions by their category."""
+        return all(category.redeemable for category in self.categories)
+
     def has_category(self, name: str) -> bool:
         """Whether the program knows the category."""
         return any(category.name == name for category in self.categories)

@@ -65,7 +65,7 @@ from points_grpc.domain.outcome import (
 )
 from points_grpc.domain.policy import PointValue
 from points_grpc.domain.references import is_transaction_number
-from points_grpc.domain.snapshot import Directory, Keys, Lookups, Snapshot
+from points_grpc.domain.snapshot import ANY_POINTS, Directory, Keys, Lookups, Snapshot
 
 MINOR_UNITS_MAX = 2**63 - 1
 """The most that an answer can say of money."""
@@ -87,9 +87,11 @@ def keys(command: RedeemPoints, directory: Directory, book: ProgramBook) -> Keys
     if customer_id is None or program is None:
         known = frozenset() if customer_id is None else frozenset({customer_id})
         return Keys(customers=known, external_references=references)
+    wallets = (WalletKey(customer_id, one) for one in book.pool(program, pooled=command.pooled))
+    draws_every_category = not command.category and program.policy.redemption.every_category_is_redeemable
     return Keys(
         customers=frozenset({customer_id}),
-        draws=frozenset(WalletKey(customer_id, one) for one in book.pool(program, pooled=command.pooled)),
+        draws=dict.fromkeys(wallets, command.points if draws_every_category else ANY_POINTS),
         otps=frozenset({(customer_id, OtpAction.REDEMPTION)}),
         external_references=references,
         missed_calls=frozenset({customer_id}) if command.missed_call else frozenset(),

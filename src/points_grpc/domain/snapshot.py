@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from points_grpc.domain import events as ev
 from points_grpc.domain.model import (
+    POINTS_MAX,
     Account,
     Bucket,
     BucketKey,
@@ -80,6 +81,10 @@ class DuplicateKey(NamedTuple):
     points: int
 
 
+ANY_POINTS = POINTS_MAX
+"""Drawn points of which nobody can tell how many lots they lie in before these are looked at."""
+
+
 class Lookups(Struct, frozen=True):
     """What a command names before anything is resolved. `bills`: purchases whose customers may have been merged;
     `families`: customers of whom it is asked who was merged into them.
@@ -126,14 +131,16 @@ class Directory(Struct, frozen=True):
 class Keys(Struct, frozen=True):
     """What a command needs loaded. Wallets and buckets of `customers` come along whole.
 
-    `draws`: wallets whose lots may be drawn; `velocity`: wallets whose last 30 days count; `duplicates`: equal
-    transfers made since a time; `missed_calls`: customers whose unused calls may be used. Open holds of `customers`
-    come along whole, `holds` names others. `returns`: bills that may have been returned; `messages`: customers whose
-    undelivered messages change.
+    `draws`: wallets whose lots may be drawn, and how many points at most, or `ANY_POINTS`: the more, the more lots are
+    loaded at once; `barred`: sources whose lots some command passes over. `velocity`: wallets whose last 30 days count;
+    `duplicates`: equal transfers made since a time; `missed_calls`: customers whose unused calls may be used. Open
+    holds of `customers` come along whole, `holds` names others. `returns`: bills that may have been returned;
+    `messages`: customers whose undelivered messages change.
     """
 
     customers: frozenset[int] = frozenset()
-    draws: frozenset[WalletKey] = frozenset()
+    draws: Mapping[WalletKey, int] = {}
+    barred: frozenset[int] = frozenset()
     otps: frozenset[tuple[int, OtpAction]] = frozenset()
     velocity: frozenset[WalletKey] = frozenset()
     redemptions: frozenset[str] = frozenset()
@@ -152,7 +159,8 @@ class Keys(Struct, frozen=True):
         all_parts = list(parts)
         return Keys(
             customers=frozenset().union(*(part.customers for part in all_parts)),
-            draws=frozenset().union(*(part.draws for part in all_parts)),
+            draws=_sums(part.draws for part in all_parts),
+            barred=frozenset().union(*(part.barred for part in all_parts)),
             otps=frozenset().union(*(part.otps for part in all_parts)),
             velocity=frozenset().union(*(part.velocity for part in all_parts)),
             redemptions=frozenset().union(*(part.redemptions for part in all_parts)),
@@ -165,6 +173,14 @@ class Keys(Struct, frozen=True):
             returns=frozenset().union(*(part.returns for part in all_parts)),
             messages=frozenset().union(*(part.messages for part in all_parts)),
         )
+
+
+def _sums(parts: Iterable[Mapping[WalletKey, int]]) -> Mapping[WalletKey, int]:
+    found: dict[WalletKey, int] = {}
+    for part in parts:
+        for key, points in part.items():
+            found[key] = found.get(key, 0) + points
+    return found
 
 
 class LotRows(Struct, frozen=True):

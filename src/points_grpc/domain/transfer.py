@@ -86,9 +86,12 @@ def keys(command: TransferPoints, directory: Directory, book: ProgramBook) -> Ke
         duplicates = frozenset({(duplicate, policy.duplicate_window_s)})
     return Keys(
         customers=known,
-        draws=frozenset(
-            WalletKey(one, member) for one in sources for member in book.pool(program, pooled=command.pooled)
-        ),
+        draws={
+            WalletKey(one, member): command.points
+            for one in sources
+            for member in book.pool(program, pooled=command.pooled)
+        },
+        barred=frozenset(policy.barred_sources),
         # A lock by wrong codes (904) is judged for every transfer, so the counters are always needed.
         otps=frozenset((one, OtpAction.TRANSFER) for one in sources),
         velocity=frozenset(velocity),

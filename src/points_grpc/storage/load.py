@@ -38,7 +38,16 @@ from points_grpc.domain.model import (
 )
 from points_grpc.domain.outcome import Party
 from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
-from points_grpc.domain.snapshot import Directory, DuplicateKey, Keys, Loaded, Lookups, LotRows, Velocity
+from points_grpc.domain.snapshot import (
+    ANY_POINTS,
+    Directory,
+    DuplicateKey,
+    Keys,
+    Loaded,
+    Lookups,
+    LotRows,
+    Velocity,
+)
 from points_grpc.service.ports import RequestRecord
 from points_grpc.storage import rows, wallet_texts
 from points_grpc.storage import statements as sql
@@ -48,6 +57,9 @@ from points_grpc.storage.times import from_micros, to_micros
 
 WINDOW = 8
 """How many lots of a wallet are loaded unless more are asked for; one more is read to see whether there are others."""
+
+FIRST_WINDOW = 3
+"""How many are loaded of a wallet to begin with where few points are drawn: they mostly lie in the first lot."""
 
 _ID_MAX = 2**63 - 1
 
@@ -289,7 +301,7 @@ class Reader:
             windows=windows,
             customers=self._ask_customers(keys.customers),
             wallets=self._ask(sql.WALLETS, keys.customers),
-            lots=self._ask_windows(keys.draws, windows),
+            lots=self._ask_windows({key: self._first_window(keys, key, windows) for key in keys.draws}),
             otps=self._ask(sql.OTPS, otp_customers),
             otp_counters=self._ask(sql.OTP_COUNTERS, otp_customers),
             redeemed_lots=self._ask(sql.REDEEMED_LOTS, keys.redemptions),
@@ -309,8 +321,11 @@ class Reader:
         customers = {one: self._customers[one] for one in keys.customers if one in self._customers}
         wallets, buckets, velocity = _wallets(asked.wallets)
         due = [key for key, wallet in wallets.items() if wallet.due_at is not None and wallet.due_at <= now]
+        lots = _windows(asked.lots, wallets)
+        more = [key for key in due if key not in keys.draws]
+        more += [key for key, found in lots.items() if self._is_short(keys, key, found, asked.windows, now)]
         with self._driver.together():
-            more_lots = self._ask_windows([key for key in due if key not in keys.draws], asked.windows)
+            more_lots = self._ask_windows({key: asked.windows.get(key, self._window) for key in more})
             promised = self._ask_promised(due)
             open_holds = self._ask(sql.OPEN_HOLDS, {key.customer_id for key, wallet in wallets.items() if wallet.held})
             held_references = self._ask_held_references(keys.external_references, now)
@@ -330,7 +345,7 @@ class Reader:
             customers=customers,
             wallets=wallets,
             buckets=buckets,
-            lots=_windows([*asked.lots, *more_lots], wallets),
+            lots=lots | _windows(more_lots, wallets) if more else lots,
             promised=_promised(due, promised),
             redeemed_lots=self._lots_of((*redemptions.values(), *released)),
             otps=_otps(asked.otps),
@@ -349,13 +364,26 @@ class Reader:
             returns=frozenset(number for (number,) in asked.returns.rows()),
         )
 
-    def _ask_windows(
-        self, wanted: Collection[WalletKey], windows: Mapping[WalletKey, int]
-    ) -> Sequence[tuple[int, Sequence[WalletKey], Answer]]:
+    def _first_window(self, keys: Keys, key: WalletKey, windows: Mapping[WalletKey, int]) -> int:
+        """How many lots of a wallet are asked for before any was seen."""
+        size = windows.get(key)
+        if size is not None:
+            return size
+        return self._window if keys.draws[key] >= ANY_POINTS else min(self._window, FIRST_WINDOW)
+
+    def _is_short(
+        self, keys: Keys, key: WalletKey, found: LotRows, windows: Mapping[WalletKey, int], now: datetime
+    ) -> bool:
+        """Whether a first window holds fewer points than are drawn, and a longer one may hold them."""
+        if found.complete or key in windows or len(found.lots) >= self._window:
+            return False
+        return _drawable(found.lots, keys.barred, now) < keys.draws[key]
+
+    def _ask_windows(self, sizes: Mapping[WalletKey, int]) -> Sequence[tuple[int, Sequence[WalletKey], Answer]]:
         """The first lots of the wallets; one statement for each size of window, and there is mostly one."""
         by_size: dict[int, list[WalletKey]] = {}
-        for key in wanted:
-            by_size.setdefault(windows.get(key, self._window), []).append(key)
+        for key, size in sizes.items():
+            by_size.setdefault(size, []).append(key)
         return [(size, keys, self._ask_first_lots(keys, size + 1)) for size, keys in by_size.items()]
 
     def _ask_first_lots(self, keys: Sequence[WalletKey], limit: int) -> Answer:
@@ -466,6 +494,15 @@ def _windows(
             if key in wallets:
                 found[key] = LotRows(tuple(lots[:size]), complete=len(lots) <= size)
     return found
+
+
+def _drawable(lots: Iterable[Lot], barred: Collection[int], now: datetime) -> int:
+    """The points of lots that no rule keeps from being drawn as they stand."""
+    points = 0
+    for lot in lots:
+        if not lot.promised and lot.bucket[1] not in barred and (lot.expires_at is None or lot.expires_at >= now):
+            points += lot.remaining - lot.held
+    return points
 
 
 def _promised(due: Iterable[WalletKey], asked: Answer) -> dict[WalletKey, tuple[Lot, ...]]:
