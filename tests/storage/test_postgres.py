@@ -291,6 +291,28 @@ def test_connection_lost_before_the_commit_is_run_again(store: Store, at: str) -
     assert before["customers"] + 1 == store.counts()["customers"]
 
 
+@pytest.mark.parametrize("severity", ["FATAL", "PANIC"])
+def test_connection_that_the_server_is_about_to_close_is_lost(store: Store, severity: str) -> None:
+    """Its last words may be read while the socket is still open: the same conflict, and it is not used again."""
+    connection = store.repository.connection()
+    lost = False
+
+    def probe(text: str) -> None:
+        nonlocal lost
+        if text.startswith("SELECT orgs") and not lost:
+            lost = True
+            raise psycopg.errors.AdminShutdown(
+                SECRET, info={psycopg.pq.DiagnosticField.SEVERITY_NONLOCALIZED: severity.encode()}
+            )
+
+    store.on_statement = probe  # type: ignore[method-assign]
+    with pytest.raises(StorageConflict):
+        add_customer(store.repository, next_id())
+    add_customer(store.repository, next_id())
+
+    assert store.repository.connection() is not connection
+
+
 def test_connection_lost_in_the_commit_is_unknown(store: Store) -> None:
     """Nothing is run again; the next batch has another connection."""
     lost = False

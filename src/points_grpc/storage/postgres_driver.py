@@ -28,6 +28,10 @@ _Waiting = tuple[_Cursor, int, Exception | None]
 """A statement on its way: its cursor, how many rows it must change, and what is raised otherwise."""
 
 
+_ENDS_THE_SESSION = frozenset({"FATAL", "PANIC"})
+"""Severities after which the server closes the connection: the error may be read before the socket shows it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """A query on its way, or back."""
@@ -46,6 +50,7 @@ class PostgresDriver:
         "_begin",
         "_connection",
         "_cursor",
+        "_ended",
         "_pipeline",
         "_probe",
         "_to_begin",
@@ -69,6 +74,7 @@ class PostgresDriver:
         self._pipeline: ExitStack | None = None
         self._waiting: list[_Waiting] = []
         self._to_begin = False
+        self._ended = False
         self._warned = False
         if writes:
             connection.autocommit = True
@@ -76,8 +82,8 @@ class PostgresDriver:
 
     @property
     def lost(self) -> bool:
-        """Whether the connection can be used no more."""
-        return self._connection.closed or self._connection.pgconn.status != pq.ConnStatus.OK
+        """Whether the connection can be used no more, as far as the server said or the socket shows."""
+        return self._ended or self._connection.closed or self._connection.pgconn.status != pq.ConnStatus.OK
 
     def begin(self) -> None:
         """Starts a transaction, with the next statement."""
@@ -191,6 +197,7 @@ class PostgresDriver:
 
     def _translated(self, error: psycopg.Error) -> Exception:
         translated = translate(error)
+        self._ended = self._ended or error.diag.severity_nonlocalized in _ENDS_THE_SESSION
         if self._writes and self.lost:
             return StorageConflict("the connection was lost before the commit")
         return translated
