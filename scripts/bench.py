@@ -52,14 +52,15 @@ from bench_world import FIRST_CUSTOMER_ID, Population, World, progress, settle
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything. `growth`: the numbers of lots at which transfers are measured again."""
+    """How much of everything. `batches`: of how many items, and at which level; `growth`: the numbers of lots at which
+    transfers are measured again.
+    """
 
     customers: int
     lots: int
     rounds: int
-    items: int
     levels: tuple[Level, ...]
-    batch_levels: tuple[Level, ...]
+    batches: tuple[tuple[int, Level], ...]
     lot_levels: tuple[Level, ...]
     warm_up: Level
     growth: tuple[int, ...]
@@ -73,10 +74,9 @@ GROWTH_FROM = 10_000
 FULL = Plan(
     customers=10_000,
     lots=10_000,
-    rounds=3,
-    items=500,
+    rounds=5,
     levels=(Level(1, 1, 1_000), Level(64, 8, 8_000), Level(256, 16, 8_000)),
-    batch_levels=(Level(1, 1, 16), Level(4, 4, 40)),
+    batches=((1_000, Level(1, 1, 10)), (500, Level(1, 1, 16)), (500, Level(4, 4, 40))),
     lot_levels=(Level(1, 1, 800), Level(64, 8, 4_000)),
     warm_up=Level(16, 4, 1_000),
     growth=(10_000, 100_000),
@@ -88,9 +88,8 @@ QUICK = Plan(
     customers=1_000,
     lots=1_000,
     rounds=1,
-    items=250,
     levels=(Level(1, 1, 150), Level(64, 8, 1_000), Level(256, 16, 1_000)),
-    batch_levels=(Level(1, 1, 2), Level(4, 4, 8)),
+    batches=((250, Level(1, 1, 2)), (250, Level(4, 4, 8))),
     lot_levels=(Level(1, 1, 100),),
     warm_up=Level(16, 4, 200),
     growth=(),
@@ -102,9 +101,8 @@ TINY = Plan(
     customers=100,
     lots=20,
     rounds=1,
-    items=20,
     levels=(Level(1, 1, 10), Level(64, 4, 64)),
-    batch_levels=(Level(1, 1, 2),),
+    batches=((20, Level(1, 1, 2)), (10, Level(1, 1, 2))),
     lot_levels=(Level(1, 1, 10),),
     warm_up=Level(4, 2, 8),
     growth=(100, 200),
@@ -222,7 +220,7 @@ def measure(bench: Bench, engine: str) -> Found:
     """Everything on one engine, beside the no-op."""
     plan = bench.plan
     with bench.servers(engine, "table") as (yardstick, stand):
-        world = World(Population(FIRST_CUSTOMER_ID, plan.customers), bench.driver, bench.folder, items=plan.items)
+        world = World(Population(FIRST_CUSTOMER_ID, plan.customers), bench.driver, bench.folder)
         first = next(iter(stand.servers.values()))
         progress(f"{stand.engine}: {plan.customers:,} customers with points, and a wallet of {plan.lots:,} lots")
         empty = stand.books.size_bytes()
@@ -263,22 +261,24 @@ def measure(bench: Bench, engine: str) -> Found:
 
 def a_round(bench: Bench, number: int, world: World, yardstick: Server, stand: Stand) -> Iterator[Sample]:
     """Everything once; what goes first changes from round to round."""
-    for level, operation, name in steps(bench.plan, tuple(stand.servers), turned=number % 2 == 1):
+    for level, operation, name, items in steps(bench.plan, tuple(stand.servers), turned=number % 2 == 1):
         progress(f"round {number + 1} of {bench.rounds}: {stand.engine}, {level.callers} callers, {operation}, {name}")
-        yield world.measure(number, level, operation, name, stand.servers.get(name, yardstick))
+        yield world.measure(number, level, operation, name, stand.servers.get(name, yardstick), items=items)
 
 
-def steps(plan: Plan, servers: Sequence[str], *, turned: bool) -> Iterator[tuple[Level, str, str]]:
-    """What is measured in a round: at each level the no-op, all operations on the first server, transfers on others."""
+def steps(plan: Plan, servers: Sequence[str], *, turned: bool) -> Iterator[tuple[Level, str, str, int]]:
+    """What is measured in a round, and with how many items a call: at each level the no-op, all operations on the first
+    server, transfers on others; then batches, and transfers out of one wallet.
+    """
     first, *others = servers
     for level in plan.levels:
-        here = [(level, NOOP, NOOP), *((level, one, first) for one in (CHECK, TRANSFER, REDEEM))]
-        here += [(level, TRANSFER, other) for other in others]
+        here = [(level, NOOP, NOOP, 1), *((level, one, first, 1) for one in (CHECK, TRANSFER, REDEEM))]
+        here += [(level, TRANSFER, other, 1) for other in others]
         yield from reversed(here) if turned else here
-    for level in plan.batch_levels:
-        yield from ((level, BATCH, server) for server in (reversed(servers) if turned else servers))
+    for items, level in plan.batches:
+        yield from ((level, BATCH, server, items) for server in (reversed(servers) if turned else servers))
     for level in plan.lot_levels:
-        lots = [(level, ONE_LOT, first), (level, MANY_LOTS, first)]
+        lots = [(level, ONE_LOT, first, 1), (level, MANY_LOTS, first, 1)]
         yield from reversed(lots) if turned else lots
 
 

@@ -177,6 +177,7 @@ class Row:
     engine: str
     server: str
     operation: str
+    items: int
     callers: int
     per_s: float
     p50_ms: float
@@ -191,10 +192,10 @@ class Row:
 
 
 def rows(found: Found) -> list[Row]:
-    """One for each server, operation and level, in the order in which they were measured first."""
-    groups: dict[tuple[str, str, int], list[Sample]] = {}
+    """One for each server, operation, size of a batch and level, in the order in which they were measured first."""
+    groups: dict[tuple[str, str, int, int], list[Sample]] = {}
     for sample in found.samples:
-        groups.setdefault((sample.server, sample.operation, sample.level.callers), []).append(sample)
+        groups.setdefault((sample.server, sample.operation, sample.items, sample.level.callers), []).append(sample)
     return [_row(found, samples) for samples in groups.values()]
 
 
@@ -211,6 +212,7 @@ def _row(found: Found, samples: Sequence[Sample]) -> Row:
         engine=found.engine,
         server=one.server,
         operation=one.operation,
+        items=one.items,
         callers=one.level.callers,
         per_s=median(sample.per_s for sample in samples),
         p50_ms=median(sample.report.p50_ms for sample in samples),

@@ -45,7 +45,7 @@ def grow(
 ) -> Iterator[Grown]:
     """Transfers at each number of lots, from the smallest; the no-op is measured beside each, in turn."""
     server = next(iter(stand.servers.values()))
-    world = World(Population(TEMPLATE_ID, 1), driver, folder, items=1)
+    world = World(Population(TEMPLATE_ID, 1), driver, folder)
     world.send_all(server, "CustomerService/CreateCustomer", [customer(TEMPLATE_ID)], levels[0])
     world.issue(server, [issue(TEMPLATE_ID, POINTS, days=100 + number) for number in range(LOTS_EACH)], levels[0])
     there = 0

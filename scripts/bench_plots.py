@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench_figures import BATCH, MANY_LOTS, NOOP, ONE_LOT, TRANSFER, Found, Result, Row, grown_rows, rows
 from bench_svg import Bar, Range, Section, picture
-from bench_table import NAMES, figure
+from bench_table import figure, named
 
 PROCESSES = ("server", "writer", "database", "generator")
 OPERATION_COLOUR = {NOOP: 6, "check": 5, TRANSFER: 0, "redeem": 2, BATCH: 1}
@@ -53,20 +53,15 @@ def draw(result: Result, folder: Path) -> None:
 
 def key(row: Row) -> str:
     """What a figure is of."""
-    return f"{row.engine}/{row.server}/{row.operation}/{row.callers}"
-
-
-def _name(row: Row, found: Found) -> str:
-    many = len(found.servers) > 1 and row.operation != NOOP
-    return f"{NAMES[row.operation]}, {row.server}" if many else NAMES[row.operation]
+    return f"{row.engine}/{row.server}/{row.operation}/{row.items}/{row.callers}"
 
 
 def _speed(row: Row, found: Found) -> Bar:
-    return Bar(_name(row, found), [(OPERATION_COLOUR[row.operation], row.per_s)], figure(row.per_s), key(row))
+    return Bar(named(row, found), [(OPERATION_COLOUR[row.operation], row.per_s)], figure(row.per_s), key(row))
 
 
 def _wait(row: Row, found: Found) -> Range:
-    return Range(_name(row, found), row.p50_ms, row.p99_ms, f"{figure(row.p50_ms)} to {figure(row.p99_ms)}", key(row))
+    return Range(named(row, found), row.p50_ms, row.p99_ms, f"{figure(row.p50_ms)} to {figure(row.p99_ms)}", key(row))
 
 
 def _is_shown(row: Row) -> bool:
@@ -78,7 +73,7 @@ def _cpu(row: Row, found: Found) -> Bar:
     used = (row.server_cpu_us, row.writer_cpu_us, row.database_cpu_us, row.load_cpu_us)
     parts = [(number, amount) for number, amount in enumerate(used) if amount is not None]
     text = " + ".join(figure(amount) for _, amount in parts)
-    return Bar(f"{_name(row, found)}, {row.callers}", parts, text, key(row))
+    return Bar(f"{named(row, found)}, {row.callers}", parts, text, key(row))
 
 
 def _growth(result: Result) -> list[Section]:

@@ -244,7 +244,7 @@ def measure(extent: Extent, folder: Path, *, python: bool) -> Found:
     machine, began = look_around(folder), datetime.now(UTC)
     generator = find_generator(None, python=python)
     with noop(folder) as server:
-        world = World(Population(1, extent.customers), Driver(generator, folder), folder, items=1)
+        world = World(Population(1, extent.customers), Driver(generator, folder), folder)
         samples = [world.measure(number, extent.noop, NOOP, NOOP, server) for number in range(3)]
     used = [sample.server_cpu_us for sample in samples if sample.server_cpu_us is not None]
     grpc_us = Spread(min(used), median(used)) if used else Spread(0.0, 0.0)

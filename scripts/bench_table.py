@@ -31,7 +31,7 @@ NAMES = {
     CHECK: "CheckTransfer",
     TRANSFER: "TransferPoints",
     REDEEM: "RedeemPoints",
-    BATCH: "BatchTransferPoints",
+    BATCH: "BatchTransferPoints of",
     ONE_LOT: "TransferPoints, of one lot",
     MANY_LOTS: "TransferPoints, of many lots",
 }
@@ -66,9 +66,9 @@ def _setting(result: Result) -> str:
         f" {', '.join([machine.software, *others])};"
         f" {machine.filesystem}, which confirms a page in {machine.fsync_ms} ms. {result.generator};"
         " generator, service, database and no-op share the cores."
-        f" {result.customers:,} customers, every call another pair; rounds: {result.rounds}, no-op and service in turn,"
-        " medians, and ratios within a round (lowest to highest). A batch is counted by its transfers, and compared"
-        " with a lone caller of the no-op. CPU is that of one item."
+        f" {result.customers:,} customers, half of whom give to the others, every call another pair; rounds:"
+        f" {result.rounds}, no-op and service in turn, medians, and ratios within a round (lowest to highest). A"
+        " batch is counted by its transfers, and compared with a lone caller of the no-op. CPU is that of one item."
     )
 
 
@@ -83,7 +83,9 @@ def _engine(found: Found, lots: int) -> str:
         lines.append(f"| pgbench TPC-B | 32 | {figure(sum(found.tpcb_per_s) / len(found.tpcb_per_s))} |" + " |" * 8)
     lines.append("")
     if found.tpcb_per_s:
-        shown = [f"{row.callers} callers, {row.server}: {row.tpcb}" for row in rows(found) if row.tpcb]
+        shown = [
+            f"of {row.items:,}, {row.callers} callers, {row.server}: {row.tpcb}" for row in rows(found) if row.tpcb
+        ]
         lines.append(f"Transfers in batches by transactions of TPC-B: {'; '.join(shown)}.")
     if found.rows:
         total = sum(one.added + one.changed for one in found.rows.values())
@@ -98,10 +100,16 @@ def _engine(found: Found, lots: int) -> str:
     return "\n".join([*lines, settled(found.settlement)])
 
 
-def _line(row: Row, found: Found) -> str:
+def named(row: Row, found: Found) -> str:
+    """What a row is of: the operation, the size of a batch, and the server where there are several."""
+    size = f" {row.items:,}" if row.operation == BATCH else ""
     server = f", {row.server}" if len(found.servers) > 1 and row.operation != NOOP else ""
+    return NAMES[row.operation] + size + server
+
+
+def _line(row: Row, found: Found) -> str:
     cells = [
-        NAMES[row.operation] + server,
+        named(row, found),
         f"{row.callers:,}",
         figure(row.per_s),
         "" if row.noop is None else str(row.noop),
@@ -166,12 +174,11 @@ def _goals(result: Result) -> Iterable[str]:
 
 
 def _goals_on(found: Found) -> Iterable[str]:
-    of = {(row.server, row.operation, row.callers): row for row in rows(found)}
     first = found.servers[0]
-    many, lone = of.get((first, TRANSFER, 64)), of.get((first, TRANSFER, 1))
-    batch = max(
-        (row for row in of.values() if (row.server, row.operation) == (first, BATCH)), key=lambda row: row.per_s
-    )
+    here = [row for row in rows(found) if row.server == first]
+    of = {row.callers: row for row in here if row.operation == TRANSFER}
+    many, lone = of.get(64), of.get(1)
+    batch = max((row for row in here if row.operation == BATCH), key=lambda row: row.per_s)
     least = {SQLITE: 0.6, POSTGRESQL: 0.45}[found.engine]
     if many and many.noop:
         yield _goal(f"{found.engine}, transfers, 64 callers: at least {least} of the no-op", many.noop, at_least=least)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench_figures import BATCH, CHECK, MANY_LOTS, NOOP, ONE_LOT, REDEEM, TRANSFER, Counted, Sample, Settlement
+from bench_figures import CHECK, MANY_LOTS, NOOP, ONE_LOT, REDEEM, TRANSFER, Counted, Sample, Settlement
 from bench_journal import REDEMPTION_KIND, TRANSFER_KIND, Journal, Rows, Totals
 from bench_load import Driver, Level, LoadFailedError, Report, write_requests
 from bench_servers import ROOT, Server, environment
@@ -84,11 +84,10 @@ class World:
 
     PREFIX = "bench-"
 
-    def __init__(self, population: Population, driver: Driver, folder: Path, *, items: int) -> None:
-        """Nothing is sent yet. Batches have so many items."""
+    def __init__(self, population: Population, driver: Driver, folder: Path) -> None:
+        """Nothing is sent yet."""
         self.population = population
         self._driver = driver
-        self._items = items
         self._folder = folder
         self._requests = folder / "requests.binpb"
         self._random = random.Random(SEED)  # noqa: S311 - the same pairs and ids in every run, not secrets
@@ -120,20 +119,21 @@ class World:
         """What a lone transfer between two customers, who did nothing but get points, writes."""
         earlier = self._folder / "earlier.db"
         journal.copy(earlier)
-        self._run(TRANSFER, server, Level(1, 1, 1))
+        self._run(TRANSFER, server, Level(1, 1, 1), 1)
         written = journal.since(earlier)
         earlier.unlink()
         return written
 
     def warm_up(self, server: Server, level: Level) -> None:
         """Calls that count in the journal and in no figure."""
-        self._run(NOOP if server.name == NOOP else TRANSFER, server, level)
+        self._run(NOOP if server.name == NOOP else TRANSFER, server, level, 1)
 
-    def measure(self, number: int, level: Level, operation: str, name: str, server: Server) -> Sample:
-        """One run of one operation, and what it took of the processes behind the server."""
-        items = self._items if operation == BATCH else 1
+    def measure(
+        self, number: int, level: Level, operation: str, name: str, server: Server, *, items: int = 1
+    ) -> Sample:
+        """One run of one operation, and what it took of the processes behind the server. A batch has so many items."""
         before = server.cpu_s(), server.writer_cpu_s(), server.database_cpu_s()
-        report = self._run(operation, server, level)
+        report = self._run(operation, server, level, items)
         after = server.cpu_s(), server.writer_cpu_s(), server.database_cpu_s()
         cpu_us = [
             None if start is None or end is None else 1e6 * (end - start) / (level.calls * items)
@@ -141,17 +141,17 @@ class World:
         ]
         return Sample(number, level, operation, name, items, report, *cpu_us)
 
-    def _run(self, operation: str, server: Server, level: Level) -> Report:
+    def _run(self, operation: str, server: Server, level: Level, items: int) -> Report:
         """Sends as many calls as the level has, and counts what was answered."""
-        call, requests = self._calls(operation, level)
+        call, requests = self._calls(operation, level, items)
         report = self.send(server, call, requests, level)
         if operation == REDEEM:
             self.sent.redemptions.add(report, 1)
         elif operation not in {NOOP, CHECK}:
-            self.sent.transfers.add(report, self._items if operation == BATCH else 1)
+            self.sent.transfers.add(report, items)
         return report
 
-    def _calls(self, operation: str, level: Level) -> tuple[str, Sequence[Message]]:
+    def _calls(self, operation: str, level: Level, items: int) -> tuple[str, Sequence[Message]]:
         """The method of an operation, and its requests."""
         match operation:
             case "check":
@@ -160,10 +160,10 @@ class World:
                 requests = [redeem(giver, self._request_id()) for giver, _ in self.pairs(level.calls)]
                 return "PointsService/RedeemPoints", requests
             case "batch":
-                transfers = self._transfers(self.pairs(level.calls * self._items))
+                transfers = self._transfers(self.pairs(level.calls * items))
                 return "PointsService/BatchTransferPoints", [
-                    points_service_pb2.BatchTransferPointsRequest(requests=transfers[start : start + self._items])
-                    for start in range(0, len(transfers), self._items)
+                    points_service_pb2.BatchTransferPointsRequest(requests=transfers[start : start + items])
+                    for start in range(0, len(transfers), items)
                 ]
         pairs = self.pairs(level.calls)
         wallet = {ONE_LOT: ONE_LOT_ID, MANY_LOTS: MANY_LOTS_ID}.get(operation)
@@ -179,19 +179,18 @@ class World:
         return f"{self.PREFIX}{self._random.getrandbits(96):024x}"
 
     def pairs(self, number: int) -> list[Pair]:
+        """So many distinct pairs. Those who meet in one commit share no customer, unless many call at once.
+
+        One half of the customers gives, the other one gets, so that every transfer of a run draws on one lot. Points
+        that were received are lots of their own: where all give and get, a transfer draws on two of them after a
+        hundred thousand others, and every round measures something else.
         """
-        So many distinct pairs. Those who meet in one commit share no customer, unless there are more callers than half
-        of the customers.
-        """
-        first_id, size = self.population.first_id, self.population.size
-        everyone = self._random.sample(range(size), min(size, 2 * number))
-        half = len(everyone) // 2
-        chosen = []
-        for turn in range(number):
-            lap, place = divmod(turn, len(everyone))
-            pair = everyone[place], everyone[(place + half + lap) % len(everyone)]
-            chosen.append((first_id + pair[0], first_id + pair[1]))
-        return chosen
+        first_id, half = self.population.first_id, self.population.size // 2
+        several = min(half, number)
+        givers = self._random.sample(range(first_id, first_id + half), several)
+        takers = self._random.sample(range(first_id + half, first_id + 2 * half), several)
+        laps = (divmod(turn, several) for turn in range(number))
+        return [(givers[place], takers[(place + lap) % several]) for lap, place in laps]
 
     def send_all(self, server: Server, call: str, requests: Sequence[Message], level: Level) -> None:
         """Sends what must succeed, with as many callers as the level has."""
