@@ -1,7 +1,7 @@
 """An open-loop load in a process of its own: calls are sent when they are due, however many are still unanswered.
 
-Each line of the log is a call that ended: when it was due, when it ended, and how. Answers are not parsed, so that the
-generator takes less of a machine that it shares with the service.
+Each line of the log is a call that ended: when it was due, when it ended, and how. It speaks HTTP/2 by itself
+(`grpc_wire`), so that the generator takes little of a machine that it shares with the service.
 
 Usage: python flood.py <file with the JSON of a `Flood`>
 """
@@ -13,16 +13,16 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import grpc
-import grpc.aio
 import uvloop
-from callers import RECONNECT
+from grpc_wire import Call, Wire
 
 from points_grpc.v1 import common_pb2, points_service_pb2
+
+METHOD = "/points.v1.PointsService/TransferPoints"
 
 TICK_S = 0.01
 """How often due calls are sent."""
@@ -73,55 +73,69 @@ class Sender:
     def __init__(self, flood: Flood) -> None:
         self._flood = flood
         self._chance = random.Random(flood.name)
-        self._metadata = (("authorization", f"Bearer {flood.token}"),)
-        self._ended: list[Ended] = []
-        self._channels = [grpc.aio.insecure_channel(flood.address, RECONNECT) for _ in range(flood.channels)]
-        method = "/points.v1.PointsService/TransferPoints"
-        self._methods: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
-            channel.unary_unary(method) for channel in self._channels
-        ]
+        self._lines: list[str] = []
+        self._wires: list[Wire] = []
+        self._under_way = 0
+        self._next = 0
 
     async def run(self) -> None:
         """Sends all, waits for what is unanswered, and writes the log."""
-        await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
+        loop, (host, _, port) = asyncio.get_running_loop(), self._flood.address.rpartition(":")
+        for _ in range(self._flood.channels):
+            wire = Wire(METHOD, self._flood.address, self._flood.token)
+            await loop.create_connection(lambda wire=wire: wire, host, int(port))
+            self._wires.append(wire)
+        await asyncio.gather(*(wire.ready for wire in self._wires))
         await (self._open() if self._flood.rate else self._closed())
-        lines = (json.dumps([one.number, one.due_at, one.sent_at, one.ended_at, one.status]) for one in self._ended)
-        Path(self._flood.log).write_text("".join(f"{line}\n" for line in lines))
-        for channel in self._channels:
-            await channel.close()
+        while self._under_way:
+            await self._tick()
+        Path(self._flood.log).write_text("".join(self._lines))
+        for wire in self._wires:
+            wire.close()
 
     async def _open(self) -> None:
-        began, number = time.monotonic(), 0
-        under_way: set[asyncio.Task[None]] = set()
+        began, rate = time.monotonic(), self._flood.rate
         while (at := time.monotonic() - began) < self._flood.seconds:
-            while number < at * self._flood.rate:
-                task = asyncio.create_task(self._call(number, began + number / self._flood.rate))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
-                number += 1
-            await asyncio.sleep(TICK_S)
-        if under_way:
-            await asyncio.wait(under_way)
+            while self._next < at * rate:
+                self._call(began + self._next / rate, self._ended)
+            await self._tick()
 
     async def _closed(self) -> None:
         until = time.monotonic() + self._flood.seconds
-        numbers = iter(range(1_000_000_000))
 
-        async def caller() -> None:
-            while (now := time.monotonic()) < until:
-                await self._call(next(numbers), now)
+        def again(call: Call, status: str) -> None:
+            self._ended(call, status)
+            if time.monotonic() < until:
+                begin()
 
-        await asyncio.gather(*(caller() for _ in range(self._flood.callers)))
+        def begin() -> None:
+            self._call(time.monotonic(), again).flush()
 
-    async def _call(self, number: int, due_at: float) -> None:
-        status, sent_at = "OK", time.monotonic()
-        try:
-            await self._methods[number % len(self._methods)](
-                self._request(number), metadata=self._metadata, timeout=self._flood.deadline_s
-            )
-        except grpc.aio.AioRpcError as error:
-            status = error.code().name
-        self._ended.append(Ended(number, due_at, sent_at, time.monotonic(), status))
+        for _ in range(self._flood.callers):
+            begin()
+        while time.monotonic() < until:
+            await self._tick()
+
+    async def _tick(self) -> None:
+        """Sends what is due, takes back what is too late, and lets answers come in."""
+        for wire in self._wires:
+            wire.expire()
+        await asyncio.sleep(TICK_S)
+
+    def _call(self, due_at: float, ended: Callable[[Call, str], None]) -> Wire:
+        """Hands a call over, to the connection that is returned; the deadline counts from then on, as in a library."""
+        number, self._next = self._next, self._next + 1
+        self._under_way += 1
+        deadline = time.monotonic() + self._flood.deadline_s
+        wire = self._wires[number % len(self._wires)]
+        wire.add(Call(number, due_at, deadline, self._request(number), ended))
+        return wire
+
+    def _ended(self, call: Call, status: str) -> None:
+        self._under_way -= 1
+        handed_over = call.deadline - self._flood.deadline_s
+        line = [call.number, call.due_at, handed_over, time.monotonic(), status]
+        self._lines.append(f"{json.dumps(line)}\n")
 
     def _request(self, number: int) -> bytes:
         source, destination = self._chance.sample(self._flood.customers, 2)
@@ -136,7 +150,7 @@ class Sender:
 
 
 async def main() -> None:
-    """Sends the flood that the file describes. Channels belong to the loop in which they are made."""
+    """Sends the flood that the file describes."""
     await Sender(Flood(**json.loads(Path(sys.argv[1]).read_text()))).run()
 
 

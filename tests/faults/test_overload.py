@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ FACTORS = (1.3, 2.0, 5.0)
 NORMAL = 0.5
 """What it is offered afterwards: the load of an ordinary day."""
 
+MEMORY_EVERY_S = 0.2
+GRACE_S = 120.0
+"""How much longer than its calls a flood may take to end."""
+
 WINDOW_S, GOOD = 0.5, 0.95
 """It is normal again from the first window on in which so many calls succeed."""
 
@@ -51,6 +56,8 @@ class Part:
     name: str
     seconds: float
     calls: list[Ended]
+    memory_mib: list[float]
+    """What server and writer had in memory, seen at even distances."""
 
     @property
     def offered_per_s(self) -> float:
@@ -72,6 +79,11 @@ class Part:
         """By how much calls were sent later than they were due: where it is much, the generator was measured."""
         late = sorted(one.sent_at - one.due_at for one in self.calls)
         return 1_000 * late[len(late) // 2]
+
+    def grown_mib(self) -> float:
+        """By how much the memory grew after the first half: what waits is bounded, so that it has grown by then."""
+        half = len(self.memory_mib) // 2
+        return max(self.memory_mib[half:]) - max(self.memory_mib[: half + 1])
 
     def normal_after_s(self) -> float:
         """How long after its beginning the calls succeed again; as long as it lasted where they do not."""
@@ -113,8 +125,16 @@ class Overload:
         given = Flood(
             self.server.address, self.shop.token, PROGRAM, self.shop.customers, str(log), name, seconds, rate
         ).write(self.folder / f"{name}.flood")
-        subprocess.run([sys.executable, flood.__file__, str(given)], check=True, timeout=seconds + 120)
-        self.parts.append(Part(name, seconds, read_ended(log)))
+        memory: list[float] = []
+        with subprocess.Popen([sys.executable, flood.__file__, str(given)]) as process:
+            until = time.monotonic() + seconds + GRACE_S
+            while process.poll() is None:
+                if time.monotonic() > until:
+                    process.kill()
+                memory.append(self.memory_mib())
+                time.sleep(MEMORY_EVERY_S)
+        assert 0 == process.returncode
+        self.parts.append(Part(name, seconds, read_ended(log), memory))
         return self.parts[-1]
 
     def memory_mib(self) -> float:
@@ -150,7 +170,8 @@ def overload(folder: Path, record: Record, *, seconds: float, factors: Sequence[
     run = Overload(folder)
     try:
         run.part("warm-up", seconds=min(2.0, seconds))
-        peak = run.part("capacity", seconds=seconds).done_per_s
+        capacity = run.part("capacity", seconds=seconds)
+        peak, normal = capacity.done_per_s, capacity.latency_ms(99)
         record("summary", run.parts[-1].told())
         record("figure.overload: peak, a second", round(peak))
         for factor in factors:
@@ -164,6 +185,8 @@ def overload(folder: Path, record: Record, *, seconds: float, factors: Sequence[
             record(f"figure.{at}, offered a second", round(pressed.offered_per_s))
             record(f"figure.{at}, done of the peak, percent", round(100 * pressed.done_per_s / peak))
             record(f"figure.{at}, memory more, MiB", round(after - before, 1))
+            record(f"figure.{at}, of that in the second half, MiB", round(pressed.grown_mib(), 1))
+            record(f"figure.{at}, p99 of the normal one", round(pressed.latency_ms(99) / normal, 1))
             record(f"figure.{at}, normal again after, s", ordinary.normal_after_s())
 
             assert any(one.status == "OK" for one in ordinary.calls), "it did not come back"

@@ -142,6 +142,28 @@ def test_too_much_metadata() -> None:
     assert on_server(run) is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_calls_that_the_server_is_slow_to_take() -> None:
+    """What the core held for longer than it may is ended, and seen by nobody: they are late, and others behind them are
+    not. The server had asked for the first one already.
+    """
+    limits = Limits()
+
+    async def run(world: World) -> tuple[list[grpc.StatusCode], int]:
+        world.submitter.outcome = Accepted(TRANSFER)
+        with grpc.insecure_channel(f"127.0.0.1:{world.port}") as channel:
+            await asyncio.to_thread(grpc.channel_ready_future(channel).result, 10)
+            method = channel.unary_unary(path_of(transfer_points()))
+            request = transfer_points().SerializeToString()
+            calls = [method.future(request, metadata=OPERATOR, timeout=20) for _ in range(3)]
+            time.sleep(limits.pending_age_max_s + 0.5)  # the server is busy with something else
+            early = await asyncio.to_thread(lambda: [one.code() for one in calls])
+            late = await asyncio.to_thread(method.future(request, metadata=OPERATOR, timeout=20).code)
+        return [*early, late], len(world.submitter.submitted)
+
+    ok, cancelled = grpc.StatusCode.OK, grpc.StatusCode.CANCELLED
+    assert on_server(run, limits) == ([ok, cancelled, cancelled, ok], 2)
+
+
 def test_options() -> None:
     """Every limit of the core is set, none to a value that switches it off, and decompression is left alone."""
     options = dict(channel_options(Limits()))

@@ -42,6 +42,10 @@ class Limits:
     pending_calls_max: int = _limit(16_384, "calls")
     """Some 10 KB each."""
 
+    pending_age_max_s: int = _limit(1, "s")
+    """How long a call may be held so. The core ends what it held for longer, unseen, as CANCELLED: in order of arrival,
+    more calls than can be carried would all be served when their callers are about to give up, and none in time."""
+
     guest_calls_max: int = _limit(256, "calls")
     """Calls at once of health and reflection, which show no credential; beyond, the oldest is ended for the newest."""
 

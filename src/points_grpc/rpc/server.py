@@ -284,6 +284,7 @@ def channel_options(limits: Limits, *, shares_port: bool = False) -> tuple[tuple
         ("grpc.http.overload_protection", 0),
         ("grpc.server.max_pending_requests", limits.pending_calls_soft_max),
         ("grpc.server.max_pending_requests_hard_limit", limits.pending_calls_max),
+        ("grpc.server_max_unrequested_time_in_server", limits.pending_age_max_s),
         ("grpc.max_allowed_incoming_connections", limits.connections_max),
         ("grpc.server_handshake_timeout_ms", limits.handshake_timeout_ms),
         ("grpc.max_connection_idle_ms", limits.connection_idle_ms),
