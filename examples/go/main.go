@@ -117,14 +117,16 @@ func transfer(ctx context.Context, points pointsv1.PointsServiceClient, amount i
 	})
 }
 
-// repeated calls until there is an answer: UNAVAILABLE is sent again as it is, since its request id makes that safe.
+// repeated calls until there is an answer: UNAVAILABLE, and what the server ended unseen, is sent again as it is, since
+// its request id makes that safe.
 func repeated[A any](ctx context.Context, call func(context.Context) (A, error)) (A, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	pause := 100 * time.Millisecond
 	for attempt := 1; ; attempt++ {
 		answer, err := call(ctx)
-		if status.Code(err) != codes.Unavailable || attempt == attemptsMax {
+		code := status.Code(err)
+		if (code != codes.Unavailable && code != codes.Canceled) || attempt == attemptsMax {
 			return answer, err
 		}
 		select {

@@ -95,7 +95,10 @@ function transfer(amount: number): Promise<TransferPointsResponse__Output> {
 
 type Done<A> = (error: grpc.ServiceError | null, answer?: A) => void;
 
-/** Calls until there is an answer: UNAVAILABLE is sent again as it is, since its request id makes that safe. */
+const AGAIN = [grpc.status.UNAVAILABLE, grpc.status.CANCELLED];
+
+/** Calls until there is an answer: UNAVAILABLE, and what the server ended unseen, is sent again as it is, since its
+ * request id makes that safe. */
 async function repeated<A>(call: (deadline: Date, done: Done<A>) => void): Promise<A> {
   const deadline = new Date(Date.now() + TIMEOUT_MS);
   for (let attempt = 1, pause = 100; ; attempt++, pause *= 2) {
@@ -105,7 +108,7 @@ async function repeated<A>(call: (deadline: Date, done: Done<A>) => void): Promi
       );
     } catch (error) {
       const wait = Math.max(pause, toldMs(error as grpc.ServiceError));
-      const again = (error as grpc.ServiceError).code === grpc.status.UNAVAILABLE && attempt < ATTEMPTS_MAX;
+      const again = AGAIN.includes((error as grpc.ServiceError).code) && attempt < ATTEMPTS_MAX;
       if (!again || Date.now() + wait >= deadline.getTime()) throw error;
       await sleep(wait);
     }

@@ -14,6 +14,7 @@ import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
 import java.util.Optional;
+import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
@@ -41,6 +42,7 @@ public final class Transfer {
   private static final String RECEIVER = "565039506";
   private static final long TIMEOUT_S = 10; // of a call with all its attempts
   private static final int ATTEMPTS_MAX = 8;
+  private static final Set<Status.Code> AGAIN = Set.of(Status.Code.UNAVAILABLE, Status.Code.CANCELLED);
 
   private final PointsServiceBlockingStub points;
   private final WalletServiceBlockingStub wallets;
@@ -131,7 +133,10 @@ public final class Transfer {
     return repeated(d -> points.withDeadline(d).transferPoints(request));
   }
 
-  /** Calls until there is an answer: UNAVAILABLE is sent again as it is, since its request id makes that safe. */
+  /**
+   * Calls until there is an answer: UNAVAILABLE, and what the server ended unseen, is sent again as it is, since its
+   * request id makes that safe.
+   */
   private static <A> A repeated(Function<Deadline, A> call) {
     Deadline deadline = Deadline.after(TIMEOUT_S, TimeUnit.SECONDS);
     long pauseMs = 100;
@@ -140,7 +145,7 @@ public final class Transfer {
         return call.apply(deadline);
       } catch (StatusRuntimeException error) {
         long waitMs = Math.max(pauseMs, toldMs(error));
-        boolean again = error.getStatus().getCode() == Status.Code.UNAVAILABLE && attempt < ATTEMPTS_MAX;
+        boolean again = AGAIN.contains(error.getStatus().getCode()) && attempt < ATTEMPTS_MAX;
         if (!again || waitMs >= deadline.timeRemaining(TimeUnit.MILLISECONDS)) {
           throw error;
         }
