@@ -39,6 +39,9 @@ PROGRESS_S = 30.0
 TEST_S = 900
 """How long a test may take that sets no limit itself: what a developer waits for is no measure here."""
 
+SHOWN_CHARS = 60_000
+"""How much of the log of a proof that does not hold is shown: what failed first stands far from its end."""
+
 MUST_BE_ZERO = ("acknowledged lost", "doubled", "unreconciled", "cycles and other violations", "failures of ours")
 """Figures that say that a promise was broken, wherever they come from."""
 
@@ -269,7 +272,7 @@ def run(proof: Proof, folder: Path, *, quick: bool, until: float) -> Outcome:
     if process.returncode != 0 and not outcome.failed:
         outcome.failed.append(f"pytest ended with {process.returncode}")
     if not outcome.holds:
-        print(log.read_text(encoding="utf-8", errors="replace")[-6_000:], flush=True)
+        print(log.read_text(encoding="utf-8", errors="replace")[-SHOWN_CHARS:], flush=True)
     verdict = "holds" if outcome.holds else "DOES NOT HOLD"
     print(f"prove: {proof.name}: {verdict}, {outcome.passed} tests, {outcome.seconds:.0f} s", flush=True)
     return outcome

@@ -103,8 +103,8 @@ class Sender:
     async def _closed(self) -> None:
         until = time.monotonic() + self._flood.seconds
 
-        def again(call: Call, status: str) -> None:
-            self._ended(call, status)
+        def again(call: Call, status: str, trailers: bytes) -> None:
+            self._ended(call, status, trailers)
             if time.monotonic() < until:
                 begin()
 
@@ -122,7 +122,7 @@ class Sender:
             wire.expire()
         await asyncio.sleep(TICK_S)
 
-    def _call(self, due_at: float, ended: Callable[[Call, str], None]) -> Wire:
+    def _call(self, due_at: float, ended: Callable[[Call, str, bytes], None]) -> Wire:
         """Hands a call over, to the connection that is returned; the deadline counts from then on, as in a library."""
         number, self._next = self._next, self._next + 1
         self._under_way += 1
@@ -131,7 +131,7 @@ class Sender:
         wire.add(Call(number, due_at, deadline, self._request(number), ended))
         return wire
 
-    def _ended(self, call: Call, status: str) -> None:
+    def _ended(self, call: Call, status: str, _: bytes) -> None:
         self._under_way -= 1
         handed_over = call.deadline - self._flood.deadline_s
         line = [call.number, call.due_at, handed_over, time.monotonic(), status]

@@ -11,6 +11,7 @@ such table for its answers, so that each can be read without those before it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import struct
 import time
 from collections import deque
@@ -18,9 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from google.rpc import status_pb2
 from grpc import StatusCode
 from hpack import Encoder
 from hpack.hpack import decode_integer
+from hpack.huffman_table import decode_huffman
 from hyperframe.frame import (
     DataFrame,
     GoAwayFrame,
@@ -40,7 +43,7 @@ WINDOW_FIRST = 65_535
 LOST = "LOST"
 """What became of a call whose connection ended."""
 
-STATUS_NAME = b"grpc-status"
+STATUS, DETAILS = b"grpc-status", b"grpc-status-details-bin"
 STATUSES = {str(one.value[0]).encode(): one.name for one in StatusCode}
 OF_RESET = {7: "UNAVAILABLE", 8: "CANCELLED", 11: "RESOURCE_EXHAUSTED"}
 """What a library makes of a stream that is reset, by the error code of HTTP/2; INTERNAL of others."""
@@ -52,13 +55,15 @@ _setting = struct.Struct(">HL")
 
 @dataclass(slots=True)
 class Call:
-    """A call; instants are those of the monotonic clock. `sent_at` is 0 while it waits for a stream."""
+    """A call; instants are those of the monotonic clock. `ended` is called in the end, with the status and what came in
+    the trailers; `sent_at` is 0 while it waits for a stream.
+    """
 
     number: int
     due_at: float
     deadline: float
     message: bytes
-    ended: Callable[[Call, str], None]
+    ended: Callable[[Call, str, bytes], None]
     sent_at: float = 0.0
 
 
@@ -108,7 +113,7 @@ class Wire(asyncio.Protocol):
         self._streams.clear()
         self._waiting.clear()
         for call in calls:
-            call.ended(call, LOST)
+            call.ended(call, LOST, b"")
 
     def close(self) -> None:
         """Ends the connection."""
@@ -147,11 +152,11 @@ class Wire(asyncio.Protocol):
         now = time.monotonic()
         while self._waiting and self._waiting[0].deadline <= now:
             call = self._waiting.popleft()
-            call.ended(call, "DEADLINE_EXCEEDED")
+            call.ended(call, "DEADLINE_EXCEEDED", b"")
         for stream, call in [one for one in self._streams.items() if one[1].deadline <= now]:
             del self._streams[stream]
             self._out.append(RstStreamFrame(stream, error_code=8).serialize())
-            call.ended(call, "DEADLINE_EXCEEDED")
+            call.ended(call, "DEADLINE_EXCEEDED", b"")
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -174,7 +179,7 @@ class Wire(asyncio.Protocol):
     def _trailers(self, stream: int, block: bytes, flags: int) -> None:
         if flags & 0x28 or not flags & 0x4:
             raise ValueError("padding, priorities and continued heads are not expected of gRPC")
-        self._end(stream, STATUSES[field_of(block, STATUS_NAME)])
+        self._end(stream, STATUSES[field_of(block, STATUS)], block)
 
     def _control(self, kind: int, flags: int, stream: int, body: bytes) -> None:
         if kind == SettingsFrame.type and not flags & 0x1:
@@ -194,41 +199,48 @@ class Wire(asyncio.Protocol):
         elif kind == GoAwayFrame.type:
             self.close()
 
-    def _end(self, stream: int, status: str) -> None:
+    def _end(self, stream: int, status: str, trailers: bytes = b"") -> None:
         call = self._streams.pop(stream, None)  # a call that was taken back may be answered all the same
         if call is not None:
-            call.ended(call, status)
+            call.ended(call, status, trailers)
 
 
 def field_of(block: bytes, wanted: bytes) -> bytes:
-    """The value of a field in a block that refers to HPACK's fixed table alone; neither may be in Huffman's code."""
-    rest = memoryview(block)
-    while rest:
-        first = rest[0]
+    """The value of a field in a block that refers to HPACK's fixed table alone; empty if it is not there. Names are not
+    in Huffman's code.
+    """
+    at = 0
+    while at < len(block):
+        first = block[at]
         if first & 0x80:  # a whole field of the table
-            _, used = decode_integer(bytes(rest[:4]), 7)
-            rest = rest[used:]
+            at += decode_integer(block[at : at + 5], 7)[1]
             continue
         if first & 0xE0 == 0x20:  # a new size of the table
-            _, used = decode_integer(bytes(rest[:4]), 5)
-            rest = rest[used:]
+            at += decode_integer(block[at : at + 5], 5)[1]
             continue
-        index, used = decode_integer(bytes(rest[:4]), 6 if first & 0x40 else 4)
-        rest = rest[used:]
+        index, used = decode_integer(block[at : at + 5], 6 if first & 0x40 else 4)
+        at += used
         name = b""
         if not index:
-            name, rest = _text(rest)
-        value, rest = _text(rest)
+            name, at = _text(block, at)
+        size, used = decode_integer(block[at : at + 5], 7)
         if name == wanted:
-            return value
-    raise ValueError(f"a head without {wanted.decode()}")
+            value = block[at + used : at + used + size]
+            return decode_huffman(value) if block[at] & 0x80 else value
+        at += used + size
+    return b""
 
 
-def _text(rest: memoryview) -> tuple[bytes, memoryview]:
-    """A text and what follows it. In Huffman's code it is passed over."""
-    size, used = decode_integer(bytes(rest[:4]), 7)
-    found = b"" if rest[0] & 0x80 else bytes(rest[used : used + size])
-    return found, rest[used + size :]
+def details_of(trailers: bytes) -> status_pb2.Status:
+    """The details of a refusal; none if it has none."""
+    letters = field_of(trailers, DETAILS)
+    return status_pb2.Status.FromString(base64.b64decode(letters + b"=" * (-len(letters) % 4)))
+
+
+def _text(block: bytes, at: int) -> tuple[bytes, int]:
+    """A text, and where it ends."""
+    size, used = decode_integer(block[at : at + 5], 7)
+    return block[at + used : at + used + size], at + used + size
 
 
 def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:

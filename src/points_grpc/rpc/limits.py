@@ -34,13 +34,12 @@ class Limits:
     concurrent_calls_max: int = _limit(4_096, "calls")
     """The outer guard of memory. Refused without details; the queue of the writer sheds earlier and with them."""
 
-    pending_calls_soft_max: int = _limit(8_192, "calls")
-    """Calls that the core holds until the server takes them, one by one: up to here all, above it some are cancelled at
-    random, from `pending_calls_max` on all. Its own 1,000 were a quarter of what the server serves at once, so that a
-    crowd of half a hundred connections had the calls of others cancelled."""
+    pending_calls_soft_max: int = _limit(2_048, "calls")
+    """Calls that the core holds until the server takes them, one by one: up to here all, above it some are ended at
+    random, from `pending_calls_max` on all. Its own 1,000 were a quarter of what the server serves at once."""
 
-    pending_calls_max: int = _limit(16_384, "calls")
-    """Some 10 KB each."""
+    pending_calls_max: int = _limit(4_096, "calls")
+    """As many as are served at once. Some 10 KB each."""
 
     pending_age_max_s: int = _limit(1, "s")
     """How long a call may be held so. The core ends what it held for longer, unseen, as CANCELLED: in order of arrival,
