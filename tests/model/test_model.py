@@ -33,6 +33,7 @@ def play(folder: Path, record: Callable[[str, object], None], *, examples: int) 
         again = f"POINTS_MODEL_SEED={number} POINTS_MODEL_EXAMPLES={examples} plays this run again"
         counts = (f"{count:>7} {reason}" for reason, count in sorted(hits.items(), key=lambda one: (-one[1], one[0])))
         record("figure.examples played", examples)
+        record("figure.calls sent again that the server ended unseen", server.unseen["calls"])
         record("summary", "\n".join(["reached by the random commands:", *counts, again]))
     return hits
 
