@@ -68,7 +68,7 @@ class Journal:
 
     def proved(self, file: Path) -> Result:
         """Proves a file with a checkpoint that is made now."""
-        keys, made = ("--keys-file", self.running.keys), file.with_suffix(".checkpoint")
+        keys, made = ("--keys-file", self.running.keys), file.with_suffix(f".{self.entries()}.checkpoint")
         done = self.run("journal", "checkpoint", "--database", self.running.database, *keys, made)
         assert done.exit_code == 0, done.output
         return self.run("verify", "--export", file, "--checkpoint", made)
@@ -161,3 +161,22 @@ def test_another_organisation(journal: Journal, tmp_path: Path) -> None:
     assert f"goes on to position {journal.entries()} of stream 0, and the journal ends at 0" in other.output
     assert (1, "a letter to somebody") == (none.exit_code, text.read_text())
     assert "is no export of a journal: it is left as it is" in none.output
+
+
+def test_nothing_is_written_over(journal: Journal, tmp_path: Path) -> None:
+    """Whatever is there stays as it is, the secret keys and the database above all; and nothing half-written stays."""
+    theirs, linked = tmp_path / "theirs.pgx", tmp_path / "linked"
+    theirs.write_text("yesterday's")
+    linked.symlink_to(tmp_path / "nowhere")
+    there = [theirs, linked, journal.running.keys]
+    before = journal.running.keys.read_bytes()
+    database = ("--database", journal.running.database)
+    commands: list[tuple[str | Path, ...]] = [
+        ("journal", "export", *database, "--org", journal.org_id),
+        ("journal", "checkpoint", *database, "--keys-file", journal.running.keys),
+    ]
+    done = [journal.run(*command, file) for command in commands for file in there]
+
+    assert [2] * 6 == [one.exit_code for one in done], [one.output for one in done]
+    assert ("yesterday's", before) == (theirs.read_text(), journal.running.keys.read_bytes())
+    assert {theirs, linked} == set(tmp_path.iterdir())

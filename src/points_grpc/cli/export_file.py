@@ -1,7 +1,7 @@
-"""The file of an export: there whole, or not at all.
+"""The file that a command makes: there whole, or not at all.
 
-Rows go into `FILE.part`, which takes the name FILE when the last one is on the disk. What a kill leaves behind is the
-part alone, and the next run begins it anew.
+What is written goes into `FILE.part`, which takes the name FILE when all of it is on the disk. What a kill leaves
+behind is the part alone, and the next run begins it anew.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class InUse(Exception):
 
 
 class PartFile:
-    """A CSV file on its way. Locked while it is open, so that two exports do not write into each other."""
+    """A file on its way. Locked while it is open, so that two exports do not write into each other."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """Begins it, with the names of the columns. Raises `InUse`."""
+    def __init__(self, path: Path) -> None:
+        """Begins it. Raises `InUse`."""
         self.path = path
         self._whole = False
         self._part = path.with_name(f"{path.name}.part")
@@ -35,13 +35,10 @@ class PartFile:
             self._file.close()
             raise InUse(f"another export writes {self._part}") from None
         self._file.truncate(0)
-        self.add([columns])
 
-    def add(self, rows: Iterable[Sequence[str | int]]) -> None:
-        """Adds rows."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())
+    def write(self, data: bytes) -> None:
+        """Adds what comes next."""
+        self._file.write(data)
 
     def finish(self) -> None:
         """Has it on the disk, under its name."""
@@ -60,3 +57,18 @@ class PartFile:
         if not self._whole:
             self._part.unlink(missing_ok=True)
         self._file.close()
+
+
+class PartTable(PartFile):
+    """A CSV file on its way."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """Begins it, with the names of the columns. Raises `InUse`."""
+        super().__init__(path)
+        self.add([columns])
+
+    def add(self, rows: Iterable[Sequence[str | int]]) -> None:
+        """Adds rows."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self.write(text.getvalue().encode())

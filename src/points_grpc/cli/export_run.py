@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from points_grpc.cli import export_rows
-from points_grpc.cli.export_file import PartFile
+from points_grpc.cli.export_file import PartTable
 from points_grpc.cli.export_rows import Kind, Row
 from points_grpc.cli.import_sending import Patience, forbidden, settled
 from points_grpc.cli.progress import Tell
@@ -71,7 +71,7 @@ class _List:
 class Run:
     """Exports one kind into one file."""
 
-    def __init__(self, plan: Plan, file: PartFile, client: AsyncPointsClient, warn: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, file: PartTable, client: AsyncPointsClient, warn: Callable[[str], None]) -> None:
         """Nothing is asked yet. `warn` is told when the server does not answer."""
         self._plan = plan
         self._file = file

@@ -150,7 +150,7 @@ def _export(
 
 def _run(plan: Plan, server: Server, path: Path) -> Done:
     """Runs the export with a bar, or with lines where there is no terminal."""
-    from points_grpc.cli.export_file import InUse, PartFile  # noqa: PLC0415 - gRPC takes a while to import
+    from points_grpc.cli.export_file import InUse, PartTable  # noqa: PLC0415 - gRPC takes a while to import
     from points_grpc.cli.export_rows import columns  # noqa: PLC0415
     from points_grpc.cli.export_run import Run  # noqa: PLC0415
     from points_grpc.cli.import_sending import Stopped  # noqa: PLC0415
@@ -161,7 +161,7 @@ def _run(plan: Plan, server: Server, path: Path) -> Done:
                 return await Run(plan, file, client, _warn)(tell)
 
     try:
-        file = PartFile(path, columns(plan.kind, for_import=plan.for_import))
+        file = PartTable(path, columns(plan.kind, for_import=plan.for_import))
     except InUse as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

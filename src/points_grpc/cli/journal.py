@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,12 +22,23 @@ from points_grpc.cli.setting_options import keys_file_option
 from points_grpc.cli.typed import SECONDS
 
 if TYPE_CHECKING:
+    from points_grpc.cli.export_file import PartFile
     from points_grpc.domain.checkpoint import Checkpoint
     from points_grpc.domain.exported import FileEnd
     from points_grpc.storage.exports import SqlExports
     from points_grpc.v1.wallet_service_pb2 import ExportJournalResponse
 
-NEW_FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=False))
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _not_there(_context: click.Context, _parameter: click.Parameter, file: Path) -> Path:
+    """Nothing is written over: not the database, not the secret keys, not yesterday's evidence."""
+    if file.is_symlink() or file.exists():
+        raise click.UsageError(f"{file} is there already: name another file, or move that one away")
+    return file
+
+
+NEW_FILE = click.argument("file", type=FILE, callback=_not_there)
 
 
 @click.group()
@@ -41,7 +52,10 @@ def journal() -> None:
 @keys_file_option
 @NEW_FILE
 def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: Path) -> None:
-    """Writes into FILE where every journal stream stands, signed. Keep it where the database's owner cannot write."""
+    """Writes into FILE, which is new, where every journal stream stands, signed.
+
+    Keep it where the database's owner cannot write.
+    """
     from points_grpc.cli.keys_file import keyring_of  # noqa: PLC0415 - the other commands need none of it
     from points_grpc.domain.checkpoint import to_text  # noqa: PLC0415
     from points_grpc.settings import keys_path  # noqa: PLC0415
@@ -53,8 +67,8 @@ def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: 
         heads = _exports(database).heads(org_id or 0)
         keyring = keyring_of(keys_path(keys_file, Database(database).path))
         made, signature = keyring.checkpoint(time.time_ns() // 1_000, heads)
-    with _plain_file_errors(file):
-        file.write_text(to_text(made, signature))
+    with _whole_or_not(file) as out:
+        out.write(to_text(made, signature).encode())
     click.echo(f"{file}: {_count(len(heads), 'stream')}, signed with {made.key_id}")
     click.echo(f"public key {made.public_key.hex()}")
 
@@ -64,19 +78,19 @@ def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: 
 @ORG
 @NEW_FILE
 def export(database: str, org_id: int, file: Path) -> None:
-    """Writes an organisation's journal into FILE, up to where it stands now, as docs/journal.md says."""
+    """Writes an organisation's journal into FILE, which is new, up to where it stands now, as docs/journal.md says."""
     from points_grpc.domain.exported import start_of_file  # noqa: PLC0415
 
     require_org(accounts_of(database), org_id)
     entries = 0
-    with plain_errors(), _plain_file_errors(file):
+    with plain_errors(), _whole_or_not(file) as out:
         exports = _exports(database)
-        with file.open("wb") as out:
-            out.write(start_of_file(org_id))
-            for head in exports.heads(org_id):
-                for page in exports.pages(org_id, head.stream, after=0, until=head.position):
-                    out.writelines(one.data for one in page)
-                entries += head.position
+        out.write(start_of_file(org_id))
+        for head in exports.heads(org_id):
+            for page in exports.pages(org_id, head.stream, after=0, until=head.position):
+                for one in page:
+                    out.write(one.data)
+            entries += head.position
     click.echo(f"{file}: {_count(entries, 'entry')}, {_count(file.stat().st_size, 'byte')}")
 
 
@@ -90,7 +104,7 @@ def export(database: str, org_id: int, file: Path) -> None:
     type=SECONDS,
     help="Seconds without anything new after which it is given up.",
 )
-@NEW_FILE
+@click.argument("file", type=FILE)
 def fetch(file: Path, server: Server, timeout_s: float) -> None:
     """Gets the journal of the caller's organisation from a server into FILE; goes on where FILE ends, if it is there.
 
@@ -227,6 +241,21 @@ def _plain_file_errors(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise click.ClickException(f"{file}: {(error.strerror or str(error)).lower()}") from None
+
+
+@contextmanager
+def _whole_or_not(file: Path) -> Iterator[PartFile]:
+    """A new file, which is there once all of it is written."""
+    from points_grpc.cli.export_file import InUse, PartFile  # noqa: PLC0415 - the other commands need none of it
+
+    with _plain_file_errors(file):
+        try:
+            out = PartFile(file)
+        except InUse as error:
+            raise click.ClickException(str(error)) from None
+        with closing(out):
+            yield out
+            out.finish()
 
 
 def _exports(database: str) -> SqlExports:
