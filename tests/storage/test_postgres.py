@@ -264,6 +264,14 @@ def test_errors_of_a_commit(sqlstate: str | None, expected: type) -> None:
     assert type(postgres_faults.translate_commit(error)) is expected
 
 
+def test_panic_at_a_commit() -> None:
+    """The record of the commit may be in the log whose next segment found no room on the disk."""
+    said = {psycopg.pq.DiagnosticField.SEVERITY_NONLOCALIZED: b"PANIC"}
+    error = psycopg.errors.DiskFull(SECRET, info=said)  # type: ignore[arg-type]  # as the driver gives it
+
+    assert type(postgres_faults.translate_commit(error)) is OutcomeUnknown
+
+
 def end_connection(store: Store) -> None:
     """The server ends the writer's connection."""
     pid = store.repository.connection().driver_connection.info.backend_pid

@@ -50,12 +50,20 @@ def translate_commit(error: BaseException) -> Exception:
     """As `translate`, for a COMMIT: what is not certainly rolled back is unknown.
 
     An error that the server reports of the COMMIT itself means that it rolled back; a connection that ended may have
-    ended before or after.
+    ended before or after. So may a server that panics, whatever it says the cause was: the log may be full right behind
+    a commit that is in it.
     """
     sqlstate: str | None = getattr(error, "sqlstate", None)
+    if _severity(error) == "PANIC":
+        return OutcomeUnknown("the server failed at the commit, which may have taken place")
     if sqlstate is not None and not sqlstate.startswith(("08", "57P", "58", "XX")) and sqlstate != "57014":
         return translate(error, sqlstate) or StorageConflict("the commit was refused")
     return OutcomeUnknown("the commit failed and may have taken place")
+
+
+def _severity(error: BaseException) -> str:
+    """How bad the server says it is; empty where it is not the server that says so."""
+    return getattr(getattr(error, "diag", None), "severity_nonlocalized", None) or ""
 
 
 def _is_operational(error: BaseException) -> bool:
