@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -150,6 +151,17 @@ def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
         "backup", new, "--database", "postgresql+psycopg://nobody@/nothing"
     )
     assert "mine" == there.read_text()
+
+
+def test_a_name_with_signs_of_an_address(tmp_path: Path) -> None:
+    """What means something in an address is part of the name in a path: it is this database that is copied."""
+    named, other = tmp_path / "a%62#1.db", tmp_path / "ab"
+    SqliteFile(named).change("CREATE TABLE one (two INTEGER)")
+    SqliteFile(other).change("CREATE TABLE three (four INTEGER)")
+    done = points_grpc("backup", str(tmp_path / "new.db"), "--database", f"sqlite:///{quote(str(named))}")
+
+    assert done[0] == 0, done[1]
+    assert [("one",)] == SqliteFile(tmp_path / "new.db").rows("SELECT name FROM sqlite_schema")
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def _copy(source: Path, target: Path) -> None:
     """Copies in one step: a copy in several starts anew whenever somebody writes between them."""
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with (
-        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=10)) as original,
+        closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True, timeout=10)) as original,
         closing(sqlite3.connect(target)) as copy,
     ):
         original.backup(copy)
