@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from authority import Authority, localhost
 from client_world import transfer
 from cryptography_for_tests import certificate
 from points_grpc import codes
+from points_grpc.cli.health import Probed, why_not
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries, tls
 from points_grpc.client.channel import is_loopback
 from points_grpc.client.refusals import OtpIssueLimit, Overloaded, RateLimited, TransferNotProcessed
@@ -242,6 +245,26 @@ def test_tokens_of_the_moment() -> None:
 def test_plaintext_only_at_home(address: str, expected: bool) -> None:
     """Only an address that never leaves the machine gets plaintext without asking for it."""
     assert expected == is_loopback(address)
+
+
+def test_no_proxy_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is plaintext because it stays on the machine is not handed to a proxy, which would read the token."""
+    for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY", "grpc_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def asynchronously(address: str) -> str:
+        async with AsyncPointsClient(address, "token", retries=QUICK) as points:
+            return (await points.transfer_points(transfer(2))).request_id
+
+    with scripted([OK]) as seen, socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with client(seen.address) as points:
+            answers = {points.transfer_points(transfer(1)).request_id, asyncio.run(asynchronously(seen.address))}
+        unhealthy = why_not(Probed(seen.address), timeout_s=5)  # the scripted server answers each call alike
+        called, _, _ = select.select([proxy], [], [], 0)
+
+    assert ({"done"}, []) == (answers, called)
+    assert "no answer" not in unhealthy
 
 
 def test_contradictions() -> None:

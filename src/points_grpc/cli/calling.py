@@ -48,12 +48,12 @@ class Server:
         """A channel as a client makes it, for what clients do not do."""
         import grpc  # noqa: PLC0415 - takes a while to import
 
-        from points_grpc.client.channel import OPTIONS, credentials_for  # noqa: PLC0415
+        from points_grpc.client.channel import credentials_for, options_for  # noqa: PLC0415
 
         chosen = credentials_for(self.address, credentials=self.credentials, plaintext=self.plaintext)
         if chosen is None:
-            return grpc.insecure_channel(self.address, OPTIONS)
-        return grpc.secure_channel(self.address, chosen, OPTIONS)
+            return grpc.insecure_channel(self.address, options_for(self.address))
+        return grpc.secure_channel(self.address, chosen, options_for(self.address))
 
     def asynchronous(self, timeout_s: float) -> AsyncPointsClient:
         """A client for the event loop that sends each call once, and waits `timeout_s` for its answer."""

@@ -9,6 +9,7 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from points_grpc.cli.listening import address_of
+from points_grpc.client.channel import options_for
 from points_grpc.rpc.health import NOT_READY_KEY, NotReady
 from points_grpc.settings import Settings
 
@@ -54,11 +55,13 @@ def _name_in(certificate: x509.Certificate) -> str:
 
 def why_not(server: Probed, timeout_s: float) -> str:
     """Why a server does not serve, in a few words; empty if it does."""
-    named = [("grpc.ssl_target_name_override", server.name)] if server.name else []
+    options = options_for(server.address)
+    if server.name:
+        options = (*options, ("grpc.ssl_target_name_override", server.name))
     made = (
-        grpc.insecure_channel(server.address)
+        grpc.insecure_channel(server.address, options)
         if server.credentials is None
-        else grpc.secure_channel(server.address, server.credentials, named)
+        else grpc.secure_channel(server.address, server.credentials, options)
     )
     with made as channel:
         stub = health_pb2_grpc.HealthStub(channel)

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method, Token
-from points_grpc.client.channel import OPTIONS, Options, credentials_for
+from points_grpc.client.channel import Options, credentials_for, options_for
 from points_grpc.client.exporting import METHOD, Export
 from points_grpc.client.following import Following, Watched, a_wallet, all_transactions
 from points_grpc.client.methods import AsyncMethods
@@ -45,7 +45,7 @@ class AsyncPointsClient(AsyncMethods):
     ) -> None:
         """Connects when it is first used; the arguments are those of `PointsClient`."""
         self._credential = Credential(token, signing_secret)
-        options = (*OPTIONS, *channel_options)
+        options = (*options_for(address), *channel_options)
         chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
         self._channel = (
             grpc.aio.secure_channel(address, chosen, options) if chosen else grpc.aio.insecure_channel(address, options)

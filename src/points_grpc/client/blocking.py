@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from points_grpc.client.calls import TIMEOUT_S, Answer, Attempts, Credential, Method, Token
-from points_grpc.client.channel import OPTIONS, Options, credentials_for
+from points_grpc.client.channel import Options, credentials_for, options_for
 from points_grpc.client.exporting import METHOD, Export
 from points_grpc.client.following import Following, Watched, a_wallet, all_transactions
 from points_grpc.client.methods import BlockingMethods
@@ -56,7 +56,7 @@ class PointsClient(BlockingMethods):
         bounds a call with all its attempts. `signing_secret` is that of a key that must sign.
         """
         self._credential = Credential(token, signing_secret)
-        options = (*OPTIONS, *channel_options)
+        options = (*options_for(address), *channel_options)
         chosen = credentials_for(address, credentials=credentials, plaintext=plaintext)
         self._channel = (
             grpc.secure_channel(address, chosen, options) if chosen else grpc.insecure_channel(address, options)

@@ -11,7 +11,7 @@ import grpc
 
 Options = Sequence[tuple[str, str | int]]
 
-OPTIONS: tuple[tuple[str, str | int], ...] = (
+_OPTIONS: Options = (
     # A server that restarts is found again within a second; gRPC would wait for up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
@@ -21,6 +21,8 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.primary_user_agent", "points-grpc-python"),
 )
+
+_DIRECT: Options = (("grpc.enable_http_proxy", 0),)
 
 PORT_MAX = 65_535
 _PORT_NAMES = {"http", "https"}  # which gRPC knows
@@ -45,6 +47,11 @@ def credentials_for(
     if plaintext is None:
         plaintext = is_loopback(address)
     return None if plaintext else grpc.ssl_channel_credentials()
+
+
+def options_for(address: str) -> Options:
+    """How a channel to an address behaves. What may be plaintext because it stays on the machine goes by no proxy."""
+    return (*_OPTIONS, *_DIRECT) if is_loopback(address) else _OPTIONS
 
 
 def tls(
