@@ -94,7 +94,10 @@ def test_somebody_else_is_served(server: RunningServer, way: str, record_propert
     issued = neighbour.count
     neighbour.stop()
     grown = memory.stop()
-    record_property("summary", f"{way}: {told}, {issued} calls beside it, grown by {grown >> 20} MiB")
+    record_property(
+        "summary",
+        f"{way}: {told}, {issued} calls beside it, {neighbour.repeated} sent again, grown by {grown >> 20} MiB",
+    )
 
     assert [] == neighbour.wrong
     assert issued > 0 < told["connections"]
@@ -113,10 +116,12 @@ def test_how_long_somebody_else_waits(server: RunningServer, record_property: Ca
     memory.start()
     neighbour.start()
     for way in WAYS:
+        before = neighbour.count, neighbour.repeated
         make = functools.partial(abuser, server, way, LONG_S, yields=True)
         found = waits(neighbour, make, rounds=ROUNDS, seconds=LONG_S)
         sent = ", ".join(f"{sum(one[name] for one in found.told)} {name}" for name in ("connections", "frames"))
-        record_property("summary", f"{way}: {found}; {sent}")
+        calls, again = neighbour.count - before[0], neighbour.repeated - before[1]
+        record_property("summary", f"{way}: {found}; {sent}; of {calls} calls, {again} sent again")
         record_property(f"figure.p99 under {way}, times", round(found.times, 1))
         record_property(f"figure.p99 beside a decoy of {way}, times", round(found.times_of_decoy, 1))
     neighbour.stop()
