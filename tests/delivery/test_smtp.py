@@ -140,12 +140,13 @@ def test_wrong_password_is_no_fault_of_the_letter(relay: Relay, trusted: Path) -
         ("250 OK", "554 we do not like CONTENT", ("SMTP_DATA_554", True, True)),
         ("250 OK", "451 try again: CONTENT", ("SMTP_DATA_451", False, True)),
         ("421 closing", "250 OK", ("SMTP_RECIPIENT_421", False, False)),
+        ("250 OK", "421 closing", ("SMTP_DATA_421", False, False)),
     ],
 )
 def test_refusals_of_a_relay_are_told_by_number(
     relay: Relay, trusted: Path, rcpt: str, data: str, expected: tuple[str, bool, bool]
 ) -> None:
-    """5xx is for good and 4xx for now; neither speaks against the relay, and no word of it is repeated."""
+    """5xx is for good and 4xx for now; neither speaks against the relay, but for 421, and no word of it is repeated."""
     relay.rcpt, relay.data = rcpt, data
 
     assert expected == failure(sender(relay.port, trusted))

@@ -141,7 +141,8 @@ def _refusal(error: smtplib.SMTPException) -> Undelivered:
         [(number, _)] = error.recipients.values()
         return Undelivered(f"SMTP_RECIPIENT_{number}", final=_is_final(number), answered=number != CLOSING)
     if isinstance(error, smtplib.SMTPDataError):
-        return Undelivered(f"SMTP_DATA_{error.smtp_code}", final=_is_final(error.smtp_code), answered=True)
+        number = error.smtp_code
+        return Undelivered(f"SMTP_DATA_{number}", final=_is_final(number), answered=number != CLOSING)
     if isinstance(error, smtplib.SMTPAuthenticationError):
         return Undelivered(f"SMTP_LOGIN_{error.smtp_code}")
     if isinstance(error, smtplib.SMTPSenderRefused):
