@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from points_grpc.domain.model import WalletKey
 from points_grpc.domain.views import JournalRow
@@ -21,7 +22,7 @@ PAGE = 100
 """How many transactions are read at once for one watch: what a slow caller makes the server keep."""
 
 PAGES_AT_ONCE = 1
-"""How many watches read at once: those that catch up must not take all threads of the pool from the others."""
+"""How many watches of an organisation read at once: those that catch up must not take its other reads' turns."""
 
 Wake = Callable[[], None]
 
@@ -75,7 +76,7 @@ class Watching:
         self._journal = journal
         self._poll_s = poll_s
         self._watched: dict[int, _Watched] = {}
-        self._reading = asyncio.Semaphore(PAGES_AT_ONCE)
+        self._reading: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
         self._polling: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -106,7 +107,7 @@ class Watching:
 
     async def after(self, org_id: int, places: Mapping[int, int]) -> tuple[Sequence[JournalRow], bool]:
         """What follows a place in each stream, at most `PAGE`, and whether there is more; or raises `Gap`."""
-        async with self._reading:
+        async with self._turn_of(org_id):
             heads, found = await self._run(self._journal.after, org_id, places, PAGE)
         reached = dict(places)
         for row in found:
@@ -125,12 +126,16 @@ class Watching:
 
         `from_id`: the transaction that made the given version, where that is known.
         """
-        async with self._reading:
+        async with self._turn_of(org_id):
             head, found = await self._run(self._journal.wallet_after, org_id, key, version, from_id, PAGE)
         is_behind = head > version + len(found)
         if is_behind and not found:
             raise Gap
         return found, is_behind
+
+    def _turn_of(self, org_id: int) -> asyncio.Semaphore:
+        """Whose turn it is among the watches of an organisation: no other one's wait with them for its reads."""
+        return self._reading.setdefault(org_id, asyncio.Semaphore(PAGES_AT_ONCE))
 
     # -- the poll
 
