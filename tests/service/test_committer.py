@@ -12,7 +12,15 @@ import pytest
 
 from points_grpc import codes
 from points_grpc.codes import Code
-from points_grpc.domain.commands import Command, IssuePoints, RedeemPoints, SetPause, Submission, TransferPoints
+from points_grpc.domain.commands import (
+    AcknowledgeMessages,
+    Command,
+    IssuePoints,
+    RedeemPoints,
+    SetPause,
+    Submission,
+    TransferPoints,
+)
 from points_grpc.domain.model import Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, DoneResult, Refused, Settled
 from points_grpc.service import writer as writer_module
@@ -174,6 +182,23 @@ def test_full_queue_sheds() -> None:
 
     assert codes.OVERLOADED is answer.outcome.code
     assert answer.outcome.retry_after_s
+
+
+def test_acknowledgements_are_not_shed() -> None:
+    """They are few and small, and messages of all organisations wait until they are booked."""
+    runner = Runner()
+
+    async def scene(committer: Committer) -> Settled:
+        gate = asyncio.ensure_future(committer.submit(submission("gate"), time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        own = submission("booked", AcknowledgeMessages(()))
+        booked = asyncio.ensure_future(committer.submit(own, time.monotonic() + 10))
+        await asyncio.sleep(0.02)
+        runner.gate.set()
+        await gate
+        return await booked
+
+    assert not isinstance(play(runner, scene, limits=QueueLimits(waiting_max=1)).outcome, Refused)
 
 
 def test_full_queue_of_one_organisation_sheds_no_other() -> None:

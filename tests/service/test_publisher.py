@@ -290,6 +290,29 @@ def test_event_whose_booking_failed_is_booked_and_not_posted_again(world: World)
     assert (1, []) == (len(world.post.taken), world.waiting())
 
 
+def test_booking_that_fails_keeps_no_other_organisation_waiting(world: World) -> None:
+    """Its events are posted once, and those of others posted and booked, however often its booking fails."""
+    other = world.another_organisation()
+    for one in (world, other):
+        one.wants("true")
+        one.issue(1)
+
+    def submit(submission: Submission) -> None:
+        if submission.org_id == world.org_id:
+            raise ConnectionError
+        other.executor.run(submission.org_id, [submission])
+
+    publisher = world.publisher(submit=submit)
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            publisher.publish_due()
+        other.issue(1)
+
+    posted = [one.org_id for one in world.post.taken]
+    assert (1, 3) == (posted.count(world.org_id), posted.count(other.org_id))
+    assert [("QUEUED", 0, "")] * 2 == world.waiting()
+
+
 def test_who_changed_their_mind_is_not_told(world: World) -> None:
     """What still waits of an organisation that wants no events any more is taken off the list."""
     world.wants("true")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from executing import by_id, submission
 
-from points_grpc.domain.commands import RedeemPoints
+from points_grpc.domain.commands import AcknowledgeMessages, AcknowledgeNotices, RedeemPoints
 from points_grpc.service.frames import Sent
 from points_grpc.service.queue import Queue
 
@@ -38,3 +38,12 @@ def test_what_is_put_back_is_served_although_nothing_else_waits() -> None:
     assert queue
     assert ["a", "b"] == names_of(queue, 10)
     assert not queue
+
+
+def test_acknowledgements_go_first() -> None:
+    """What became of messages is booked before what waits: messages of all organisations wait for it."""
+    queue = waiting("a", "b")
+    booked = [submission(AcknowledgeMessages(()), "messages"), submission(AcknowledgeNotices(()), "events")]
+    queue.add([Sent(9, 1.0, 0.0, one) for one in booked])
+
+    assert ["events", "messages", "a"] == names_of(queue, 3)

@@ -118,7 +118,11 @@ EXCLUSIVE = (
 """Commands that change what others are judged by, and erasures, which change what others left: each runs in a batch of
 its own."""
 
-UNRECORDED = (cmd.AcknowledgeMessages, cmd.AcknowledgeNotices, cmd.BookDue)
+ACKNOWLEDGEMENTS = (cmd.AcknowledgeMessages, cmd.AcknowledgeNotices)
+"""What became of what was sent. Messages of all organisations wait until it is booked, so that these commands go before
+others of their organisation, and are not shed with them: they are few and small."""
+
+UNRECORDED = (*ACKNOWLEDGEMENTS, cmd.BookDue)
 """Commands of the server itself, which nobody repeats under a request id."""
 
 

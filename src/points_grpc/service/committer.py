@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from points_grpc.domain.commands import Submission
+from points_grpc.domain.decide import ACKNOWLEDGEMENTS
 from points_grpc.domain.failures import Failure, refusal_of
 from points_grpc.domain.outcome import Refused, Settled
 from points_grpc.service.frames import Answered, BugReport, Drain, DropWaiting, FromWriter, Garbled, Sent, Unable, Work
@@ -164,7 +165,8 @@ class Committer:
 
     async def submit(self, submission: Submission, deadline: float) -> Settled:
         """Hands a submission over and waits for its answer. `deadline` is an instant of the monotonic clock."""
-        if shed := self._sheds(submission.org_id, 1):
+        is_own = isinstance(submission.command, ACKNOWLEDGEMENTS)
+        if shed := self._closed() if is_own else self._sheds(submission.org_id, 1):
             return refused(submission, shed)
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
         [waiting] = self._send((submission,), (future,), deadline)

@@ -13,7 +13,6 @@ once: what waits in the outbox can still be cancelled, and what was sent is book
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -23,6 +22,7 @@ from typing import Protocol
 from points_grpc.domain.commands import AcknowledgeMessages, MessageResult, Submission
 from points_grpc.domain.letters import Letter, Undelivered, filled, wording
 from points_grpc.domain.model import Channel, OrgConfig
+from points_grpc.service.booking import book
 from points_grpc.service.keyring import Keyring, UnknownKey
 from points_grpc.service.ports import Outbox, SealedMessage
 
@@ -166,29 +166,14 @@ class Dispatcher:
                 return
 
     def _book(self, results: Mapping[int, Sequence[MessageResult]]) -> None:
-        """Books each organisation's results; one whose booking fails keeps nobody else's from being booked."""
-        failed: Exception | None = None
-        for org_id, found in results.items():
-            if not found:
-                continue
-            acknowledgement = Submission(
-                org_id=org_id,
-                command=AcknowledgeMessages(tuple(found)),
-                request_id=uuid.uuid4().hex,
-                request_id_given=False,
-                fingerprint={},
-                actor="outbox",
-                otp_seed=b"",
-            )
-            try:
-                self._submit(acknowledgement)
-            except Exception as error:  # noqa: BLE001 - raised below, after the others' turn
-                failed = error
-            else:
-                for one in found:
-                    self._unbooked.pop(one.message_id, None)
-        if failed is not None:
-            raise failed
+        """Books each organisation's results."""
+        acknowledged = {org_id: AcknowledgeMessages(tuple(found)) for org_id, found in results.items() if found}
+
+        def booked(org_id: int) -> None:
+            for one in results[org_id]:
+                self._unbooked.pop(one.message_id, None)
+
+        book(acknowledged, self._submit, booked, actor="outbox")
 
     def _deliver(self, queue: Iterable[SealedMessage], config: OrgConfig) -> list[MessageResult]:
         """Tries the messages to one destination until one has to wait; none after a stop, or off duty."""

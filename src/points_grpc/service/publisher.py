@@ -8,8 +8,7 @@ tried for a day, then given up and kept, so that what comes after it is not kept
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Event, Thread
@@ -19,6 +18,7 @@ from points_grpc.domain.commands import AcknowledgeNotices, NoticeResult, Submis
 from points_grpc.domain.letters import Undelivered
 from points_grpc.domain.model import Notice, OrgConfig
 from points_grpc.domain.notices import wanted
+from points_grpc.service.booking import book
 from points_grpc.service.ports import Notices
 
 PARALLEL = 8
@@ -103,7 +103,6 @@ class Publisher:
         """Posts what is due now, while on duty; returns how many events were tried."""
         if not self._on_duty():
             return 0
-        self._book_known()
         due = self._notices.due_notices(self._now(), self._parallel)
         configs = {org_id: self._notices.config(org_id) for org_id in {one.org_id for one in due}}
         tried = list(self._pool.map(lambda one: self._deliver(one, configs[one.org_id]), due))
@@ -114,9 +113,9 @@ class Publisher:
             results.setdefault(one.org_id, []).append(result)
             if result.delivered:
                 self._unbooked[one.event_id] = one.org_id
-        for org_id, found in results.items():
-            self._book(org_id, found)
-        return sum(map(len, results.values()))
+        count = sum(map(len, results.values()))
+        self._book(results, but={one.event_id for one in due})
+        return count
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -130,51 +129,44 @@ class Publisher:
                 self._stop.wait(POLL_S)
         for attempt in range(LAST_BOOKINGS_MAX):
             try:
-                self._book_known()
+                self._book({})
             except Exception as error:  # noqa: BLE001 - as above; the next server posts these again
                 self._log.events_unreachable(type(error).__name__)
                 time.sleep(POLL_S * 2**attempt)
             else:
                 return
 
-    def _book_known(self) -> None:
-        """Books what was posted and could not be booked, so that it is not posted again."""
-        orgs: dict[int, list[NoticeResult]] = {}
+    def _book(self, results: dict[int, list[NoticeResult]], but: Collection[int] = ()) -> None:
+        """Books each organisation's results, and what was posted before and could not be booked then, `but` some."""
         for event_id, org_id in self._unbooked.items():
-            orgs.setdefault(org_id, []).append(NoticeResult(event_id, True, "", None))
-        for org_id, found in orgs.items():
-            self._book(org_id, found)
+            if event_id not in but:
+                results.setdefault(org_id, []).append(_delivered(event_id))
+        acknowledged = {org_id: AcknowledgeNotices(tuple(found)) for org_id, found in results.items()}
 
-    def _book(self, org_id: int, results: Sequence[NoticeResult]) -> None:
-        acknowledgement = Submission(
-            org_id=org_id,
-            command=AcknowledgeNotices(tuple(results)),
-            request_id=uuid.uuid4().hex,
-            request_id_given=False,
-            fingerprint={},
-            actor="events",
-            otp_seed=b"",
-        )
-        self._submit(acknowledgement)
-        for one in results:
-            self._unbooked.pop(one.event_id, None)
+        def booked(org_id: int) -> None:
+            for one in results[org_id]:
+                self._unbooked.pop(one.event_id, None)
+
+        book(acknowledged, self._submit, booked, actor="events")
 
     def _deliver(self, notice: Notice, config: OrgConfig) -> NoticeResult | None:
         """What became of an event; None if it was not tried: after a stop, off duty, or nobody knows who wants it."""
         if self._stop.is_set() or not self._on_duty() or not config.available:
             return None
+        if notice.event_id in self._unbooked:  # posted before, and only the booking failed
+            return _delivered(notice.event_id)
         kinds = wanted(config)
         if kinds is None:
             return self._failed(notice, UNREADABLE, final=False)
         if notice.kind not in kinds:  # the organisation changed its mind: it is taken off the list
-            return NoticeResult(notice.event_id, True, "", None)
+            return _delivered(notice.event_id)
         try:
             self._post.send(notice)
         except Undelivered as error:
             return self._failed(notice, error.cause, final=error.final)
         except Exception as error:  # noqa: BLE001 - a post may fail in any way; the event stays
             return self._failed(notice, type(error).__name__, final=False)
-        return NoticeResult(notice.event_id, True, "", None)
+        return _delivered(notice.event_id)
 
     def _failed(self, notice: Notice, cause: str, *, final: bool) -> NoticeResult:
         wait_s = min(BACKOFF_MAX_S, 2.0 ** min(notice.attempts, DOUBLINGS_MAX)) * self._jitter()
@@ -182,3 +174,7 @@ class Publisher:
         given_up = final or retry_at >= (notice.tried_since or notice.created_at) + GIVEN_UP_AFTER
         self._log.unpublished(notice.event_id, cause, given_up=given_up)
         return NoticeResult(notice.event_id, False, cause, None if given_up else retry_at)
+
+
+def _delivered(event_id: int) -> NoticeResult:
+    return NoticeResult(event_id, True, "", None)

@@ -1,7 +1,7 @@
 """What waits for the writer: a queue per organisation, organisations taking turns. No clock, no input, no output.
 
 A batch is of one organisation. A command that changes what others are judged by, or that needs many lots, is a batch of
-its own; commands of an organisation keep their order.
+its own; commands of an organisation keep their order, but for acknowledgements, which go first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from points_grpc.domain.commands import Submission
-from points_grpc.domain.decide import EXCLUSIVE
+from points_grpc.domain.decide import ACKNOWLEDGEMENTS, EXCLUSIVE
 from points_grpc.service.frames import Sent
 
 
@@ -47,11 +47,14 @@ class Queue:
         return len(self._turns)
 
     def add(self, items: Iterable[Sent]) -> None:
-        """Queues submissions in order."""
+        """Queues submissions in order, acknowledgements before what waits."""
         for one in items:
-            self._queue(one.submission.org_id).append(
-                Waiting(one.number, one.deadline, one.enqueued_at, one.submission)
-            )
+            waiting = Waiting(one.number, one.deadline, one.enqueued_at, one.submission)
+            queue = self._queue(one.submission.org_id)
+            if isinstance(one.submission.command, ACKNOWLEDGEMENTS):
+                queue.appendleft(waiting)
+            else:
+                queue.append(waiting)
 
     def take(self, batch_max: int) -> list[Waiting]:
         """The next batch of the organisation whose turn it is; it goes to the end of the turns if more of it waits."""
