@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from executing import BEN, CID, GOLD, NOW, Bench, by_id, submission, template
+from executing import BEN, CID, GOLD, Bench, by_id, submission, template
 
 from databases import NewDatabase, on_sqlite
 from points_grpc import codes
@@ -24,6 +25,7 @@ from points_grpc.domain.commands import (
     CreateCustomer,
     EnrolCustomer,
     EraseCustomer,
+    Expiry,
     IssuePoints,
     IssueRedemptionOtp,
     IssueTransferOtp,
@@ -33,6 +35,7 @@ from points_grpc.domain.commands import (
     RedeemPoints,
     ReturnedItem,
     ReturnTransaction,
+    ReverseRedemption,
     ReverseTransfer,
     SetConfigKey,
     SetCustomerStatus,
@@ -43,7 +46,7 @@ from points_grpc.domain.configuration import MISSED_CALLS_ALLOWED
 from points_grpc.domain.model import FraudStatus, Identifier, IdentifierType, Source
 from points_grpc.domain.outcome import Accepted, ErasureResult, Refused, Settled
 from points_grpc.domain.policy import OtpPolicy, OtpRequirement, Policy
-from points_grpc.domain.views import PERSONAL_START, PersonalPlace, PersonalRecord
+from points_grpc.domain.views import PERSONAL_START, PersonalPlace, PersonalRecord, ReferredEntry
 from points_grpc.storage.engine import Database
 from points_grpc.storage.queries import SqlQueries
 from points_grpc.storage.vacuuming import vacuum
@@ -56,6 +59,9 @@ EVE, EVA, NEW = 21, 22, 29
 MARK = "quetzal"
 MOBILES = {EVE: "+918123400021", EVA: "+918123400022"}
 EMAIL = f"{MARK}@example.org"
+LATE = ("given-back-late", "returned-late")
+"""Requests that gave back what had expired by then."""
+
 MARKS = (MARK, *MOBILES.values(), "81234", "*0021")
 
 
@@ -95,6 +101,7 @@ def lived(bench: Bench) -> None:
     bench.accept(person(EVE), "created")
     bench.accept(person(EVA), "created-too")
     bench.accept(EnrolCustomer(by_id(EVE), GOLD), "enrolled")
+    given_back_too_late(bench)
     bench.accept(SetCustomerStatus(by_id(EVE), FraudStatus.INTERNAL, None, reason), "status")
     bench.accept(SetTransferLock(by_id(EVE), None, reason), "lock")
     bench.issue(EVE, 1_000, notes=reason)
@@ -118,6 +125,17 @@ def lived(bench: Bench) -> None:
     bench.accept(IssueRedemptionOtp(RedeemPoints(by_id(EVE), GOLD, 10)), "code-replaced")
     bench.accept(IssueTransferOtp(TransferPoints(10, GOLD, by_id(EVE), by_id(BEN))), "code-queued")
     bench.refuse(TransferPoints(10**9, GOLD, by_id(EVE), by_id(BEN), notes=reason), "refused")
+
+
+def given_back_too_late(bench: Bench) -> None:
+    """What Eve had redeemed is given back once it has expired: when she asks, and with a bill that she returns."""
+    bench.issue(EVE, 20, Expiry(at=bench.now + timedelta(days=1)))
+    redemption = bench.accept(RedeemPoints(by_id(EVE), GOLD, 20), "redeemed-early")
+    bench.pass_time(days=5)
+    late = ReverseRedemption(by_id(EVE), redemption_id=redemption.redemption_id, points=12, notes=f"{MARK} called")
+    bench.accept(late, "given-back-late")
+    item = ReturnedItem(redemption.redemption_id, 3, by_id(EVE))
+    bench.accept(ReturnTransaction(by_id(EVE), "B-0", 100, (item,), notes=f"{MOBILES[EVE]} called"), "returned-late")
 
 
 def marked(tables: Mapping[str, Sequence[Sequence[object]]]) -> set[str]:
@@ -210,7 +228,7 @@ def test_erasure_is_repeated(bench: Bench) -> None:
 
     assert done == again
     assert isinstance(elsewhere, Accepted)
-    assert ErasureResult(EVE, (EVA,), NOW, (), 0, True) == elsewhere.result
+    assert ErasureResult(EVE, (EVA,), bench.now, (), 0, True) == elsewhere.result
     assert {"requests"} == {name for name, rows in bench.tables().items() if rows != before[name]}
 
 
@@ -266,7 +284,7 @@ def test_all_is_handed_out(bench: Bench) -> None:
     assert ["EnrolledCustomer", "Wallet", "Lot", "ReferredEntry", "Purchase", "Return"] == list(dict.fromkeys(kinds))[
         :6
     ]
-    assert {"EnrolledCustomer": 2, "Wallet": 2, "Purchase": 1, "Return": 1, "MissedCall": 2, "SentMessage": 3} == {
+    assert {"EnrolledCustomer": 2, "Wallet": 2, "Purchase": 1, "Return": 2, "MissedCall": 2, "SentMessage": 3} == {
         kind: kinds.count(kind)
         for kind in ("EnrolledCustomer", "Wallet", "Purchase", "Return", "MissedCall", "SentMessage")
     }
@@ -274,6 +292,24 @@ def test_all_is_handed_out(bench: Bench) -> None:
     assert all(str(text) in repr(everything) for text in (*MOBILES.values(), f"21.{EMAIL}", "R-1", "B-1"))
     for limit in (1, 2, 7):
         assert everything == handed_out(bench, EVE, limit)
+
+
+def test_every_transaction_is_handed_out(bench: Bench) -> None:
+    """Newest first, each once, in pages of any size: those that moved no points of hers, but expired ones, too."""
+    lived(bench)
+    hers = bench.rows(
+        "SELECT transaction_id FROM transactions WHERE customer_id IN (?, ?) OR counterparty_id IN (?, ?)"
+        " ORDER BY transaction_id DESC",
+        *(EVE, EVA) * 2,
+    )
+    late = bench.rows("SELECT transaction_id FROM transactions WHERE request_id IN (?, ?)", *LATE)
+
+    assert 2 == len(late)
+    assert set(late) <= set(hers)
+    for limit in (1, 2, 3, 200):
+        found = [one for one in handed_out(bench, EVE, limit) if isinstance(one, ReferredEntry)]
+        assert hers == [(one.row.entry.transaction_id,) for one in found]
+        assert {()} == {one.row.entry.postings for one in found if one.row.entry.request_id in LATE}
 
 
 def test_what_is_handed_out_is_what_is_erased(bench: Bench) -> None:

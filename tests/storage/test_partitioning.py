@@ -300,7 +300,7 @@ def test_old_partitions_on_a_slower_disk(slow: Store, own_cluster: OwnCluster, t
 
     assert [0, 2, 0] == counts
     assert ["transactions_first", "postings_first"] == [one.name for one in found if one.tablespace == "slow"]
-    assert 5 == len(elsewhere), elsewhere
+    assert 6 == len(elsewhere), elsewhere
     assert before == after
     assert rows == [{k: v for k, v in one.items() if k != at(2026, 12, 1)} for one in rows_after]
     assert [(one.name, one.until_id) for one in found] == [(one.name, one.until_id) for one in found_again]

@@ -40,7 +40,7 @@ def erased_in(events: Iterable[Event]) -> tuple[int, ...]:
 def erase(driver: Driver, org_id: int, customer_ids: Sequence[int]) -> None:
     """Takes out what says who the customers were, their rows apart."""
     ids = driver.bind_values(customer_ids)
-    noted = driver.query(_NOTED_TRANSACTIONS, (org_id, org_id, ids))
+    noted = {*driver.query(_NOTED_TRANSACTIONS, (org_id, org_id, ids)), *driver.query(_NOTED_REVERSALS, (org_id, ids))}
     _blank_answers(driver, org_id, driver.query(_PERSONAL_ANSWERS, (org_id, ids)))
     if noted:
         request_ids = driver.bind_values([request_id for _, request_id in noted if request_id])
@@ -91,6 +91,17 @@ _NOTED_TRANSACTIONS = compiled(
     "ids",
 )
 """Transactions with notes that moved points of customers, with the requests that asked for them."""
+
+_NOTED_REVERSALS = compiled(
+    select(transactions.c.transaction_id, transactions.c.request_id).where(
+        *_of(transactions),
+        transactions.c.kind == literal_column("4"),
+        transactions.c.notes != literal_column("''"),
+    ),
+    "of_org",
+    "ids",
+)
+"""Reversals with notes. One whose points had all expired moves points of nobody, and is found here alone."""
 
 _ANSWER = (requests.c.request_id, requests.c.operation, requests.c.outcome)
 

@@ -39,6 +39,7 @@ from points_grpc.storage.schema import (
     postings,
     purchases,
     returns,
+    transactions,
 )
 from points_grpc.storage.statements import columns, compiled
 from points_grpc.storage.times import from_micros
@@ -120,7 +121,8 @@ def _lots(person: Person, after: str, limit: int) -> Found:
 
 def _transactions(person: Person, after: str, limit: int) -> Found:
     driver, org_id = person.driver, person.org_id
-    ids = [one for (one,) in person.query(_TOUCHED, _before(after), limit)]
+    booked = {one for statement in _BOOKED for (one,) in person.query(statement, _before(after), limit)}
+    ids = sorted(booked, reverse=True)[:limit]
     if not ids:
         return []
     bound = driver.bind_values(ids)
@@ -255,6 +257,26 @@ _TOUCHED = compiled(
     "before",
     "limit",
 )
+
+_REVERSED = compiled(
+    select(transactions.c.transaction_id)
+    .where(
+        transactions.c.org_id == bindparam("org_id"),
+        among(transactions.c.customer_id, "ids"),
+        transactions.c.kind == literal_column("4"),
+        transactions.c.transaction_id < bindparam("before"),
+    )
+    .order_by(transactions.c.transaction_id.desc())
+    .limit(bindparam("limit"))
+    .offset(literal_column("0")),
+    "org_id",
+    "ids",
+    "before",
+    "limit",
+)
+
+_BOOKED = (_TOUCHED, _REVERSED)
+"""A reversal whose points had all expired touches no wallet; any other is found by both."""
 
 _REFERENCES_OF_HOLDS = compiled(
     select(holds.c.transaction_id, holds.c.external_reference).where(

@@ -349,6 +349,17 @@ Index(
     sqlite_where=transactions.c.counterparty_id.is_not(None),
     postgresql_where=transactions.c.counterparty_id.is_not(None),
 )
+_reversal = transactions.c.kind == 4
+Index(
+    "ix_transactions_reversals",
+    transactions.c.org_id,
+    transactions.c.customer_id,
+    transactions.c.transaction_id,
+    sqlite_where=_reversal,
+    postgresql_where=_reversal,
+)
+"""By which the reversals of customers are found that gave nothing back, because all had expired: no posting names them.
+No transfer is in it."""
 
 postings = Table(
     "postings",

@@ -290,6 +290,14 @@ def _create_journal() -> None:
         sqlite_where=sa.text("counterparty_id IS NOT NULL"),
         postgresql_where=sa.text("counterparty_id IS NOT NULL"),
     )
+    op.create_index(
+        "ix_transactions_reversals",
+        "transactions",
+        ["org_id", "customer_id", "transaction_id"],
+        unique=False,
+        sqlite_where=sa.text("kind = 4"),
+        postgresql_where=sa.text("kind = 4"),
+    )
     op.create_index("ux_transactions_position", "transactions", ["org_id", "stream", "position"], unique=True)
     op.create_table(
         "postings",
