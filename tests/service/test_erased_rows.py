@@ -102,6 +102,7 @@ def lived(bench: Bench) -> None:
     bench.accept(person(EVA), "created-too")
     bench.accept(EnrolCustomer(by_id(EVE), GOLD), "enrolled")
     given_back_too_late(bench)
+    given_back_with_others(bench)
     bench.accept(SetCustomerStatus(by_id(EVE), FraudStatus.INTERNAL, None, reason), "status")
     bench.accept(SetTransferLock(by_id(EVE), None, reason), "lock")
     bench.issue(EVE, 1_000, notes=reason)
@@ -138,6 +139,18 @@ def given_back_too_late(bench: Bench) -> None:
     bench.accept(ReturnTransaction(by_id(EVE), "B-0", 100, (item,), notes=f"{MOBILES[EVE]} called"), "returned-late")
 
 
+def given_back_with_others(bench: Bench) -> None:
+    """Returns with points of others: a bill of Ben's on which Eve and Cid redeemed, one of hers on which Ben did."""
+    bench.issue(EVE, 20)
+    hers, bens, cids = (
+        bench.accept(RedeemPoints(by_id(one), GOLD, 2), f"redeemed-by-{one}") for one in (EVE, BEN, CID)
+    )
+    with_hers = (ReturnedItem(hers.redemption_id, 1, by_id(EVE)), ReturnedItem(cids.redemption_id, 1, by_id(CID)))
+    bench.accept(ReturnTransaction(by_id(BEN), "B-2", 100, with_hers, f"{MARK} paid with hers"), "returned-by-ben")
+    with_bens = (ReturnedItem(bens.redemption_id, 1, by_id(BEN)),)
+    bench.accept(ReturnTransaction(by_id(EVE), "B-3", 100, with_bens, f"{MARK} paid with his"), "returned-by-eve")
+
+
 def marked(tables: Mapping[str, Sequence[Sequence[object]]]) -> set[str]:
     """The tables in which something is marked."""
     return {
@@ -171,12 +184,19 @@ def test_others_keep_what_is_theirs(bench: Bench) -> None:
     """Of others nothing goes but the notes of what they did with the customer."""
     lived(bench)
     bench.accept(TransferPoints(1, GOLD, by_id(BEN), by_id(CID), notes="among friends"), "theirs")
+    redemption = bench.accept(RedeemPoints(by_id(CID), GOLD, 2))
+    item = ReturnedItem(redemption.redemption_id, 1, by_id(CID))
+    bench.accept(ReturnTransaction(by_id(BEN), "B-9", 100, (item,), notes="among friends"), "theirs-too")
     ours = "SELECT * FROM customers WHERE customer_id IN (?, ?) ORDER BY customer_id"
     before = (bench.rows(ours, BEN, CID), bench.current(BEN), bench.current(CID))
     bench.accept(erase())
 
     assert before == (bench.rows(ours, BEN, CID), bench.current(BEN), bench.current(CID))
-    assert [("among friends",)] == bench.rows("SELECT notes FROM transactions WHERE request_id = ?", "theirs")
+    assert [("among friends",)] * 3 == bench.rows(
+        "SELECT notes FROM transactions WHERE request_id IN (?, ?)"
+        " UNION ALL SELECT notes FROM returns WHERE transaction_number = ?",
+        *("theirs", "theirs-too", "B-9"),
+    )
 
 
 def test_repeated_requests(bench: Bench) -> None:
@@ -284,7 +304,7 @@ def test_all_is_handed_out(bench: Bench) -> None:
     assert ["EnrolledCustomer", "Wallet", "Lot", "ReferredEntry", "Purchase", "Return"] == list(dict.fromkeys(kinds))[
         :6
     ]
-    assert {"EnrolledCustomer": 2, "Wallet": 2, "Purchase": 1, "Return": 2, "MissedCall": 2, "SentMessage": 3} == {
+    assert {"EnrolledCustomer": 2, "Wallet": 2, "Purchase": 1, "Return": 3, "MissedCall": 2, "SentMessage": 3} == {
         kind: kinds.count(kind)
         for kind in ("EnrolledCustomer", "Wallet", "Purchase", "Return", "MissedCall", "SentMessage")
     }
@@ -362,7 +382,7 @@ def test_bytes_leave_the_files_of_sqlite(tmp_path: Path) -> None:
     bench = Bench(template(on_sqlite(tmp_path)))
     bench.make_program(GOLD, Policy(otp=OtpPolicy(transfer=OtpRequirement.OFF)))
     bench.make_customer(BEN, points=500)
-    bench.make_customer(CID)
+    bench.make_customer(CID, points=500)
     bench.accept(SetConfigKey(MISSED_CALLS_ALLOWED, "true", ""))
     lived(bench)
     crowd = [

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, literal_column, 
 
 from points_grpc.domain.erasure import blanked
 from points_grpc.domain.events import CustomersErased, Event
-from points_grpc.domain.outcome import Accepted
+from points_grpc.domain.outcome import Accepted, ReturnResult
 from points_grpc.storage.codec import decode_outcome, encode_outcome
 from points_grpc.storage.driver import Driver, Row, Value
 from points_grpc.storage.key_lists import among
@@ -40,13 +40,8 @@ def erased_in(events: Iterable[Event]) -> tuple[int, ...]:
 def erase(driver: Driver, org_id: int, customer_ids: Sequence[int]) -> None:
     """Takes out what says who the customers were, their rows apart."""
     ids = driver.bind_values(customer_ids)
-    noted = {*driver.query(_NOTED_TRANSACTIONS, (org_id, org_id, ids)), *driver.query(_NOTED_REVERSALS, (org_id, ids))}
     _blank_answers(driver, org_id, driver.query(_PERSONAL_ANSWERS, (org_id, ids)))
-    if noted:
-        request_ids = driver.bind_values([request_id for _, request_id in noted if request_id])
-        _blank_answers(driver, org_id, driver.query(_ANSWERS, (org_id, request_ids)))
-        driver.change(_ERASE_NOTES, ("", None, org_id, driver.bind_values([one for one, _ in noted])))
-    driver.change(_ERASE_NOTES_OF_RETURNS, ("", org_id, ids))
+    _erase_notes(driver, org_id, ids)
     driver.change(_ERASE_CALLS, (org_id, ids))
     driver.change(_ERASE_CODES, (org_id, ids))
     driver.change(_ERASE_COUNTERS, (org_id, ids))
@@ -56,15 +51,33 @@ def erase(driver: Driver, org_id: int, customer_ids: Sequence[int]) -> None:
     driver.change(_ERASE_REASONS, ("", org_id, subjects))
 
 
-def _blank_answers(driver: Driver, org_id: int, recorded: Sequence[Row]) -> None:
+def _erase_notes(driver: Driver, org_id: int, ids: Value) -> None:
+    """Those of all that customers had a part in. A return gives its text to each of its reversals, whoever it is of."""
+    noted: dict[int, str] = dict(driver.query(_NOTED_TRANSACTIONS, (org_id, org_id, ids)))
+    noted |= dict(driver.query(_NOTED_REVERSALS, (org_id, ids)))
+    returned = {request_id for (request_id,) in driver.query(_NOTED_RETURNS, (org_id, ids))}
+    if not noted and not returned:
+        return
+    request_ids = driver.bind_values(sorted({*filter(None, noted.values()), *returned}))
+    with_returns = _blank_answers(driver, org_id, driver.query(_ANSWERS, (org_id, request_ids)))
+    driver.change(_ERASE_NOTES, ("", None, org_id, driver.bind_values(sorted({*noted, *with_returns}))))
+    driver.change(_ERASE_NOTES_OF_RETURNS, ("", org_id, request_ids))
+
+
+def _blank_answers(driver: Driver, org_id: int, recorded: Sequence[Row]) -> Sequence[int]:
+    """Blanks recorded answers, and tells the reversals that came with the returns among them."""
     changed: list[tuple[Value, ...]] = []
+    reversals: list[int] = []
     for request_id, operation, text in recorded:
         outcome = decode_outcome(text, operation=operation, accepted=True)
         assert isinstance(outcome, Accepted), "only acceptances are asked for"
         again = encode_outcome(Accepted(blanked(outcome.result), outcome.warnings, outcome.transaction_id))
         changed.append((again, org_id, request_id))
+        if isinstance(outcome.result, ReturnResult):
+            reversals += [share.transaction_id for share in outcome.result.shares if share.transaction_id]
     if changed:
         driver.put(_BLANK_ANSWER, changed)
+    return reversals
 
 
 # -- the statements ----------------------------------------------------------------------------------------------------
@@ -102,6 +115,12 @@ _NOTED_REVERSALS = compiled(
     "ids",
 )
 """Reversals with notes. One whose points had all expired moves points of nobody, and is found here alone."""
+
+_NOTED_RETURNS = compiled(
+    select(returns.c.request_id).where(*_of(returns), returns.c.notes != literal_column("''")),
+    "of_org",
+    "ids",
+)
 
 _ANSWER = (requests.c.request_id, requests.c.operation, requests.c.outcome)
 
@@ -146,7 +165,9 @@ _ERASE_NOTES = compiled(
 """As docs/journal.md says: the hash stays in the chain, and without the salt says nothing."""
 
 _ERASE_NOTES_OF_RETURNS = compiled(
-    update(returns).where(*_of(returns)).values(notes=bindparam("new_notes")),
+    update(returns)
+    .where(*_of(returns, "request_id"), returns.c.notes != literal_column("''"))
+    .values(notes=bindparam("new_notes")),
     "new_notes",
     "of_org",
     "ids",

@@ -609,6 +609,8 @@ returns = Table(
 )
 """Purchases that were returned, each once; what was given back with them is in the journal, under their request id."""
 Index("ix_returns_customer", returns.c.org_id, returns.c.customer_id, returns.c.transaction_number)
+_noted = returns.c.notes != ""
+Index("ix_returns_noted", returns.c.org_id, returns.c.request_id, sqlite_where=_noted, postgresql_where=_noted)
 
 # -- one-time codes and their messages -------------------------------------------------------------------------------
 

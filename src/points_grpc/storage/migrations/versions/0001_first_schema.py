@@ -454,6 +454,14 @@ def _create_redemptions() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_returns_customer", "returns", ["org_id", "customer_id", "transaction_number"], unique=False)
+    op.create_index(
+        "ix_returns_noted",
+        "returns",
+        ["org_id", "request_id"],
+        unique=False,
+        sqlite_where=sa.text("notes != ''"),
+        postgresql_where=sa.text("notes != ''"),
+    )
 
 
 def _create_holds() -> None:
