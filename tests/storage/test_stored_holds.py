@@ -297,6 +297,7 @@ CORRUPTIONS = {
     "hold_lots": ("UPDATE holds SET points = points + 1 WHERE state = 'OPEN'",),
     "hold_postings": ("UPDATE holds SET closing_transaction_id = 7 WHERE state = 'RELEASED'",),
     "hold_captures": ("UPDATE holds SET captured = captured - 1 WHERE captured > 1",),
+    "hold_owners": ("UPDATE holds SET customer_id = 12 WHERE state = 'OPEN'",),
     "hold_deadlines": ("UPDATE wallets SET due_at = due_at + 1 WHERE held > 0",),
     "used_calls": ("UPDATE missed_calls SET customer_id = 12 WHERE used_by IS NOT NULL",),
     "calls_used_once": ("UPDATE missed_calls SET used_by = (SELECT MAX(used_by) FROM missed_calls)",),

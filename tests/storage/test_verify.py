@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +275,7 @@ CORRUPTIONS: dict[str, tuple[str, ...]] = {
     "redemption_lots": ("UPDATE redemptions SET reversed = reversed + 1 WHERE external_reference = 'x-1'",),
     "redemption_bounds": ("UPDATE redemptions SET reversed = points + 1 WHERE external_reference = 'x-1'",),
     "redemption_postings": ("UPDATE redemption_lots SET points = points + 1",),
+    "redemption_owners": (f"UPDATE redemptions SET customer_id = {CID} WHERE external_reference = 'x-1'",),
     "reversal_postings": ("UPDATE redemption_lots SET reversed = reversed + 1",),
     "lifetime_earned": (f"UPDATE wallets SET lifetime_earned = lifetime_earned + 1 WHERE {ANN_GOLD}",),
     "lifetime_received": (f"UPDATE wallets SET lifetime_received = lifetime_received + 1 WHERE {ANN_GOLD}",),
@@ -353,6 +354,40 @@ def test_whatever_is_in_the_chain_cannot_be_changed_unseen(database: Database) -
             if found is None or f"transaction {transaction_id}:" not in found.subject:
                 unseen.append(change)
             changed.rollback()
+
+    assert unseen == []
+
+
+OWNED = {
+    "redemption_owners": {
+        "redemptions": ("customer_id", "program_id", "transaction_number"),
+        "redemption_lots": ("customer_id", "program_id"),
+    },
+    "hold_owners": {
+        "holds": ("customer_id", "program_id", "transaction_number"),
+        "hold_lots": ("customer_id", "program_id"),
+    },
+}
+"""What says whose points were redeemed or held, of which program and on which bill: the chain has it as well."""
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_whose_points_they_were_cannot_be_changed_unseen(database: Database, name: str) -> None:
+    """Each column, each by itself, of any row: of a captured hold and of who was merged away, too."""
+    [invariant] = [one for one in INVARIANTS if name in one.names]
+    unseen = []
+    for table, columns in OWNED[name].items():
+        key = "redemption_id" if table.startswith("redemption") else "hold_id"
+        with database.reader.connect() as connection:
+            ids = connection.execute(text(f"SELECT DISTINCT {key} FROM {table}")).scalars().all()
+        for column, one in product(columns, ids):
+            value = "'else'" if column == "transaction_number" else f"{column} + 1"
+            with database.writer.connect() as connection, connection.begin() as changed:
+                connection.execute(text(f"UPDATE {table} SET {column} = {value} WHERE {key} = '{one}'"))
+                [(_, _, found)] = invariant.check(connection, ORG)
+                if found is None or one not in found.subject:
+                    unseen.append((table, column, one))
+                changed.rollback()
 
     assert unseen == []
 

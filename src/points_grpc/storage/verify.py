@@ -747,6 +747,29 @@ INVARIANTS: Sequence[Together | InWallets | Chained] = (
         """,
     ),
     Invariant(
+        "redemption_owners",
+        "redemption {redemption_id}, {part}: customer, program and bill against the journal",
+        """
+            SELECT redemption_id, part, expected, actual FROM (
+                SELECT redemptions.redemption_id, 'whole' AS part,
+                    COALESCE(transactions.customer_id || ', ' || transactions.program_id || ', '
+                        || COALESCE(transactions.transaction_number, ''), 'no such transaction') AS expected,
+                    redemptions.customer_id || ', ' || redemptions.program_id || ', '
+                        || COALESCE(redemptions.transaction_number, '') AS actual
+                FROM redemptions LEFT JOIN transactions ON transactions.org_id = redemptions.org_id
+                    AND transactions.transaction_id = redemptions.transaction_id AND transactions.kind = 3
+                WHERE redemptions.org_id = :org_id
+                UNION ALL
+                SELECT redemption_lots.redemption_id, 'lot ' || redemption_lots.lot_id,
+                    COALESCE(lots.customer_id || ', ' || lots.program_id, 'no such lot'),
+                    redemption_lots.customer_id || ', ' || redemption_lots.program_id
+                FROM redemption_lots LEFT JOIN lots ON lots.org_id = redemption_lots.org_id
+                    AND lots.lot_id = redemption_lots.lot_id
+                WHERE redemption_lots.org_id = :org_id
+            ) AS parts
+        """,
+    ),
+    Invariant(
         "hold_lots",
         "hold {hold_id}: points against its lots",
         """
@@ -773,6 +796,29 @@ INVARIANTS: Sequence[Together | InWallets | Chained] = (
                 FROM hold_lots JOIN holds ON holds.org_id = hold_lots.org_id AND holds.hold_id = hold_lots.hold_id
                 WHERE hold_lots.org_id = :org_id AND holds.state <> 'OPEN'
             ) AS sides GROUP BY transaction_id, lot_id
+        """,
+    ),
+    Invariant(
+        "hold_owners",
+        "hold {hold_id}, {part}: customer, program and bill against the journal",
+        """
+            SELECT hold_id, part, expected, actual FROM (
+                SELECT holds.hold_id, 'whole' AS part,
+                    COALESCE(transactions.customer_id || ', ' || transactions.program_id || ', '
+                        || COALESCE(transactions.transaction_number, ''), 'no such transaction') AS expected,
+                    holds.customer_id || ', ' || holds.program_id || ', '
+                        || COALESCE(holds.transaction_number, '') AS actual
+                FROM holds LEFT JOIN transactions ON transactions.org_id = holds.org_id
+                    AND transactions.transaction_id = holds.transaction_id AND transactions.kind = 10
+                WHERE holds.org_id = :org_id
+                UNION ALL
+                SELECT hold_lots.hold_id, 'lot ' || hold_lots.lot_id,
+                    COALESCE(lots.customer_id || ', ' || lots.program_id, 'no such lot'),
+                    hold_lots.customer_id || ', ' || hold_lots.program_id
+                FROM hold_lots LEFT JOIN lots ON lots.org_id = hold_lots.org_id
+                    AND lots.lot_id = hold_lots.lot_id
+                WHERE hold_lots.org_id = :org_id
+            ) AS parts
         """,
     ),
     Invariant(
