@@ -394,5 +394,25 @@ PLANTED = (
         "tests/service/test_queue.py::test_what_is_put_back_comes_first_and_in_order",
         "assert",
     ),
+    Planted(
+        "erasure that goes by postings",
+        "Reversals whose points had all expired name their customer in no posting, and keep their notes.",
+        (
+            Edit(
+                "storage/erasing.py",
+                "    noted |= dict(driver.query(_NOTED_REVERSALS, (org_id, ids)))\n",
+                "",
+            ),
+        ),
+        "tests/service/test_erased_rows.py::test_nothing_marked_is_left",
+        "'transactions'",
+    ),
+    Planted(
+        "erasure that stops at the customer",
+        "What a return says is erased with it, and stays in the reversals of others who had redeemed on the bill.",
+        (Edit("storage/erasing.py", "sorted({*noted, *with_returns})", "sorted(noted)"),),
+        "tests/service/test_erased_rows.py::test_nothing_marked_is_left",
+        "'transactions'",
+    ),
 )
 """In the order of docs/proof.md."""
