@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -119,3 +120,18 @@ def test_misuse_is_a_sentence(arguments: tuple[str, ...], says: str) -> None:
     done = CliRunner().invoke(main, arguments, env={"POINTS_GRPC_TOKEN": "pk_a_b"})
 
     assert (2, True) == (done.exit_code, says in " ".join(done.output.split())), done.output
+
+
+def test_a_batch_that_nobody_answers() -> None:
+    """What `call` prints names the request ids of the items, so that a person can send the same ones again."""
+    batch = '{"requests": [{"request_id": "mine"}, {}]}'
+    asked = ["call", "BatchTransferPoints", batch, "--token", "pk_a_b", "--address", "127.0.0.1:1", "--timeout", "0.2"]
+    done = CliRunner().invoke(main, asked)
+
+    told = json.loads(done.stderr)
+    assert (1, True, "mine", 36) == (
+        done.exit_code,
+        told["outcome_open"],
+        told["request_ids"][0],
+        len(told["request_ids"][1]),
+    )

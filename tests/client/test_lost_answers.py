@@ -10,7 +10,7 @@ import pytest
 from client_world import POINTS, RECEIVER, SENDER, ClientShop, issue, open_shop, transfer
 from cutting_proxy import CuttingProxy, Frame
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsClient, Retries
-from points_grpc.v1 import wallet_service_pb2
+from points_grpc.v1 import points_service_pb2, wallet_service_pb2
 from running import RunningServer
 
 
@@ -54,6 +54,28 @@ def test_the_caller_may_settle_it_later(shop: ClientShop) -> None:
 
     assert caught.value.outcome_open
     assert (wallet_service_pb2.GetTransactionResponse.ACCEPTED, 1000) == (found.state, found.transaction.points)
+
+
+def test_a_batch_may_be_settled_later(shop: ClientShop) -> None:
+    """The ids that its items were given are in the error, in their order: a repetition with them does nothing twice."""
+    batch = points_service_pb2.BatchTransferPointsRequest(
+        requests=[transfer(100), transfer(200, "mine"), transfer(300)]
+    )
+    with (
+        CuttingProxy(shop.server.port) as proxy,
+        PointsClient(proxy.address, shop.token, retries=Retries(attempts_max=1)) as points,
+        pytest.raises(NotAnswered) as caught,
+    ):
+        points.batch_transfer_points(batch)
+    given = caught.value.request_ids
+    for item, request_id in zip(batch.requests, given, strict=True):
+        item.request_id = request_id
+    with shop.client() as later:
+        outcomes = later.batch_transfer_points(batch).outcomes
+
+    assert (True, "", "mine", 3) == (caught.value.outcome_open, caught.value.request_id, given[1], len(set(given)))
+    assert [True, True, True] == [one.response.replayed for one in outcomes]
+    assert (POINTS - 600, 600) == (shop.current(SENDER), shop.current(RECEIVER))
 
 
 @pytest.mark.ci

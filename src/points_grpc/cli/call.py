@@ -160,5 +160,9 @@ def _told(error: PointsError) -> dict[str, object]:
             "retry": error.code.retry.value if error.code else "",
             "replayed": error.replayed,
         }
-    told |= {"outcome_open": error.outcome_open, "request_id": error.request_id}
+    told |= {
+        "outcome_open": error.outcome_open,
+        "request_id": error.request_id,
+        "request_ids": list(error.request_ids),
+    }
     return {key: value for key, value in told.items() if value not in ("", {}, [], False)}

@@ -132,7 +132,7 @@ class Attempts:
         """Gives the request its id, in a copy: the caller's message is never changed. `made`: attempts before these."""
         if timeout_s <= 0:
             raise ValueError("timeout_s: more than 0")
-        named, self.request_id = with_request_ids(request) if method.writes else (request, "")
+        named, self.request_id, self.request_ids = with_request_ids(request) if method.writes else (request, "", ())
         self.raw = named.SerializeToString()
         self._method = method
         self._writes = method.writes and _makes_a_write(request)
@@ -154,7 +154,7 @@ class Attempts:
 
     def not_sent(self, code: GrpcCode, detail: str) -> NotSent:
         """Why there is no next attempt."""
-        return NotSent(Silence(code, detail, self.request_id, self._is_open, self.made))
+        return NotSent(Silence(code, detail, self.request_id, self._is_open, self.made, self.request_ids))
 
     def closed(self) -> NotSent:
         """There is no next attempt, since the client is closed."""
@@ -189,13 +189,15 @@ class Attempts:
                 refusal,
                 attempts=self.made,
                 request_id=refusal.request_id or self.request_id,
+                request_ids=self.request_ids,
                 after_silence=self._is_open,
             )
             self._is_open = known.leaves_open
             return exception_of(known, self._method.operation)
         self._is_open = self._writes
         code = grpc_code(failed.code().value[0])
-        return NotAnswered(Silence(code, failed.details() or "", self.request_id, self._writes, self.made))
+        detail = failed.details() or ""
+        return NotAnswered(Silence(code, detail, self.request_id, self._writes, self.made, self.request_ids))
 
 
 def _sendable(name: str, text: str) -> str:
@@ -208,18 +210,17 @@ def _sendable(name: str, text: str) -> str:
     return stripped
 
 
-def with_request_ids(request: Message) -> tuple[Message, str]:
-    """A copy of a write whose request, or each of whose items, has a request id; and the id of the request itself."""
+def with_request_ids(request: Message) -> tuple[Message, str, tuple[str, ...]]:
+    """A copy of a write whose request, or each of whose items, has a request id; its id; and those of its items."""
     named = type(request)()
     named.CopyFrom(request)
     fields = named.DESCRIPTOR.fields_by_name
     if "request_id" not in fields:  # a batch: its items have one each
-        for item in cast("Sequence[Message]", getattr(named, "requests")):  # noqa: B009 - of some batch
-            _name(item)
-        return named, ""
+        items = cast("Sequence[Message]", getattr(named, "requests"))  # noqa: B009 - of some batch
+        return named, "", tuple(map(_name, items))
     if not _makes_a_write(request):
-        return named, ""
-    return named, _name(named)
+        return named, "", ()
+    return named, _name(named), ()
 
 
 def _makes_a_write(request: Message) -> bool:

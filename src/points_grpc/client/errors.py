@@ -77,6 +77,7 @@ class Refusal:
     correlation_id: str = ""
     attempts: int = 1
     after_silence: bool = False
+    request_ids: tuple[str, ...] = ()
 
     @property
     def leaves_open(self) -> bool:
@@ -95,16 +96,19 @@ class Silence:
     request_id: str
     wrote: bool
     attempts: int = 1
+    request_ids: tuple[str, ...] = ()
 
 
 class PointsError(Exception):
     """A call that did not succeed: `Refused`, `NotAnswered`, or `NotSent`.
 
     `outcome_open` says that what was asked may have been carried out all the same: then only the same request with the
-    same `request_id` settles it, or `get_transaction`. `attempts` counts how often the request was sent.
+    same `request_id` settles it, or `get_transaction`. A batch has none: `request_ids` are those of its items, in their
+    order, whether the caller or the client made them. `attempts` counts how often the request was sent.
     """
 
     request_id: str
+    request_ids: tuple[str, ...]
     attempts: int
     grpc_code: GrpcCode
     outcome_open: bool
@@ -113,7 +117,8 @@ class PointsError(Exception):
 class NotAnswered(PointsError):
     """No answer of the service: the connection failed, the deadline passed, or something between refused the call.
 
-    A write may have been carried out all the same, unless the connection was never made: keep its `request_id`.
+    A write may have been carried out all the same, unless the connection was never made: keep its `request_id`, or the
+    `request_ids` of a batch.
     """
 
     def __init__(self, silence: Silence) -> None:
@@ -122,6 +127,7 @@ class NotAnswered(PointsError):
         self.grpc_code = silence.grpc
         self.detail = silence.detail
         self.request_id = silence.request_id
+        self.request_ids = silence.request_ids
         self.attempts = silence.attempts
         self.outcome_open = silence.wrote
 
@@ -143,6 +149,7 @@ class NotSent(PointsError):
         self.grpc_code = silence.grpc
         self.detail = silence.detail
         self.request_id = silence.request_id
+        self.request_ids = silence.request_ids
         self.attempts = silence.attempts
         self.outcome_open = silence.wrote
 
@@ -172,6 +179,7 @@ class Refused(PointsError):
         self.violations = refusal.violations
         self.grpc_code = refusal.grpc
         self.request_id = refusal.request_id
+        self.request_ids = refusal.request_ids
         self.replayed = refusal.replayed
         self.retry_after_s = refusal.retry_after_s
         self.correlation_id = refusal.correlation_id
