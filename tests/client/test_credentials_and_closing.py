@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent import futures
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +13,7 @@ from scripted_server import scripted
 
 from client_world import transfer
 from points_grpc.cli.main import main
-from points_grpc.client import AsyncPointsClient, NotSent, PointsClient
+from points_grpc.client import AsyncPointsClient, NotSent, PointsClient, PointsError
 from points_grpc.client.calls import Credential
 from points_grpc.codes import GrpcCode
 from points_grpc.v1 import points_service_pb2
@@ -102,6 +104,65 @@ def test_an_export_of_a_closed_client() -> None:
         next(points.export_journal(ExportJournalRequest()))
     with pytest.raises(NotSent):
         asyncio.run(run())
+
+
+def test_a_client_that_is_closed_under_a_call() -> None:
+    """Who waits for its answer is told that the outcome is open, and by which id, by both clients."""
+
+    def blocked(address: str) -> PointsError:
+        with PointsClient(address, "pk_a_b") as points, futures.ThreadPoolExecutor(1) as threads:
+            call = threads.submit(points.transfer_points, transfer(1, "mine"))
+            assert not futures.wait([call], 0.3).done
+            points.close()
+            return cast("PointsError", call.exception(5))
+
+    async def awaited(address: str) -> PointsError:
+        async with AsyncPointsClient(address, "pk_a_b") as points:
+            call = asyncio.create_task(points.transfer_points(transfer(1, "mine")))
+            assert not (await asyncio.wait([call], timeout=0.3))[0]
+            await points.close()
+            [told] = await asyncio.gather(call, return_exceptions=True)
+            return cast("PointsError", told)
+
+    with scripted([3.0]) as seen:
+        found = [blocked(seen.address), asyncio.run(awaited(seen.address))]
+
+    assert [NotSent, NotSent] == [type(one) for one in found]
+    assert [("mine", 1, True)] * 2 == [(one.request_id, one.attempts, one.outcome_open) for one in found]
+
+
+def test_a_task_that_is_cancelled() -> None:
+    """It ends as tasks do, though its client is closed meanwhile."""
+
+    async def run(address: str) -> object:
+        async with AsyncPointsClient(address, "pk_a_b") as points:
+            call = asyncio.create_task(points.transfer_points(transfer(1, "mine")))
+            assert not (await asyncio.wait([call], timeout=0.3))[0]
+            call.cancel()
+            await points.close()
+            [told] = await asyncio.gather(call, return_exceptions=True)
+            return told
+
+    with scripted([3.0]) as seen:
+        told = asyncio.run(run(seen.address))
+
+    assert isinstance(told, asyncio.CancelledError)
+
+
+def test_an_export_that_is_closed_under_way() -> None:
+    """A read leaves nothing open."""
+
+    async def run(address: str) -> None:
+        async with AsyncPointsClient(address, "pk_a_b") as points:
+            call = asyncio.create_task(anext(points.export_journal()))
+            assert not (await asyncio.wait([call], timeout=0.3))[0]
+            await points.close()
+            await call
+
+    with scripted([3.0]) as seen, pytest.raises(NotSent, match="the client is closed") as caught:
+        asyncio.run(run(seen.address))
+
+    assert not caught.value.outcome_open
 
 
 @pytest.mark.parametrize("option", ["--token", "--signing-secret"])

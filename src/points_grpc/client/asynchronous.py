@@ -17,7 +17,7 @@ from points_grpc.client.exporting import METHOD, Export
 from points_grpc.client.following import Following, Watched, a_wallet, all_transactions
 from points_grpc.client.methods import AsyncMethods
 from points_grpc.client.retries import Retries
-from points_grpc.client.watching import AsyncWatch, Cancels
+from points_grpc.client.watching import AsyncWatch, Cancels, is_being_cancelled
 from points_grpc.v1.wallet_service_pb2 import (
     ExportJournalRequest,
     ExportJournalResponse,
@@ -96,6 +96,9 @@ class AsyncPointsClient(AsyncMethods):
                         yield piece
             except grpc.aio.AioRpcError as error:
                 pause = export.pause_s(error)
+            except asyncio.CancelledError:
+                self._require_open_under_way(attempts)
+                raise
             except grpc.aio.UsageError:
                 self._require_open(attempts)
                 raise
@@ -166,6 +169,9 @@ class AsyncPointsClient(AsyncMethods):
                 return method.answer.FromString(raw)
             except grpc.aio.AioRpcError as error:
                 pause = attempts.pause_s(error)
+            except asyncio.CancelledError:
+                self._require_open_under_way(attempts)
+                raise
             except grpc.aio.UsageError:  # how gRPC calls a channel that was closed a moment ago
                 self._require_open(attempts)
                 raise
@@ -174,6 +180,11 @@ class AsyncPointsClient(AsyncMethods):
     def _require_open(self, attempts: Attempts) -> None:
         if self._is_closed:
             raise attempts.closed()
+
+    def _require_open_under_way(self, attempts: Attempts) -> None:
+        """After `CancelledError`: if nobody cancelled the task, closing the client has ended its call."""
+        if self._is_closed and not is_being_cancelled():
+            raise attempts.closed_under_way() from None
 
     def _stub(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
         """What sends the bytes of a request."""

@@ -160,6 +160,11 @@ class Attempts:
         """There is no next attempt, since the client is closed."""
         return self.not_sent(GrpcCode.CANCELLED, CLOSED)
 
+    def closed_under_way(self) -> NotSent:
+        """The client was closed while an attempt waited for its answer."""
+        self._is_open = self._writes
+        return self.closed()
+
     def remaining_s(self) -> float:
         """How long the next attempt may take."""
         return max(self._ends_at - time.monotonic(), 0.001)

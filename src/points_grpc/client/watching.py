@@ -143,8 +143,8 @@ class AsyncWatch(Generic[Answer]):
                 await self._rest(error)
                 continue
             except asyncio.CancelledError:
-                if self._is_over.is_set() and not _is_being_cancelled():
-                    break  # gRPC says so where a call was ended, too
+                if self._is_over.is_set() and not is_being_cancelled():
+                    break
                 self._call.cancel()
                 self._call = None  # whoever asks again, after a time limit of its own, goes on behind the last message
                 raise
@@ -172,7 +172,7 @@ class AsyncWatch(Generic[Answer]):
             return
 
 
-def _is_being_cancelled() -> bool:
-    """Whether the task itself is to end."""
+def is_being_cancelled() -> bool:
+    """Whether the task itself is to end; gRPC raises `CancelledError` for a call that was ended, too."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
