@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import cast
 
+import grpc
 import pytest
 from click.testing import CliRunner
 from scripted_server import scripted
@@ -78,6 +79,29 @@ def test_a_function_that_gives_no_token(call: Callable[..., None]) -> None:
         caught.value.grpc_code,
     )
     assert 1 == len(seen.requests)
+
+
+@BOTH
+@pytest.mark.parametrize("second", [OSError("secret"), None], ids=["raises", "gives none"])
+def test_a_function_that_fails_later(call: Callable[..., None], second: OSError | None) -> None:
+    """After an attempt without an answer the outcome is open; what the function raised is the cause, and not told."""
+    first = ["pk_a_b"]
+
+    def token() -> str:
+        if first:
+            return first.pop()
+        if second:
+            raise second
+        return cast("str", None)
+
+    with scripted([grpc.StatusCode.UNAVAILABLE]) as seen, pytest.raises(NotSent) as caught:
+        call(seen.address, token)
+
+    assert ("mine", 1, True) == (caught.value.request_id, caught.value.attempts, caught.value.outcome_open)
+    assert second is caught.value.__cause__
+    assert f"not sent: token: its function {'raised OSError' if second else 'gave NoneType in place of a text'}" == str(
+        caught.value
+    )
 
 
 @BOTH

@@ -83,7 +83,7 @@ class Credential:
         """What a call shows. A signature is made anew for each attempt: it names the time. Raises `NotSendable`."""
         if self.token is None:
             return ()
-        token = self.token if isinstance(self.token, str) else _sendable("token", self.token())
+        token = self.token if isinstance(self.token, str) else _sendable("token", _given_by(self.token))
         shown: Metadata = (("authorization", f"Bearer {token}"),)
         if self.signing_secret is None:
             return shown
@@ -148,7 +148,7 @@ class Attempts:
         try:
             shown = self._credential.metadata(self._method.path, self.raw)
         except NotSendable as error:
-            raise self.not_sent(GrpcCode.UNAUTHENTICATED, str(error)) from None
+            raise self.not_sent(GrpcCode.UNAUTHENTICATED, str(error)) from error.__cause__
         self.made += 1
         return (*shown, *self._metadata)
 
@@ -203,6 +203,17 @@ class Attempts:
         code = grpc_code(failed.code().value[0])
         detail = failed.details() or ""
         return NotAnswered(Silence(code, detail, self.request_id, self._writes, self.made, self.request_ids))
+
+
+def _given_by(function: Callable[[], object]) -> str:
+    """The token of the moment. Raises `NotSendable`: the text of what the function raised may hold a secret."""
+    try:
+        given = function()
+    except Exception as error:
+        raise NotSendable(f"token: its function raised {type(error).__name__}") from error
+    if isinstance(given, str):
+        return given
+    raise NotSendable(f"token: its function gave {type(given).__name__} in place of a text")
 
 
 def _sendable(name: str, text: str) -> str:

@@ -138,7 +138,7 @@ class NotAnswered(PointsError):
 
 
 class NotSent(PointsError):
-    """The client could not send the call (again): it is closed, or the function for the token gave none.
+    """The client could not send the call (again): it is closed, or the function for the token gave none or raised.
 
     `attempts` says how often it was sent before, and `outcome_open` whether one of these may have been carried out.
     """
