@@ -82,6 +82,13 @@ def test_pauses_double(attempts: int, least: float | None, most: float | None) -
     assert (least, most) == (pause_s(Retries(), error, shortest), pause_s(Retries(), error, longest))
 
 
+def test_pauses_of_callers_who_never_give_up() -> None:
+    """After any number of attempts the pause is the longest, and no number too large to compute with."""
+    error = silence(GrpcCode.UNAVAILABLE, 100_000)
+
+    assert 2.0 == pause_s(Retries(attempts_max=1_000_000), error, longest)
+
+
 def test_the_server_is_waited_for() -> None:
     """A pause that the server asks for is kept and never shortened; the trailer goes before RetryInfo."""
     told = refused(codes.OVERLOADED, retry_after_s=2.0)

@@ -28,6 +28,9 @@ ATTEMPTS_AFTER_A_BUG = 2
 TOLD_SPREAD = 0.25
 """By how much of it a pause that the server asks for is lengthened at most, so that not all callers return at once."""
 
+DOUBLINGS_MAX = 1000
+"""How often a pause doubles at most: a float holds 2 to the power of 1023, and callers may try more often than that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retries:
@@ -53,7 +56,8 @@ def pause_s(retries: Retries, error: PointsError, chance: Chance, *, was_cut: bo
     """How long to wait before another attempt; None for no other attempt. `was_cut`: a read, to be gone on with."""
     if error.attempts >= retries.attempts_max or not (was_cut or may_repeat(error)):
         return None
-    backoff = min(retries.pause_max_s, retries.pause_min_s * 2 ** (error.attempts - 1))
+    doublings = min(error.attempts - 1, DOUBLINGS_MAX)
+    backoff = min(retries.pause_max_s, retries.pause_min_s * 2**doublings)
     jittered = chance(backoff / 2, backoff)
     told = told_s(error)
     return jittered if told is None else max(jittered, chance(told, told * (1 + TOLD_SPREAD)))
