@@ -18,7 +18,7 @@ from points_grpc.client import AsyncPointsClient, NotSent, PointsClient, PointsE
 from points_grpc.client.calls import Credential
 from points_grpc.codes import GrpcCode
 from points_grpc.v1 import points_service_pb2
-from points_grpc.v1.wallet_service_pb2 import ExportJournalRequest
+from points_grpc.v1.wallet_service_pb2 import ExportJournalRequest, WatchTransactionsRequest, WatchWalletRequest
 
 NOWHERE = "127.0.0.1:1"
 OK = points_service_pb2.TransferPointsResponse(request_id="done")
@@ -127,6 +127,24 @@ def test_an_export_of_a_closed_client() -> None:
     with pytest.raises(NotSent):
         next(points.export_journal(ExportJournalRequest()))
     with pytest.raises(NotSent):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("watch", ["watch_wallet", "watch_transactions"])
+def test_a_watch_of_a_closed_client(watch: str) -> None:
+    """As any other call, where it is asked for."""
+    request = WatchWalletRequest() if watch == "watch_wallet" else WatchTransactionsRequest()
+
+    async def run() -> None:
+        points = AsyncPointsClient(NOWHERE, "pk_a_b")
+        await points.close()
+        await anext(getattr(points, watch)(request))
+
+    points = PointsClient(NOWHERE, "pk_a_b")
+    points.close()
+    with pytest.raises(NotSent, match="the client is closed"):
+        next(getattr(points, watch)(request))
+    with pytest.raises(NotSent, match="the client is closed"):
         asyncio.run(run())
 
 

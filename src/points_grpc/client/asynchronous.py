@@ -142,6 +142,8 @@ class AsyncPointsClient(AsyncMethods):
         following = Following(
             watched, credential=self._credential, retries=self._retries, timeout_s=timeout_s, metadata=metadata
         )
+        if self._is_closed:
+            raise following.closed()
         watch = AsyncWatch(following, self._channel.unary_stream(following.path))
         self._watches.add(watch)
         return watch

@@ -153,8 +153,10 @@ class PointsClient(BlockingMethods):
         following = Following(
             watched, credential=self._credential, retries=self._retries, timeout_s=timeout_s, metadata=metadata
         )
-        watch = Watch(following, self._channel.unary_stream(following.path))
-        with self._lock:
+        with self._lock:  # who closes takes it before the channel goes, and ends what is in the set
+            if self._is_closed:
+                raise following.closed()
+            watch = Watch(following, self._channel.unary_stream(following.path))
             self._watches.add(watch)
         return watch
 

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import Message
 
 from points_grpc.client.calls import Answer, Attempts, Credential, Failed, Metadata, Method
+from points_grpc.client.errors import NotSent
 from points_grpc.client.retries import Retries
 from points_grpc.v1 import wallet_service_pb2 as pb
 
@@ -115,6 +116,10 @@ class Following(Generic[Answer]):
         if self._left_s() <= 0:
             return None
         return self._retries.pause_min_s if self._got_on else self._retries.pause_max_s
+
+    def closed(self) -> NotSent:
+        """There is no next call, since the client is closed."""
+        return self._attempts.closed()
 
     def _attempts_after(self, made: int) -> Attempts:
         """The attempts that follow as many that brought nothing."""
