@@ -29,6 +29,8 @@ SLACK = 1.01
 """What two workers may let in together, by a quota: they count without a lock."""
 
 REFUSED = "RESOURCE_EXHAUSTED RATE_LIMITED QuotaFailure RetryInfo"
+ENDED_UNSEEN = "CANCELLED "
+"""What waited for a second before it was taken: the loud one sends at his rate, however busy the machine is."""
 
 
 class Street:
@@ -80,7 +82,7 @@ def test_only_the_loud_one_is_refused(street: Street) -> None:
 
     assert [] == street.neighbour.wrong
     assert street.neighbour.count > 0
-    assert {"OK", REFUSED} == ended.keys()
+    assert {"OK", REFUSED} == ended.keys() - {ENDED_UNSEEN}
     assert 0 < ended["OK"] <= street.let_in_at_most(milliseconds)
     assert QUOTA_PER_S * TIMES * 2 == sum(ended.values())
 
@@ -103,7 +105,7 @@ def test_workers_share_the_quota(postgres: Cluster, tmp_path: Path, record_prope
     allowed = street.let_in_at_most(milliseconds)
     record_property("summary", f"let in {ended['OK']}, by worker {answered}, of {allowed:.0f} in {milliseconds} ms")
 
-    assert {"OK", REFUSED} == ended.keys()
+    assert {"OK", REFUSED} == ended.keys() - {ENDED_UNSEEN}
     assert 0 < ended["OK"] <= allowed * SLACK
     assert {1, 2} == {worker for worker, count in answered.items() if count}
     assert ended["OK"] == sum(answered.values())

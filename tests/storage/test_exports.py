@@ -137,11 +137,11 @@ def test_heads_that_the_journal_does_not_hold(lived: ATestsDatabase) -> None:
 
 def test_one_organisation_has_a_checkpoint_of_its_own(lived: ATestsDatabase, tmp_path: Path) -> None:
     """With its own streams alone; one that has booked nothing has none."""
-    made = tmp_path / "checkpoint.json"
     keys = ("--keys-file", tmp_path / "keys.json")
     run("secrets", "create", *keys)
     ordered = ("journal", "checkpoint", "--database", lived.url, *keys)
-    counts = [run(*ordered, "--org", str(org_id), made).output.split()[1] for org_id in (ORG, QUIET_ORG)]
+    made = {org_id: tmp_path / f"checkpoint-{org_id}.json" for org_id in (ORG, QUIET_ORG)}
+    counts = [run(*ordered, "--org", str(org_id), file).output.split()[1] for org_id, file in made.items()]
 
     assert counts == ["1", "0"]
 
