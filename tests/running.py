@@ -184,36 +184,12 @@ class RunningServer:
             database.close()
 
 
-REPEATS_WHAT_WAS_ENDED_UNSEEN = (
-    "grpc.service_config",
-    json.dumps(
-        {
-            "methodConfig": [
-                {
-                    "name": [{}],
-                    "retryPolicy": {
-                        "maxAttempts": 3,
-                        "initialBackoff": "0.1s",
-                        "maxBackoff": "1s",
-                        "backoffMultiplier": 2,
-                        "retryableStatusCodes": ["CANCELLED"],
-                    },
-                }
-            ]
-        }
-    ),
-)
-"""A server that stands still for a second, where the machine has too much to do, ends what waited: bare, CANCELLED."""
-
-
 class Caller:
     """A client with a key: `caller.points.TransferPoints(...)`; requests are built from JSON by `ask`."""
 
     def __init__(self, address: str, token: str, *, shares_connection: bool = True) -> None:
         """Callers of an address have one connection together, unless they are told otherwise."""
-        options: list[tuple[str, Any]] = [REPEATS_WHAT_WAS_ENDED_UNSEEN]
-        if not shares_connection:
-            options.append(("grpc.use_local_subchannel_pool", 1))
+        options = [] if shares_connection else [("grpc.use_local_subchannel_pool", 1)]
         self.channel = grpc.insecure_channel(address, options)
         self.metadata = (("authorization", f"Bearer {token}"),)
         self.points = points_service_pb2_grpc.PointsServiceStub(self.channel)
