@@ -132,6 +132,22 @@ def test_nobody_is_killed_while_draining() -> None:
     assert before_s + float(variables["POINTS_GRPC_DRAIN_S"]) + after_s <= pod["terminationGracePeriodSeconds"]
 
 
+def test_memory_is_limited() -> None:
+    """Nothing but a limit from outside ends what strangers make gRPC's core keep (decision 175)."""
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["server"]
+    unit = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "points-grpc.service").read_text(), re.MULTILINE))
+    [server] = [one for one in objects() if one["kind"] == "Deployment"]
+    [container] = server["spec"]["template"]["spec"]["containers"]
+
+    assert ("1g", "1G", "1Gi") == (
+        compose["mem_limit"],
+        unit["MemoryMax"],
+        container["resources"]["limits"]["memory"],
+    )
+    assert "on-failure" == unit["Restart"]
+    assert "unless-stopped" == compose["restart"]
+
+
 SHAPES: Mapping[str, tuple[str, ...]] = {
     "Deployment": ("apps/v1", "replicas", "selector", "strategy", "template"),
     "Job": ("batch/v1", "backoffLimit", "template", "ttlSecondsAfterFinished"),

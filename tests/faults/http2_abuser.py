@@ -53,6 +53,7 @@ class Told:
 
     connections: int = 0
     frames: int = 0
+    octets: int = 0
     ended: int = 0
     goaways: dict[str, int] = field(default_factory=dict)
 
@@ -78,6 +79,7 @@ class Connection:
         """Sends frames as bytes."""
         self.socket.sendall(content)
         self.told.frames += frames
+        self.told.octets += len(content)
 
     def stream(self) -> int:
         """The id of a new stream."""

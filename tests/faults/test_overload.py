@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ import flood
 import pytest
 from flood import Ended, Flood, read_ended
 from loads import Record, booked
+from prometheus_client.parser import text_string_to_metric_families
 from shop import PROGRAM, Shop, verify
 
-from running import RunningServer, children
+from running import RunningServer, children, free_port
 
 CUSTOMERS = 400
 LOTS = (1_000_000, 1_000_000)
@@ -59,6 +61,9 @@ class Part:
     memory_mib: list[float]
     """What server and writer had in memory, seen at even distances."""
 
+    in_server: Counter[float]
+    """How many transfers took no longer in the server than so many seconds, the bounds of its own histogram."""
+
     @property
     def offered_per_s(self) -> float:
         """Calls that were sent, a second."""
@@ -74,6 +79,15 @@ class Part:
         """How long the accepted calls took from when they were due."""
         took = sorted(one.ended_at - one.due_at for one in self.calls if one.status == "OK")
         return 1_000 * took[min(len(took) - 1, len(took) * percent // 100)] if took else 0.0
+
+    def in_server_ms(self, percent: int) -> float:
+        """How long calls took once the server had taken them, spread evenly between the bounds of its histogram."""
+        wanted, below, bound_below = max(self.in_server.values()) * percent / 100, 0, 0.0
+        for bound, so_far in sorted(self.in_server.items()):
+            if so_far >= wanted and so_far > below:
+                return 1_000 * (bound_below + (bound - bound_below) * (wanted - below) / (so_far - below))
+            below, bound_below = so_far, bound
+        return 0.0
 
     def late_ms(self) -> float:
         """By how much calls were sent later than they were due: where it is much, the generator was measured."""
@@ -103,7 +117,8 @@ class Part:
         )
         return (
             f"{self.name}: offered {self.offered_per_s:.0f} a second, done {self.done_per_s:.0f},"
-            f" p50 {self.latency_ms(50):.0f} ms, p99 {self.latency_ms(99):.0f} ms, sent late by"
+            f" p50 {self.latency_ms(50):.0f} ms, p99 {self.latency_ms(99):.0f} ms, in the server"
+            f" {self.in_server_ms(50):.0f} and {self.in_server_ms(99):.0f} ms, sent late by"
             f" {self.late_ms():.0f} ms in the median; {statuses}"
         )
 
@@ -113,7 +128,8 @@ class Overload:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.server = RunningServer(folder)
+        self.metrics_port = free_port()
+        self.server = RunningServer(folder, "--metrics-port", str(self.metrics_port))
         token = self.server.key(self.server.organisation())
         self.shop = Shop(self.server.start(), token)
         self.shop.add_customers(CUSTOMERS, LOTS)
@@ -126,6 +142,7 @@ class Overload:
             self.server.address, self.shop.token, PROGRAM, self.shop.customers, str(log), name, seconds, rate
         ).write(self.folder / f"{name}.flood")
         memory: list[float] = []
+        before = self.transfer_times()
         with subprocess.Popen([sys.executable, flood.__file__, str(given)]) as process:
             until = time.monotonic() + seconds + GRACE_S
             while process.poll() is None:
@@ -134,8 +151,25 @@ class Overload:
                 memory.append(self.memory_mib())
                 time.sleep(MEMORY_EVERY_S)
         assert 0 == process.returncode
-        self.parts.append(Part(name, seconds, read_ended(log), memory))
+        took = self.transfer_times()
+        took.subtract(before)
+        self.parts.append(Part(name, seconds, read_ended(log), memory, took))
         return self.parts[-1]
+
+    def transfer_times(self) -> Counter[float]:
+        """The histogram that the service keeps of transfers: how many took no longer than each bound."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
+            text = answer.read().decode()
+        return Counter(
+            {
+                float(one.labels["le"]): int(one.value)
+                for family in text_string_to_metric_families(text)
+                for one in family.samples
+                if one.name == "points_grpc_call_seconds_bucket"
+                and one.labels["method"].endswith("/TransferPoints")
+                and one.labels["le"] != "+Inf"  # No call takes longer than the largest bound.
+            }
+        )
 
     def memory_mib(self) -> float:
         """What server and writer have in memory."""
@@ -187,6 +221,10 @@ def overload(folder: Path, record: Record, *, seconds: float, factors: Sequence[
             record(f"figure.{at}, memory more, MiB", round(after - before, 1))
             record(f"figure.{at}, of that in the second half, MiB", round(pressed.grown_mib(), 1))
             record(f"figure.{at}, p99 of the normal one", round(pressed.latency_ms(99) / normal, 1))
+            record(
+                f"figure.{at}, p99 in the server of the normal one",
+                round(pressed.in_server_ms(99) / capacity.in_server_ms(99), 1),
+            )
             record(f"figure.{at}, normal again after, s", ordinary.normal_after_s())
 
             assert any(one.status == "OK" for one in ordinary.calls), "it did not come back"
