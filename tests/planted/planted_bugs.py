@@ -298,7 +298,7 @@ PLANTED = (
                 "StorageConflict, StorageUnavailable, Val",
             ),
         ),
-        "tests/faults/test_disk_full.py::test_sqlite",
+        "tests/cli/test_writer_start.py::test_what_an_operator_can_mend_is_a_sentence",
         "assert",
     ),
     Planted(
