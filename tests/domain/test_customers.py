@@ -138,6 +138,15 @@ class TestCreation:
 
         assert (codes.PROGRAM_NOT_CONFIGURED, "enrolled_program_ids") == (refused.code, refused.field)
 
+    def test_ended_program(self) -> None:
+        """Nor in one that has ended."""
+        world = metals()
+        world.programs[SILVER] = replace(world.programs[SILVER], active=False)
+
+        refused = world.refuse(creation(program_ids=(GOLD, SILVER)))
+
+        assert (codes.PROGRAM_NOT_CONFIGURED, "enrolled_program_ids") == (refused.code, refused.field)
+
 
 class TestEnrolment:
     """How a customer joins a program."""

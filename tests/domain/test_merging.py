@@ -487,6 +487,22 @@ class TestInheritedCodes:
         assert OtpCounter(BEN, OtpAction.TRANSFER, NOW, NOW + timedelta(minutes=16), 4, 13) == together
         assert (2, 6) == self.counts(over)
 
+    @pytest.mark.parametrize(("whose", "ends"), [(ANN, "12:00"), (BEN, "12:02")])
+    def test_a_lock_by_a_longer_window_stays(self, whose: int, ends: str) -> None:
+        """The longest of all programs tells whether a window goes on; of two that do, the later end holds."""
+        world = self.enrolled()
+        world.change_otp_policy(window_s=60, attempts_per_window=5)
+        world.change_otp_policy(SILVER, window_s=86_400, attempts_per_window=5)
+        self.wrong(world, whose, 5)
+        world.pass_time(minutes=2)
+        if whose == BEN:
+            world.accept(IssueTransferOtp(transfer(1, ANN, CID)))
+        self.merged(world)
+        locked = world.ask(transfer(1, BEN, CID, program_id=SILVER))
+
+        assert isinstance(locked, Refused)
+        assert {"locked_until": f"2026-03-16T{ends}:00+00:00", "cause": "WRONG_CODES"} == locked.metadata
+
     def counts(self, world: World) -> tuple[int, int]:
         """Issues and wrong attempts of the survivor."""
         counter = world.otp_counters[BEN, OtpAction.TRANSFER]

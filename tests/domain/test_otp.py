@@ -738,6 +738,25 @@ class TestWindows:
         expected = OtpCounter(ANN, OtpAction.TRANSFER, NOW, NOW + timedelta(hours=24), issues=3)
         assert expected == world.otp_counters[ANN, OtpAction.TRANSFER]
 
+    def test_lock_of_a_longer_window_outlives_codes_of_a_shorter_one(self) -> None:
+        """What a program of a long window tells of wrong codes typed in one of a short window stays so."""
+        world = rich()
+        world.change_otp_policy(window_s=60, attempts_per_window=5)
+        world.change_otp_policy(SILVER, window_s=86_400, attempts_per_window=5)
+        code = issued(world)
+        for _ in range(5):
+            world.refuse(with_code(wrong(code)))
+        world.pass_time(minutes=2)
+        in_silver = transfer(50, program_id=SILVER)
+        told_before = refusal(world, in_silver)
+        locked = {"locked_until": "2026-03-16T12:00:00+00:00", "cause": "WRONG_CODES"}
+
+        assert ("TRANSFER_LOCKED", locked) == told_before
+        assert ("TRANSFER_LOCKED", locked) == refusal(world, IssueTransferOtp(transfer(50)))
+        assert told_before == refusal(world, in_silver)
+        world.now = NOW + timedelta(hours=24)
+        assert isinstance(world.decide(in_silver), Accepted)
+
     def test_wrong_codes_of_transfers(self) -> None:
         """After 15 wrong codes of a window the source's transfers are locked, with a code and without (904)."""
         world = rich()
@@ -766,6 +785,16 @@ class TestWindows:
         assert isinstance(world.decide(transfer(50)), Accepted)
         world.now = NOW + 15 * MINUTE
         assert isinstance(world.decide(redeem(50, code=issued(world, redeem(50)))), Accepted)
+
+    def test_used_is_what_was_counted(self) -> None:
+        """Where the limit was lowered since, more is used than it allows, and 10009 says so."""
+        world = rich()
+        self.try_wrong_codes(world, redeem(50))
+        world.change_otp_policy(attempts_per_window=4)
+
+        refused = world.refuse(redeem(50, code="000000"))
+
+        assert ("4", "15") == (refused.metadata["limit"], refused.metadata["used"])
 
     def test_mismatches_do_not_count(self) -> None:
         """Codes for another operation count for nothing, however many."""

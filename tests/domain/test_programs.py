@@ -101,6 +101,19 @@ class TestProgram:
             PolicySaved(IRON, iron.policy, NOW, "till-1", ""),
         ] == without_trace(world)
 
+    def test_audited(self) -> None:
+        """The audit log has JSON, as of every change: there was nothing before."""
+        world = metals()
+
+        world.accept(creation())
+
+        [audited] = world.events(Audited)
+        assert (f"program/{IRON}", None, {"name": "Iron"}) == (
+            audited.subject,
+            json.loads(audited.before),
+            json.loads(audited.after),
+        )
+
     def test_id(self) -> None:
         """Without an id the server chooses one."""
         assert FIRST_ID + 1 == metals().accept(creation(program_id=0)).program.program_id

@@ -905,6 +905,37 @@ class TestVelocity:
 
         assert isinstance(at.world.decide(at.command), Accepted)
 
+    def test_all_limits_that_are_passed_tell_when(self) -> None:
+        """The first is named, with the time at which the same transfer passes all of them."""
+        limits = (
+            VelocityLimit(Direction.OUT, Window.TODAY, points_max=120),
+            VelocityLimit(Direction.OUT, Window.LAST_7_DAYS, points_max=200),
+            VelocityLimit(Direction.OUT, Window.LAST_30_DAYS, transfers_max=6),
+        )
+        at = self.busy(limits[0])
+        at.world.change_transfer_policy(velocity_limits=limits)
+        refused = at.world.refuse(transfer(100))
+        at.world.now = datetime.fromisoformat(refused.metadata["resets_at"]) - timedelta(microseconds=1)
+        before = at.world.ask(transfer(100))
+        at.world.now += timedelta(microseconds=1)
+
+        assert {"limit": "120", "used": "50", "window": "TODAY"}.items() <= refused.metadata.items()
+        assert (NOW.date() + timedelta(days=3)).isoformat() == refused.metadata["resets_at"][:10]
+        assert refused.retry_after_s == (at.world.now - NOW).total_seconds()
+        assert isinstance(before, Refused)
+        assert isinstance(at.world.decide(transfer(100)), Accepted)
+
+    def test_no_time_lets_all_limits_pass(self) -> None:
+        """Where one of them is smaller than the transfer, there is no time, though the first would have one."""
+        limit = VelocityLimit(Direction.OUT, Window.TODAY, transfers_max=1)
+        at = self.busy(limit)
+        month = VelocityLimit(Direction.OUT, Window.LAST_30_DAYS, points_max=90)
+        at.world.change_transfer_policy(velocity_limits=(limit, month))
+        refused = at.world.refuse(transfer(100))
+
+        assert {"limit": "1", "used": "1", "window": "TODAY", "direction": "OUT"} == refused.metadata
+        assert refused.retry_after_s is None
+
     def busy(self, limit: VelocityLimit) -> Scene:
         """Ann gave 50 today, 100 in two transfers four days ago, 1,000 in one 29 days ago; Ben got 7 today."""
         at = scene()

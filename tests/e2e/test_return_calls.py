@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from test_documented_transfer import current, customer
 
-from points_grpc.v1 import customer_service_pb2, points_service_pb2
+from points_grpc.v1 import customer_service_pb2, points_service_pb2, wallet_service_pb2
 from running import Caller, refused
 
 
@@ -28,6 +28,9 @@ def test_return_gives_back_what_it_can(caller: Caller) -> None:
     request = points_service_pb2.ReturnTransactionRequest
     answer = caller.ask(caller.points.ReturnTransaction, request(), fields)
     again = caller.ask(caller.points.ReturnTransaction, request(), fields)
+    became = caller.ask(
+        caller.wallets.GetTransaction, wallet_service_pb2.GetTransactionRequest(), {"requestId": f"return-{ann}"}
+    )
     with refused() as found:
         caller.ask(caller.points.ReturnTransaction, request(), {**fields, "requestId": f"another-{ann}"})
 
@@ -36,6 +39,36 @@ def test_return_gives_back_what_it_can(caller: Caller) -> None:
     assert (True, answer.results) == (again.replayed, again.results)
     assert (10013, grpc.StatusCode.ALREADY_EXISTS) == (found[0].number, found[0].code)
     assert 80 == current(caller, ann)
+    assert (answer.results[1].transaction_id, 40) == (became.transaction.transaction_id, became.transaction.points)
+    assert [] == list(became.further_transaction_ids)
+
+
+def test_what_became_of_a_return(caller: Caller) -> None:
+    """Every journal transaction of it is named; so is every one of an erasure."""
+    ann = customer(caller, 100)
+    identifier = {"type": "ID", "value": ann}
+    redeemed = [
+        caller.ask(
+            caller.points.RedeemPoints,
+            points_service_pb2.RedeemPointsRequest(),
+            {"customerIdentifier": identifier, "points": points},
+        ).redemption_id
+        for points in (10, 20)
+    ]
+    fields = {
+        "transactionNumber": f"T-{ann}",
+        "customerIdentifier": identifier,
+        "items": [{"redemptionId": one} for one in (redeemed[0], "r0", redeemed[1])],
+        "requestId": f"three-{ann}",
+    }
+    answer = caller.ask(caller.points.ReturnTransaction, points_service_pb2.ReturnTransactionRequest(), fields)
+    became = caller.ask(
+        caller.wallets.GetTransaction, wallet_service_pb2.GetTransactionRequest(), {"requestId": f"three-{ann}"}
+    )
+
+    booked = [one.transaction_id for one in answer.results if one.transaction_id]
+    assert 2 == len(booked)
+    assert booked == [became.transaction.transaction_id, *became.further_transaction_ids]
 
 
 def test_bill_of_one_who_was_merged_away(caller: Caller) -> None:

@@ -17,7 +17,7 @@ from points_grpc.cli.import_sending import Patience, Stopped
 from points_grpc.client import NotAnswered, PointsClient
 from points_grpc.client.errors import Silence
 from points_grpc.codes import GrpcCode
-from points_grpc.v1 import common_pb2, wallet_service_pb2
+from points_grpc.v1 import common_pb2, customer_service_pb2, program_service_pb2, wallet_service_pb2
 from running import RunningServer
 
 Command = Callable[..., Result]
@@ -137,13 +137,16 @@ def test_opening_balances(command: Command, server: RunningServer, tmp_path: Pat
     make_customers(command, tmp_path, 141)
     (tmp_path / "b.csv").write_text(
         "customer_id;balance;expires\n141;100;2035-12-31\n141;20;never\n141;0;never\n141;5;\n"
+        "141;-5;never\n141;50;2020-01-01\n"
     )
     done = command("import", "balances", "b.csv", "--delimiter", ";", "--json")
     who = common_pb2.CustomerIdentifier(type=common_pb2.CustomerIdentifier.ID, value="141")
     with PointsClient(server.address, server.token) as points:
         lots = points.list_lots(wallet_service_pb2.ListLotsRequest(customer_identifier=who)).lots
 
-    assert {"rows": 4, "accepted": 2, "replayed": 0, "refused": 1, "empty": 1, "skipped": 0} == summary(done.output)
+    assert {"rows": 6, "accepted": 3, "replayed": 0, "refused": 2, "empty": 1, "skipped": 0} == summary(done.output)
+    assert 1 == json.loads(done.output.splitlines()[-1])["expired"]
+    assert "balance: from 0 to 1000000000000" in (tmp_path / "b.csv.refused.csv").read_text()
     assert [(100, "DATA_IMPORT", True), (20, "DATA_IMPORT", False)] == [
         (lot.points, common_pb2.Lot.Source.Name(lot.source), lot.HasField("expires_at")) for lot in lots
     ]
@@ -171,6 +174,36 @@ def test_a_dry_run_writes_nothing(command: Command, server: RunningServer, tmp_p
     assert {"rows": 1, "accepted": 1, "replayed": 1, "refused": 0, "empty": 0, "skipped": 0} == summary(again.output)
     assert 0 == current(server, 151)
     assert not (tmp_path / "p.csv.progress.json").exists()
+
+
+def test_a_dry_run_agrees_with_the_deed(command: Command, server: RunningServer, tmp_path: Path) -> None:
+    """A promise beyond the expiry, one who was erased, an ended program: judged alike by both."""
+    make_customers(command, tmp_path, 155, 156)
+    with PointsClient(server.address, server.token) as points:
+        points.create_program(
+            program_service_pb2.CreateProgramRequest(program_id=981, name="Ended", time_zone="Asia/Kolkata")
+        )
+        points.set_program_active(
+            program_service_pb2.SetProgramActiveRequest(program_id=981, active=False, reason="it is over")
+        )
+        who = common_pb2.CustomerIdentifier(type=common_pb2.CustomerIdentifier.ID, value="156")
+        points.erase_customer(customer_service_pb2.EraseCustomerRequest(customer_identifier=who, reason="asked for it"))
+    (tmp_path / "p.csv").write_text(
+        "customer_id,points,source,program_id,earning_program_id,available_from,expires\n"
+        "155,1,GOODWILL,,,,\n155,1,GOODWILL,981,,,\n155,1,GOODWILL,,981,,\n156,1,GOODWILL,,,,\n"
+        "155,1,GOODWILL,,,2031-01-01T00:00:00Z,2030-12-31T00:00:00Z\n155,1,GOODWILL,,,2030-12-31T20:00:00Z,2030-12-31\n"
+        "155,1,GOODWILL,,,2030-12-31T18:00:00Z,2030-12-31\n"
+    )
+    dry = command("import", "points", "p.csv", "--dry-run", "--json")
+    deed = command("import", "points", "p.csv", "--json")
+    checked, refused = (
+        [line.split(",")[:2] for line in (tmp_path / f"p.csv.{name}.csv").read_text().splitlines()[1:]]
+        for name in ("check", "refused")
+    )
+
+    assert [["3", "895"], ["5", "816"], ["6", "10004"], ["7", "10004"]] == refused, deed.output
+    assert refused == checked
+    assert summary(deed.output) == summary(dry.output)
 
 
 def test_waiting_is_told() -> None:

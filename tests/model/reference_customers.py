@@ -241,11 +241,13 @@ class Customers(Guards):
                 self.due[survivor_id, program_id] = max(until, self.due.get((survivor_id, program_id), 0))
                 dead = [one for one in self.secrets[victim_id, "transfer"] if one.program_id == program_id][-1:]
                 self.secrets.setdefault((survivor_id, "transfer"), [])[:0] = dead
-        for (customer_id, action), theirs in list(self.counted.items()):
-            if customer_id != victim_id or theirs.end <= self.now:
+        for customer_id, action in list(self.counted):
+            if customer_id != victim_id:
                 continue
-            own = self.counted.get((survivor_id, action))
-            parts = [theirs] if own is None or own.end <= self.now else [theirs, own]
+            both = [self._window(one, action) for one in (victim_id, survivor_id)]
+            parts = [one for one in both if one.start < self.now or one.issues or one.wrong]
+            if not (both[0].issues or both[0].wrong):
+                continue
             self.counted[survivor_id, action] = Counted(
                 min(one.start for one in parts),
                 max(one.end for one in parts),

@@ -22,7 +22,7 @@ from reference_state import (
     contradictions,
 )
 
-from points_grpc.v1.program_service_pb2 import OtpPolicy, Policy
+from points_grpc.v1.program_service_pb2 import Policy
 
 Answer = dict[str, Any]
 Wallets = list[tuple[int, int]]
@@ -99,9 +99,10 @@ class Guards(State):
 
     # -- one-time codes
 
-    def _window(self, customer_id: int, action: str, otp: OtpPolicy) -> Counted:
-        """What was counted in the window that is running; a fresh one where none is."""
-        counted, length = self.counted.get((customer_id, action)), (otp.window_s or 900) * SECOND
+    def _window(self, customer_id: int, action: str) -> Counted:
+        """What was counted in the window that is running, which is as long as any program's; a fresh one if none is."""
+        counted = self.counted.get((customer_id, action))
+        length = max(one.policy.otp.window_s or 900 for one in self.programs.values()) * SECOND
         if counted is None or self.now >= max(counted.end, counted.start + length):
             return Counted(self.now, self.now + length)
         return replace(counted, end=max(counted.end, counted.start + length))
@@ -111,7 +112,7 @@ class Guards(State):
     ) -> Mapping[str, Any]:
         action, otp = binding[0], program.policy.otp
         key = (person.customer_id, action)
-        counted, limit = self._window(*key, otp), otp.issues_per_window or 5
+        counted, limit = self._window(*key), otp.issues_per_window or 5
         if counted.issues >= limit:
             raise Refusal(
                 "10008 RESOURCE_EXHAUSTED OTP_ISSUE_LIMIT",
@@ -156,7 +157,7 @@ class Guards(State):
             raise invalid("INVALID", 0)
         if digits != live.digits:
             live.attempts_left -= 1
-            counted = self._window(customer_id, action, self.programs[program_id].policy.otp)
+            counted = self._window(customer_id, action)
             counted.wrong += 1
             self.counted[customer_id, action] = counted
             raise invalid("INVALID", live.attempts_left)

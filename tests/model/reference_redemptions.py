@@ -142,12 +142,12 @@ class Redemptions(Guards):
                 raise Refusal("824 FAILED_PRECONDITION MOBILE_VALIDATION_REQUIRED", cause="BOTH")
         if case.proof_required and not by_call and not request.validation_code:
             raise Refusal("824 FAILED_PRECONDITION MOBILE_VALIDATION_REQUIRED", cause="MISSING")
-        counted, limit = self._window(case.person.customer_id, "redeem", otp), otp.attempts_per_window or 15
+        counted, limit = self._window(case.person.customer_id, "redeem"), otp.attempts_per_window or 15
         if request.validation_code and counted.wrong >= limit:
             raise Refusal(
                 "10009 RESOURCE_EXHAUSTED OTP_ATTEMPT_LIMIT",
                 limit=limit,
-                used=limit,
+                used=counted.wrong,
                 resets_at=Time(counted.end),
             )
         self._prove(case.binding, request.points, request.validation_code, is_due=False)

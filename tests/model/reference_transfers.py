@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from reference_guards import Answer, Guards
@@ -109,7 +109,7 @@ class Transfers(Guards):
         locked = "904 FAILED_PRECONDITION TRANSFER_LOCKED"
         if source.locked_until > self.now:
             raise Refusal(locked, locked_until=Time(source.locked_until), cause="OPERATOR")
-        counted = self._window(source.customer_id, "transfer", otp)
+        counted = self._window(source.customer_id, "transfer")
         if counted.wrong >= (otp.attempts_per_window or 15):
             raise Refusal(locked, locked_until=Time(counted.end), cause="WRONG_CODES")
 
@@ -134,12 +134,23 @@ class Transfers(Guards):
             equal = (sent.source_id, sent.destination_id, sent.program_id, sent.points) == ids
             if equal and self.now < sent.at + window:
                 raise Refusal("902 ALREADY_EXISTS TRANSFER_DUPLICATE_REQUEST", cause="DUPLICATE_WINDOW")
-        for limit in case.program.policy.transfer.velocity_limits:
-            for maximum, is_count in ((limit.points_max, False), (limit.transfers_max, True)):
-                if maximum:
-                    self._check_velocity(case, limit, maximum, is_count=is_count)
+        passed = [
+            found
+            for limit in case.program.policy.transfer.velocity_limits
+            for maximum, is_count in ((limit.points_max, False), (limit.transfers_max, True))
+            if maximum and (found := self._passed(case, limit, maximum, is_count=is_count))
+        ]
+        if passed:
+            told, days = passed[0][0], [day for _, day in passed]
+            if None not in days:
+                last = max(day for day in days if day is not None)
+                told = {**told, "resets_at": Time(start_of(last, case.program.zone))}
+            raise Refusal("903 RESOURCE_EXHAUSTED TRANSFER_LIMIT_EXCEEDED", **told)
 
-    def _check_velocity(self, case: TransferCase, limit: VelocityLimit, maximum: int, *, is_count: bool) -> None:
+    def _passed(
+        self, case: TransferCase, limit: VelocityLimit, maximum: int, *, is_count: bool
+    ) -> tuple[dict[str, Any], date | None] | None:
+        """A limit that would be passed: what is told of it, and the day on which it would not, None for never."""
         direction = VelocityLimit.Direction.Name(limit.direction)
         person = case.source if direction == "OUT" else case.destination
         today, days = self.today(case.program), WINDOW_DAYS[limit.window]
@@ -151,23 +162,17 @@ class Transfers(Guards):
         ]
         used, more = sum(one for _, one in inside), 1 if is_count else case.points
         if used + more <= maximum:
-            return
-        exceeded, window = "903 RESOURCE_EXHAUSTED TRANSFER_LIMIT_EXCEEDED", VelocityLimit.Window.Name(limit.window)
+            return None
+        window = VelocityLimit.Window.Name(limit.window)
+        told = {"limit": maximum, "used": used, "window": window, "direction": direction}
         if more > maximum:
-            raise Refusal(exceeded, limit=maximum, used=used, window=window, direction=direction)
+            return told, None
         resets = today + timedelta(days=1)
         for ahead in range(1, days + 1):
             resets = today + timedelta(days=ahead)
             if sum(one for day, one in inside if day > resets - timedelta(days=days)) + more <= maximum:
                 break
-        raise Refusal(
-            exceeded,
-            limit=maximum,
-            used=used,
-            window=window,
-            direction=direction,
-            resets_at=Time(start_of(resets, case.program.zone)),
-        )
+        return told, resets
 
     def _check_transferable(self, case: TransferCase) -> None:
         """817, 416."""

@@ -686,6 +686,12 @@ def test_server_info() -> None:
     assert limits["points_max"] == (10**12, "points in the smallest unit")
     assert limits["deadline_default_s"] == (10, "s")
     assert limits["batch_max"] == (256, "commands")
+    assert limits["lots_per_command_max"] == (10_000, "lots")
+    assert (limits["otp_length_min"], limits["otp_length_max"]) == (
+        (4, "characters of a code"),
+        (10, "characters of a code"),
+    )
+    assert (limits["otp_window_min_s"], limits["otp_window_max_s"]) == ((60, "s"), (86_400, "s"))
     assert all(unit for _, unit in limits.values())
 
 

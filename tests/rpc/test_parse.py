@@ -523,7 +523,10 @@ ROWS: list[Row] = [
     *text_rows("set_policy", "reason", 500),
     *request_id_rows("set_policy"),
     ("set_policy", setting(expected_revision=-1), OTHER_10004, "expected_revision"),
-    *text_rows("set_config_key", "value", 1000),
+    ("set_config_key", setting(value="x" * 1001), OTHER_10004, "value"),
+    ("set_config_key", setting(value=NUL), OTHER_10004, "value"),
+    ("set_config_key", setting(value="line\rline"), OTHER_10004, "value"),
+    ("set_config_key", setting(value="\x9b"), OTHER_10004, "value"),
     *text_rows("set_config_key", "reason", 500),
     *request_id_rows("set_config_key"),
     ("set_config_key", setting(key=""), OTHER_10004, "key"),
@@ -857,6 +860,14 @@ def test_expiries(change: Callable[[Any], None], expiry: c.Expiry) -> None:
 
     assert isinstance(wants, c.IssuePoints)
     assert wants.expiry == expiry
+
+
+def test_a_configuration_key_of_several_lines() -> None:
+    """The text of an e-mail has them; what is stored is what was sent."""
+    text = "Hello,\nyour code is {{ validation_code }}."
+    sent = program_service_pb2.SetConfigKeyRequest(key="OTP_TRANSFER_EMAIL_TEXT", value=text)
+
+    assert c.SetConfigKey("OTP_TRANSFER_EMAIL_TEXT", text, "") == reader("set_config_key")(sent, ASKING).wants
 
 
 def test_empty_policy_has_the_defaults() -> None:

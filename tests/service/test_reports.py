@@ -133,6 +133,20 @@ def test_day_ends_in_the_time_zone_of_the_program(bench: Bench) -> None:
     assert [(20, 1), (21, 2)] == [(one.day.day, one.issued) for one in found]
 
 
+def test_the_end_of_time(bench: Bench) -> None:
+    """East of UTC the last instant falls beyond the last day that there is; it is of that day all the same."""
+    bench.issue(BEN, 7, Expiry(at=datetime.max.replace(tzinfo=UTC)))
+    days = [liability(bench.database, day) for day in (TODAY + 4 * DAY, date.max)]
+    commands = [("liability", "--as-of"), ("daily", "--to")]
+    done = [
+        CliRunner().invoke(main, ["report", name, "--database", bench.on.url, option, "9999-12-31"])
+        for name, option in commands
+    ]
+
+    assert [7, 7] == [sum(one.expiring.get("9999-12", 0) for one in day) for day in days]
+    assert [0, 0] == [one.exit_code for one in done], done
+
+
 def test_command_line(bench: Bench) -> None:
     """People get a table, programs get JSON; both say the same."""
     url = bench.on.url

@@ -8,7 +8,7 @@ name, a pause) is not judged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from points_grpc import codes
@@ -27,7 +27,8 @@ from points_grpc.cli.import_sending import (
 )
 from points_grpc.client import AsyncPointsClient, Refused
 from points_grpc.codes import GrpcCode
-from points_grpc.domain import outcome
+from points_grpc.domain import commands, outcome
+from points_grpc.domain.issuance import expiry_instant, promise_ends_first
 from points_grpc.rpc import parse
 from points_grpc.v1 import common_pb2, customer_service_pb2, program_service_pb2, wallet_service_pb2
 
@@ -43,7 +44,7 @@ class Checks:
         """Uses a client that is open."""
         self._client = client
         self._patience = patience
-        self._programs: frozenset[int] | None = None
+        self._programs: Mapping[int, program_service_pb2.Program] | None = None
         self._default = 0
         self._asking = parse.Asking("US", request_id_required=False, now=datetime.now(UTC))
 
@@ -71,7 +72,8 @@ class Checks:
         if isinstance(wants, outcome.Refused):
             return found_here(wants)
         for program_id in request.enrolled_program_ids:
-            if not self._has_program(program_id):
+            program = self._program(program_id)
+            if program is None or not program.active:
                 return found_here(outcome.Refused(codes.PROGRAM_NOT_CONFIGURED))
         named = list(request.identifiers)
         if request.customer_id:
@@ -101,11 +103,16 @@ class Checks:
         if isinstance(wants, outcome.Refused):
             return found_here(wants)
         program_id = request.program_id or self._default
-        if not self._has_program(program_id) or not self._has_program(request.earning_program_id or program_id):
+        program = self._program(program_id)
+        if program is None or not program.active or self._program(request.earning_program_id or program_id) is None:
             return found_here(outcome.Refused(codes.PROGRAM_NOT_CONFIGURED))
+        if isinstance(wants, commands.IssuePoints):
+            until = expiry_instant(wants.expiry, datetime.now(UTC), program.time_zone)
+            if refused := promise_ends_first(wants.available_from, until):
+                return found_here(refused)
         found = await self._find(request.customer_identifier)
-        if isinstance(found, Refused):
-            if found.grpc_code is GrpcCode.NOT_FOUND:
+        if isinstance(found, Refused) or found.HasField("erased_at"):
+            if not isinstance(found, Refused) or found.grpc_code is GrpcCode.NOT_FOUND:
                 return found_here(outcome.Refused(codes.CUSTOMER_NOT_IN_ORGANIZATION, {"party": "CUSTOMER"}))
             return malformed(codes.INVALID_CUSTOMER_IDENTIFIER, "customer_identifier", "well formed for its type")
         if found.merged_into_customer_id:
@@ -130,10 +137,11 @@ class Checks:
         if isinstance(found, Refused):
             raise forbidden(found)
         self._default = next((one.program_id for one in found.programs if one.default_program), 0)
-        self._programs = frozenset(one.program_id for one in found.programs if one.active)
+        self._programs = {one.program_id: one for one in found.programs}
 
-    def _has_program(self, program_id: int) -> bool:
-        return self._programs is not None and program_id in self._programs
+    def _program(self, program_id: int) -> program_service_pb2.Program | None:
+        assert self._programs is not None, "read"
+        return self._programs.get(program_id)
 
 
 def _complete(identifier: common_pb2.CustomerIdentifier) -> None:

@@ -30,10 +30,14 @@ REPORT_BEGINS = ",".join(REPORT_COLUMNS).encode()
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the rows so far; `replayed` of `accepted`, and `repeated` of `refused`, had it before this run."""
+    """What became of the rows so far; `replayed` of `accepted`, and `repeated` of `refused`, had it before this run.
+
+    Points of `expired` of `accepted` had expired on arrival.
+    """
 
     accepted: int = 0
     replayed: int = 0
+    expired: int = 0
     refused: int = 0
     repeated: int = 0
     empty: int = 0

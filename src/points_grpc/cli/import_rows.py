@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from points_grpc import codes
 from points_grpc.cli.spreadsheets import as_written
 from points_grpc.codes import Code
+from points_grpc.domain.model import POINTS_MAX
 from points_grpc.v1 import common_pb2, customer_service_pb2, issuance_service_pb2
 
 IssuePoints = issuance_service_pb2.IssuePointsRequest
@@ -117,6 +118,8 @@ def _issue(row: Mapping[str, str], defaults: Defaults, *, opening: bool) -> Issu
     """Points to issue; an opening balance says when it expires, and is from an earlier system unless it says else."""
     column = "balance" if opening else "points"
     points = _whole(column, row[column], code=codes.INVALID_POINTS, required=True)
+    if opening and not 0 <= points <= POINTS_MAX:
+        raise RowWrong(codes.INVALID_POINTS, column, f"from 0 to {POINTS_MAX}")
     if opening and points == 0:
         return None
     expires = row.get("expires", "")

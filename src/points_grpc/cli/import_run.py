@@ -192,6 +192,7 @@ class Run:
         counts = Counts(
             accepted=before.accepted + accepted,
             replayed=before.replayed + sum(one.accepted and one.replayed for one in outcomes),
+            expired=before.expired + sum(one.expired for one in outcomes),
             refused=before.refused + refused,
             repeated=before.repeated + sum(one.refused is not None and one.replayed for one in outcomes),
             empty=before.empty + len(outcomes) - accepted - refused,

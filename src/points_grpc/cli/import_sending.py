@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from points_grpc import codes
 from points_grpc.cli.import_rows import CreateCustomer, IssuePoints, Request, RowWrong
 from points_grpc.client import AsyncPointsClient, NotAnswered, PointsError, Refused, refused_by
 from points_grpc.client.retries import told_s
@@ -72,11 +73,12 @@ class Row:
 class Outcome:
     """What became of a row: accepted, refused with number, reason and message, or nothing to do.
 
-    `replayed`: it is recorded from an earlier attempt.
+    `replayed`: it is recorded from an earlier attempt. `expired`: its points had expired on arrival (877).
     """
 
     accepted: bool = False
     replayed: bool = False
+    expired: bool = False
     refused: tuple[int, str, str] | None = None
 
 
@@ -234,7 +236,8 @@ class Issues:
         last = None
         for row, one in zip(rows, answer.outcomes, strict=True):
             if one.WhichOneof("outcome") == "response":
-                found[row.number] = Outcome(accepted=True, replayed=one.response.replayed)
+                expired = any(warning.code == codes.POINTS_NOT_ALLOCATED.number for warning in one.response.warnings)
+                found[row.number] = Outcome(accepted=True, replayed=one.response.replayed, expired=expired)
                 continue
             error = refused_by(one.status, "IssuePoints")
             if error is None:

@@ -299,6 +299,7 @@ def _summarise(plan: Plan, done: Done, report_path: Path, *, as_json: bool) -> N
                 "rows": counts.rows,
                 "accepted": counts.accepted,
                 "replayed": counts.replayed,
+                "expired": counts.expired,
                 "refused": counts.refused,
                 "repeated": counts.repeated,
                 "empty": counts.empty,
@@ -313,6 +314,8 @@ def _summarise(plan: Plan, done: Done, report_path: Path, *, as_json: bool) -> N
     parts = [f"{counts.rows} rows: {counts.accepted} {verb}"]
     if counts.replayed:
         parts.append(f"{counts.replayed} of them earlier")
+    if counts.expired:
+        parts.append(f"{counts.expired} of them expired on arrival (877)")
     if counts.empty:
         parts.append(f"{counts.empty} with a balance of 0")
     parts.append(f"{counts.refused} refused")

@@ -270,8 +270,8 @@ class BlockingMethods:
         """
         Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move
         to the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments.
-        The victim stays on record, is named by its identifiers as before, and is refused in every write from here on
-        (419).
+        The victim stays on record and is named by its identifiers as before. From here on a write that names it is
+        refused (419); but what it had redeemed can be reversed and returned under its name, and credits the survivor.
         """
         return self._call(_MERGE_CUSTOMERS, request, timeout_s, metadata)
 
@@ -665,8 +665,10 @@ class BlockingMethods:
         metadata: Sequence[tuple[str, str]] = (),
     ) -> program_service_pb2.SetProgramActiveResponse:
         """
-        Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and
-        its wallets can be read. A pause is meant to be lifted (898); this is not.
+        Ends a program, or takes it up again. While it is inactive, nothing begins in it: checks, codes, transfers,
+        redemptions, authorisations, issues, adjustments and enrolments that name it are refused (885, 895). What had
+        begun can be brought to its end (captures, releases, reversals), its wallets can be read, and points issued
+        elsewhere may name it as the program they were earned in. A pause is meant to be lifted (898); this is not.
         """
         return self._call(_SET_PROGRAM_ACTIVE, request, timeout_s, metadata)
 
@@ -914,8 +916,8 @@ class AsyncMethods:
         """
         Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move
         to the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments.
-        The victim stays on record, is named by its identifiers as before, and is refused in every write from here on
-        (419).
+        The victim stays on record and is named by its identifiers as before. From here on a write that names it is
+        refused (419); but what it had redeemed can be reversed and returned under its name, and credits the survivor.
         """
         return await self._call(_MERGE_CUSTOMERS, request, timeout_s, metadata)
 
@@ -1309,8 +1311,10 @@ class AsyncMethods:
         metadata: Sequence[tuple[str, str]] = (),
     ) -> program_service_pb2.SetProgramActiveResponse:
         """
-        Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and
-        its wallets can be read. A pause is meant to be lifted (898); this is not.
+        Ends a program, or takes it up again. While it is inactive, nothing begins in it: checks, codes, transfers,
+        redemptions, authorisations, issues, adjustments and enrolments that name it are refused (885, 895). What had
+        begun can be brought to its end (captures, releases, reversals), its wallets can be read, and points issued
+        elsewhere may name it as the program they were earned in. A pause is meant to be lifted (898); this is not.
         """
         return await self._call(_SET_PROGRAM_ACTIVE, request, timeout_s, metadata)
 

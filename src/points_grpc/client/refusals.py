@@ -687,8 +687,9 @@ class InvalidPointsCategory(PointsRefused):
 
     "Invalid points category or invalid configuration"
 
-    The category named is unknown to the program or cannot be redeemed (category holds its name); or group_redemption is
-    set and the program belongs to no group (cause NO_GROUP).
+    The category named is unknown to the program (cause UNKNOWN_CATEGORY) or cannot be redeemed
+    (CATEGORY_NOT_REDEEMABLE, with the category); or group_redemption is set and the program belongs to no group
+    (NO_GROUP) or its policy does not redeem across it (POOLING_OFF).
     Remedy: name a category of the program, or leave group_redemption out.
     Odd: one row for a wrong category and a wrong configuration, as the text has it.
     """
@@ -1359,8 +1360,8 @@ class TransferLimitExceeded(TransferRefused):
     "Redemption limit exceeded"
 
     A velocity limit of the policy is reached: points or number of transfers, out or in, in today or the last 7 or 30
-    days, counted in the program's time zone. QuotaFailure says the same as the metadata. Without resets_at the points
-    asked for are more than the limit itself.
+    days, counted in the program's time zone. The first limit of the policy is told; at resets_at all let the same
+    transfer pass. Without it the points are more than a limit itself.
     Remedy: transfer under a new request_id once resets_at has passed, or less.
     Odd: the text speaks of redemption. One of three rows of this number; see points 901.
     """

@@ -87,11 +87,12 @@ def change_keys(command: CustomerChange, directory: Directory, book: ProgramBook
 
 
 def decide_creation(command: CreateCustomer, context: Context, snapshot: Snapshot) -> Decision:
-    """Creates the customer with enrolments, or refuses a taken identifier (10013) or unknown program (895)."""
+    """Creates the customer with enrolments; refuses a taken identifier (10013), an unknown or ended program (895)."""
     for identifier in creation_lookups(command).identifiers:
         if snapshot.on_record(identifier) is not None:
             return Decision(Refused(codes.RESOURCE_EXISTS, {"resource": "customer"}, field=_field_of(identifier)))
-    if not set(command.program_ids) <= snapshot.book.programs.keys():
+    programs = [snapshot.book.programs.get(one) for one in command.program_ids]
+    if not all(program is not None and program.active for program in programs):
         return Decision(Refused(codes.PROGRAM_NOT_CONFIGURED, field="enrolled_program_ids"))
     customer = Customer(
         customer_id=command.customer_id or context.next_id(),

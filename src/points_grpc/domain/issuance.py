@@ -163,10 +163,7 @@ def earning_program_is_known(case: Case) -> Refused | None:
 
 def promise_ends_before_the_points(case: Case) -> Refused | None:
     """10004: promised beyond their expiry, the points could never be spent."""
-    available_from = case.command.available_from
-    if available_from is None or (expires_at := case.expires_at) is None or available_from <= expires_at:
-        return None
-    return wrong_field(codes.FIELD_INVALID, "available_from", "not after the points expire")
+    return promise_ends_first(case.command.available_from, case.expires_at)
 
 
 def category_is_known(case: Case) -> Refused | None:
@@ -184,23 +181,31 @@ def customer_is_enrolled(case: Case) -> Refused | None:
     return None
 
 
+def promise_ends_first(available_from: datetime | None, expires_at: datetime | None) -> Refused | None:
+    """10004 for a promise that ends after the points."""
+    if available_from is None or expires_at is None or available_from <= expires_at:
+        return None
+    return wrong_field(codes.FIELD_INVALID, "available_from", "not after the points expire")
+
+
 def expiry_instant(expiry: Expiry, now: datetime, time_zone: str) -> datetime | None:
     """The last instant of validity: days end with their last microsecond in the program's time zone."""
     if expiry.at is not None:
         return expiry.at
     today = now.astimezone(ZoneInfo(time_zone)).date()
     if expiry.on is not None:
-        return _end_of(expiry.on, time_zone)
+        return end_of_day(expiry.on, time_zone)
     if expiry.in_days is not None:
-        return _end_of(today + timedelta(days=expiry.in_days), time_zone)
+        return end_of_day(today + timedelta(days=expiry.in_days), time_zone)
     if expiry.in_months is not None:
         years, month = divmod(today.month - 1 + expiry.in_months, 12)
         last = monthrange(today.year + years, month + 1)[1]
-        return _end_of(date(today.year + years, month + 1, last), time_zone)
+        return end_of_day(date(today.year + years, month + 1, last), time_zone)
     return None
 
 
-def _end_of(day: date, time_zone: str) -> datetime:
+def end_of_day(day: date, time_zone: str) -> datetime:
+    """The last instant of a day; of the last day that there is, the last that there is."""
     if day == date.max:
         return datetime.max.replace(tzinfo=UTC)
     next_day = datetime.combine(day + timedelta(days=1), time.min, ZoneInfo(time_zone))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from points_grpc import codes
+from points_grpc.domain import otp
 from points_grpc.domain.balances import barred_sources, transferable
 from points_grpc.domain.commands import MergeCustomers
 from points_grpc.domain.context import Context
@@ -310,35 +311,35 @@ def _velocities(case: Case) -> Iterable[Event]:
 def _silenced(case: Case) -> Iterable[Event]:
     """The victim's live codes die, and messages that are still on their way are cancelled."""
     for action in OtpAction:
-        for otp in case.snapshot.otps(case.victim.customer_id, action).values():
-            if otp.state is OtpState.LIVE:
-                yield OtpSaved(replace(otp, state=OtpState.REPLACED, due_until=None))
+        for issued in case.snapshot.otps(case.victim.customer_id, action).values():
+            if issued.state is OtpState.LIVE:
+                yield OtpSaved(replace(issued, state=OtpState.REPLACED, due_until=None))
         yield MessagesCancelled(case.victim.customer_id, action)
 
 
 def _still_due(case: Case) -> Iterable[Event]:
     """A code that is due for the victim's transfers from a program is due for the survivor's, and as long."""
     own = case.snapshot.otps(case.survivor.customer_id, OtpAction.TRANSFER)
-    for otp in case.snapshot.otps(case.victim.customer_id, OtpAction.TRANSFER).values():
-        due_until = otp.due_until
+    for theirs in case.snapshot.otps(case.victim.customer_id, OtpAction.TRANSFER).values():
+        due_until = theirs.due_until
         if due_until is None or due_until <= case.snapshot.now:
             continue
-        kept = own.get(otp.program_id)
+        kept = own.get(theirs.program_id)
         if kept is None:
-            yield OtpSaved(replace(otp, customer_id=case.survivor.customer_id, state=OtpState.REPLACED))
+            yield OtpSaved(replace(theirs, customer_id=case.survivor.customer_id, state=OtpState.REPLACED))
         elif kept.due_until is None or kept.due_until < due_until:
             yield OtpSaved(replace(kept, due_until=due_until))
 
 
 def _counted(case: Case) -> Iterable[Event]:
     """What counts against the victim in a window that goes on counts against the survivor, with what does already."""
-    now, survivor_id = case.snapshot.now, case.survivor.customer_id
+    survivor_id = case.survivor.customer_id
     for action in OtpAction:
-        theirs = case.snapshot.otp_counter(case.victim.customer_id, action)
-        if theirs is None or theirs.window_ends_at <= now:
+        theirs = otp.counting(case.snapshot, case.victim.customer_id, action)
+        if theirs is None:
             continue
-        own = case.snapshot.otp_counter(survivor_id, action)
-        if own is None or own.window_ends_at <= now:
+        own = otp.counting(case.snapshot, survivor_id, action)
+        if own is None:
             yield OtpCounterSaved(replace(theirs, customer_id=survivor_id))
             continue
         both = OtpCounter(

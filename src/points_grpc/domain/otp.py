@@ -72,10 +72,23 @@ def is_due(snapshot: Snapshot, customer_id: int, program_id: int, requirement: O
     return issued is not None and issued.due_until is not None and issued.due_until > snapshot.now
 
 
-def attempts_exhausted(snapshot: Snapshot, customer_id: int, action: OtpAction, policy: OtpPolicy) -> datetime | None:
-    """Until when the customer's wrong attempts, over all codes of the window, bar another one; None if they do not."""
-    counter = _counter_in_window(snapshot, customer_id, action, policy)
-    return counter.window_ends_at if counter.wrong_attempts >= policy.attempts_per_window else None
+def attempts_exhausted(snapshot: Snapshot, customer_id: int, action: OtpAction, policy: OtpPolicy) -> OtpCounter | None:
+    """The customer's wrong attempts over all codes of the window, where they bar another one until its end."""
+    counter = counting(snapshot, customer_id, action)
+    return counter if counter is not None and counter.wrong_attempts >= policy.attempts_per_window else None
+
+
+def counting(snapshot: Snapshot, customer_id: int, action: OtpAction) -> OtpCounter | None:
+    """What was counted in the window that goes on; None where none does.
+
+    All programs count together, and each has its own idea of how long: the longest of them holds for all, or whoever is
+    locked out by one program would be let in again by way of another (docs/decisions/0156).
+    """
+    counter = snapshot.otp_counter(customer_id, action)
+    if counter is None:
+        return None
+    ends_at = max(counter.window_ends_at, counter.window_started_at + _window(snapshot))
+    return None if snapshot.now >= ends_at else replace(counter, window_ends_at=ends_at)
 
 
 class Proof(Struct, frozen=True):
@@ -101,7 +114,7 @@ def try_code(snapshot: Snapshot, context: Context, binding: Binding, code: str, 
         return Proof(_invalid("INVALID", None))
     expected = context.code_hash(live.key_id, code_content(live.otp_id, context.submission.org_id, code))
     if expected is None or not hmac.compare_digest(expected, live.code_hash):
-        return _wrong(snapshot, binding, live)
+        return _wrong(snapshot, live)
     return Proof(events=(OtpSaved(replace(live, state=OtpState.USED, due_until=None)),))
 
 
@@ -136,7 +149,7 @@ class Issue(Struct, frozen=True):
 def issue(snapshot: Snapshot, context: Context, binding: Binding, policy: OtpPolicy) -> Issue:
     """Issues a code: kills the live one, counts against the window, queues the message."""
     customer = binding.customer
-    counter = _counter_in_window(snapshot, customer.customer_id, binding.action, policy)
+    counter = _counter(snapshot, customer.customer_id, binding.action)
     if counter.issues >= policy.issues_per_window:
         return Issue(_issue_limit(snapshot, counter, policy))
     target = _target(customer, policy, context.channels)
@@ -220,10 +233,9 @@ def _binds(otp: Otp, binding: Binding) -> bool:
     )
 
 
-def _wrong(snapshot: Snapshot, binding: Binding, live: Otp) -> Proof:
+def _wrong(snapshot: Snapshot, live: Otp) -> Proof:
     tried = replace(live, attempts_left=live.attempts_left - 1)
-    policy = snapshot.book.programs[binding.program_id].policy.otp
-    counter = _counter_in_window(snapshot, live.customer_id, live.action, policy)
+    counter = _counter(snapshot, live.customer_id, live.action)
     return Proof(
         _invalid("INVALID", tried),
         (OtpSaved(tried), OtpCounterSaved(replace(counter, wrong_attempts=counter.wrong_attempts + 1))),
@@ -245,18 +257,15 @@ def _issue_limit(snapshot: Snapshot, counter: OtpCounter, policy: OtpPolicy) -> 
     return Refused(codes.OTP_ISSUE_LIMIT, metadata, retry_after_s=wait_s, quota="otp_issues_per_window")
 
 
-def _counter_in_window(snapshot: Snapshot, customer_id: int, action: OtpAction, policy: OtpPolicy) -> OtpCounter:
-    """What was counted in the window that goes on, or the beginning of one.
+def _counter(snapshot: Snapshot, customer_id: int, action: OtpAction) -> OtpCounter:
+    """What was counted in the window that goes on, or the beginning of one."""
+    now = snapshot.now
+    return counting(snapshot, customer_id, action) or OtpCounter(customer_id, action, now, now + _window(snapshot))
 
-    All programs count together, and each has its own idea of how long. A window may be prolonged, never cut short:
-    else whoever is locked out by one program would be let in again by way of another (docs/decisions/0156).
-    """
-    now, length = snapshot.now, timedelta(seconds=policy.window_s)
-    counter = snapshot.otp_counter(customer_id, action)
-    ends_at = None if counter is None else max(counter.window_ends_at, counter.window_started_at + length)
-    if counter is None or ends_at is None or now >= ends_at:
-        return OtpCounter(customer_id, action, now, now + length)
-    return replace(counter, window_ends_at=ends_at)
+
+def _window(snapshot: Snapshot) -> timedelta:
+    """How long a window is: as long as the longest of the organisation's programs."""
+    return timedelta(seconds=max(program.policy.otp.window_s for program in snapshot.book.programs.values()))
 
 
 def _addresses(customer: Customer, policy: OtpPolicy) -> list[tuple[Channel, str]]:

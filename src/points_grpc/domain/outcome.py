@@ -422,6 +422,16 @@ class Accepted(Struct, frozen=True):
     warnings: tuple[Warning, ...] = ()
     transaction_id: int | None = None
 
+    @property
+    def transaction_ids(self) -> tuple[int, ...]:
+        """All journal transactions of the command, in order: a return and an erasure may book several."""
+        match self.result:
+            case ReturnResult():
+                return tuple(one.transaction_id for one in self.result.shares if one.transaction_id)
+            case ErasureResult():
+                return self.result.transaction_ids
+        return () if self.transaction_id is None else (self.transaction_id,)
+
 
 Outcome = Accepted | Refused
 

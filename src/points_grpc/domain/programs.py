@@ -53,6 +53,9 @@ PROGRAMS_MAX = 1_000
 CONFIG_KEYS_MAX = 1_000
 """The most configuration keys of an organisation: they, too, are read whole."""
 
+_NOTHING = json.dumps(None)
+"""What the audit log has for the time before something was made."""
+
 
 def decide_program(command: CreateProgram, context: Context, snapshot: Snapshot) -> Decision:
     """Creates a program with its first policy. The first program of an organisation is its default one."""
@@ -73,12 +76,13 @@ def decide_program(command: CreateProgram, context: Context, snapshot: Snapshot)
         policy=replace(command.policy, revision=1),
     )
     default = command.default or book.default_program_id is None
+    after = json.dumps({"name": program.name})
     return Decision(
         Accepted(ProgramResult(program, default)),
         (
             ProgramSaved(program, default),
             PolicySaved(program.program_id, program.policy, snapshot.now, context.actor, ""),
-            _audited(context, snapshot, "CreateProgram", f"program/{program.program_id}", "", program.name, ""),
+            _audited(context, snapshot, "CreateProgram", f"program/{program.program_id}", _NOTHING, after, ""),
         ),
     )
 
@@ -111,7 +115,7 @@ def decide_group(command: CreateProgramGroup, context: Context, snapshot: Snapsh
         for member in members
     )
     after = json.dumps({"name": group.name, "program_ids": group.program_ids})
-    audited = _audited(context, snapshot, "CreateProgramGroup", f"program_group/{group.group_id}", "", after, "")
+    audited = _audited(context, snapshot, "CreateProgramGroup", f"program_group/{group.group_id}", _NOTHING, after, "")
     return Decision(Accepted(GroupResult(group.group_id)), (GroupSaved(group), *joined, audited))
 
 

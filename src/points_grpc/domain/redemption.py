@@ -512,12 +512,15 @@ def attempts_remain(case: Case) -> Refused | None:
     if not case.command.code:
         return None
     policy = case.ruling.policy.otp
-    until = otp.attempts_exhausted(case.snapshot, case.owner.customer_id, OtpAction.REDEMPTION, policy)
-    if until is None:
+    counter = otp.attempts_exhausted(case.snapshot, case.owner.customer_id, OtpAction.REDEMPTION, policy)
+    if counter is None:
         return None
-    limit = str(policy.attempts_per_window)
-    metadata: Mapping[str, str] = {"limit": limit, "used": limit, "resets_at": until.isoformat()}
-    wait_s = (until - case.snapshot.now).total_seconds()
+    metadata: Mapping[str, str] = {
+        "limit": str(policy.attempts_per_window),
+        "used": str(counter.wrong_attempts),
+        "resets_at": counter.window_ends_at.isoformat(),
+    }
+    wait_s = (counter.window_ends_at - case.snapshot.now).total_seconds()
     return Refused(codes.OTP_ATTEMPT_LIMIT, metadata, retry_after_s=wait_s, quota="otp_attempts_per_window")
 
 

@@ -465,7 +465,7 @@ class Snapshot:
 
     def unused_call(self, customer: Customer, *, since: datetime) -> MissedCall | None:
         """The earliest unused missed call from the customer's present number, not older than a time."""
-        if customer.customer_id not in self._loaded.keys.missed_calls:
+        if customer.customer_id not in self._loaded.keys.missed_calls and customer.customer_id not in self._created:
             raise NotLoaded("missed calls")
         found = [
             call

@@ -7,8 +7,8 @@ a check is the deed's decision without the code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, time, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -363,11 +363,11 @@ def source_is_not_locked(case: Case) -> Refused | None:
     now, locked_until = case.snapshot.now, case.sender.transfers_locked_until
     if locked_until is not None and locked_until > now:
         return _locked(locked_until, REASONED_LOCK)
-    exhausted_until = otp.attempts_exhausted(
+    exhausted = otp.attempts_exhausted(
         case.snapshot, case.sender.customer_id, OtpAction.TRANSFER, case.ruling.policy.otp
     )
-    if exhausted_until is not None:
-        return _locked(exhausted_until, WRONG_CODES_LOCK)
+    if exhausted is not None:
+        return _locked(exhausted.window_ends_at, WRONG_CODES_LOCK)
     return None
 
 
@@ -410,12 +410,19 @@ def transfer_is_no_duplicate(case: Case) -> Refused | None:
 def velocity_allows(case: Case) -> Refused | None:
     """903: points or number of transfers, out or in, over today, 7 or 30 days, would pass a limit.
 
-    It says when the same transfer would pass, unless it asks for more than the limit itself.
+    The first limit in the policy's order is told, and when the same transfer would pass all of them; no time where it
+    asks for more than one of them itself.
     """
-    for limit in case.ruling.policy.transfer.velocity_limits:
-        if refused := _velocity_limit(case, limit):
-            return refused
-    return None
+    passed = [one for limit in case.ruling.policy.transfer.velocity_limits for one in _passed(case, limit)]
+    if not passed:
+        return None
+    first = passed[0]
+    resets = [one.resets_at for one in passed if one.resets_at is not None]
+    if len(resets) < len(passed):
+        return Refused(codes.TRANSFER_LIMIT_EXCEEDED, first.metadata, quota=first.quota)
+    metadata = {**first.metadata, "resets_at": max(resets).isoformat()}
+    wait_s = (max(resets) - case.snapshot.now).total_seconds()
+    return Refused(codes.TRANSFER_LIMIT_EXCEEDED, metadata, retry_after_s=wait_s, quota=first.quota)
 
 
 def current_points_suffice(case: Case) -> Refused | None:
@@ -472,10 +479,18 @@ def _not_divisible(case: Case, multiple: int) -> Refused:
     return Refused(codes.TRANSFER_POINTS_NOT_DIVISIBLE, {"points": str(case.command.points), "multiple": str(multiple)})
 
 
-def _velocity_limit(case: Case, limit: VelocityLimit) -> Refused | None:
+class _Passed(Struct, frozen=True):
+    """A limit that a transfer would pass; `resets_at` is when it would not, None if never."""
+
+    metadata: Mapping[str, str]
+    quota: str
+    resets_at: datetime | None
+
+
+def _passed(case: Case, limit: VelocityLimit) -> Iterator[_Passed]:
+    """What of a limit a transfer would pass: its points, its number of transfers, or both."""
     party = case.sender if limit.direction is Direction.OUT else case.receiver
-    time_zone = case.ruling.time_zone
-    today = case.snapshot.today(time_zone)
+    today = case.snapshot.today(case.ruling.time_zone)
     by_day = case.snapshot.velocity(WalletKey(party.customer_id, case.ruling.program_id))
     days = [today - timedelta(days=ago) for ago in range(limit.window.days)]
     for name, maximum, index, more in (
@@ -486,27 +501,30 @@ def _velocity_limit(case: Case, limit: VelocityLimit) -> Refused | None:
         used = sum(counted.values())
         if not maximum or used + more <= maximum:
             continue
-        metadata: Mapping[str, str] = {
-            "limit": str(maximum),
-            "used": str(used),
-            "window": limit.window.name,
-            "direction": limit.direction.name,
-        }
-        quota = f"transfer_{name}_{limit.direction.name}_{limit.window.name}".lower()
-        if more > maximum:  # no window is long enough for that
-            return Refused(codes.TRANSFER_LIMIT_EXCEEDED, metadata, quota=quota)
-        freed = 0
-        reset_day = today + timedelta(days=1)
-        for day in sorted(counted):
-            freed += counted[day]
-            reset_day = day + timedelta(days=limit.window.days)
-            if used - freed + more <= maximum:
-                break
-        resets_at = datetime.combine(reset_day, time.min, ZoneInfo(time_zone)).astimezone(UTC)
-        metadata = {**metadata, "resets_at": resets_at.isoformat()}
-        wait_s = (resets_at - case.snapshot.now).total_seconds()
-        return Refused(codes.TRANSFER_LIMIT_EXCEEDED, metadata, retry_after_s=wait_s, quota=quota)
-    return None
+        yield _Passed(
+            metadata={
+                "limit": str(maximum),
+                "used": str(used),
+                "window": limit.window.name,
+                "direction": limit.direction.name,
+            },
+            quota=f"transfer_{name}_{limit.direction.name}_{limit.window.name}".lower(),
+            resets_at=_resets_at(case, limit, counted, spare=maximum - more),
+        )
+
+
+def _resets_at(case: Case, limit: VelocityLimit, counted: Mapping[date, int], *, spare: int) -> datetime | None:
+    """When no more than `spare` of what counts now still does; None if no window is long enough for that."""
+    if spare < 0:
+        return None
+    left = sum(counted.values())
+    reset_day = case.snapshot.today(case.ruling.time_zone) + timedelta(days=1)
+    for day in sorted(counted):
+        left -= counted[day]
+        reset_day = day + timedelta(days=limit.window.days)
+        if left <= spare:
+            break
+    return datetime.combine(reset_day, time.min, ZoneInfo(case.ruling.time_zone)).astimezone(UTC)
 
 
 class Plan(Struct, frozen=True):

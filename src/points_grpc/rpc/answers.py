@@ -174,10 +174,15 @@ class Answers:
             refusal = status_item(outcome.code, bounded(outcome.metadata), outcome.field)
             return response(state=response.REFUSED, refusal=refusal, operation=record.operation)
         row = None
-        if outcome.transaction_id is not None:
-            row = await self._reads.transaction(caller.org_id, outcome.transaction_id)
-        transaction = None if row is None else render.journal_transaction(row)
-        return response(state=response.ACCEPTED, transaction=transaction, operation=record.operation)
+        booked = outcome.transaction_ids
+        if booked:
+            row = await self._reads.transaction(caller.org_id, booked[0])
+        return response(
+            state=response.ACCEPTED,
+            transaction=None if row is None else render.journal_transaction(row),
+            operation=record.operation,
+            further_transaction_ids=booked[1:],
+        )
 
     async def list_transfers(
         self, request: wallet_service_pb2.ListTransfersRequest, caller: Caller

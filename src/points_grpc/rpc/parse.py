@@ -55,6 +55,8 @@ REDEMPTION_ID_LENGTH_MAX = 32
 HOLD_ID_LENGTH_MAX = 32
 EXTERNAL_REFERENCE_LENGTH_MAX = 128
 CONFIG_VALUE_LENGTH_MAX = 1000
+CONFIG_KEY_LENGTH_MAX = 100
+DECIMAL_PLACES_MAX = 3
 IDENTIFIERS_MAX = 10
 ENROLMENTS_MAX = 100
 GROUP_PROGRAMS_MAX = 1000
@@ -63,7 +65,7 @@ EXPIRY_DAYS_MAX = 36_500
 EXPIRY_MONTHS_MAX = 1200
 
 _LOCALE = re.compile(r"([a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?)?")
-_CONFIG_KEY = re.compile(r"[A-Za-z0-9_]{1,100}")
+_CONFIG_KEY = re.compile(rf"[A-Za-z0-9_]{{1,{CONFIG_KEY_LENGTH_MAX}}}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _GIVEN_KINDS: Mapping[int, IdentifierType] = {
     kind.value: kind for kind in (IdentifierType.MOBILE, IdentifierType.EXTERNAL_ID, IdentifierType.EMAIL)
@@ -415,7 +417,7 @@ def create_program(request: program_service_pb2.CreateProgramRequest, shape: Sha
         program_id=shape.whole("program_id", request.program_id, 0, INT64_MAX),
         name=shape.text("name", request.name, NAME_LENGTH_MAX, required=True),
         default=request.default_program,
-        decimal_places=shape.whole("decimal_places", request.decimal_places, 0, 3),
+        decimal_places=shape.whole("decimal_places", request.decimal_places, 0, DECIMAL_PLACES_MAX),
         time_zone=_time_zone(request.time_zone, shape),
         policy=read_policy(request.policy, shape) if request.HasField("policy") else Policy(),
     )
@@ -454,10 +456,11 @@ def set_policy(request: program_service_pb2.SetPolicyRequest, shape: Shape) -> c
 
 @reads(SERVICE)
 def set_config_key(request: program_service_pb2.SetConfigKeyRequest, shape: Shape) -> c.SetConfigKey:
-    """SetConfigKey: raw text, judged at use."""
+    """SetConfigKey: raw text, judged at use. It may have several lines: the text of an e-mail does."""
     value = None
     if request.HasField("value"):
-        value = shape.text("value", request.value, CONFIG_VALUE_LENGTH_MAX)
+        shape.text("value", request.value.replace("\n", " "), CONFIG_VALUE_LENGTH_MAX)
+        value = request.value
     return c.SetConfigKey(
         key=shape.pattern("key", request.key, _CONFIG_KEY, "1 to 100 letters, digits and underscores"),
         value=value,

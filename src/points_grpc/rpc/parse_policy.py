@@ -6,6 +6,7 @@ Fields that contradict each other are well-formed: they are stored, and refused 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from points_grpc.domain.model import POINTS_MAX, Source
 from points_grpc.domain.policy import (
@@ -31,6 +32,17 @@ CATEGORY_LENGTH_MAX = 64
 VELOCITY_LIMITS_MAX = 16
 DAYS_MAX = 36_500
 RATIO_MAX = 10**9
+DUPLICATE_WINDOW_S_MAX = 86_400
+
+OTP_BOUNDS: Mapping[str, tuple[int, int]] = {
+    "length": (4, 10),
+    "validity_s": (30, 3_600),
+    "attempts": (1, 10),
+    "issues_per_window": (1, 100),
+    "attempts_per_window": (1, 100),
+    "window_s": (60, 86_400),
+}
+"""From what to what the numbers of a policy of codes may be, by field."""
 MISSED_CALL_WINDOW_S_MIN = 30
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -119,7 +131,7 @@ def _transfer(given: program_service_pb2.TransferPolicy, shape: Shape) -> Transf
         multiple=shape.whole(f"{at}.multiple", given.multiple, 0, POINTS_MAX),
         barred_sources=barred,
         redemption_conditions=given.redemption_conditions,
-        duplicate_window_s=shape.whole(f"{at}.duplicate_window_s", given.duplicate_window_s, 0, 86_400),
+        duplicate_window_s=shape.whole(f"{at}.duplicate_window_s", given.duplicate_window_s, 0, DUPLICATE_WINDOW_S_MAX),
         velocity_limits=_velocity_limits(given, shape),
     )
 
@@ -150,22 +162,21 @@ def _otp(given: program_service_pb2.OtpPolicy, shape: Shape) -> OtpPolicy:
     transfer = shape.member(f"{at}.transfer", given.transfer, requirements)
     alphabet = shape.member(f"{at}.alphabet", given.alphabet, alphabets)
 
-    def number(name: str, value: int, low: int, high: int) -> int:
+    def number(name: str, value: int) -> int:
         """A number within bounds, or 0 for the default."""
-        return shape.whole(f"{at}.{name}", value, low, high) if value else 0
+        return shape.whole(f"{at}.{name}", value, *OTP_BOUNDS[name]) if value else 0
 
     channels = tuple(given.channels)
     if not _CHANNELS.issuperset(channels) or len(set(channels)) != len(channels):
         shape.wrong(f"{at}.channels", "MOBILE and EMAIL, each at most once")
     return OtpPolicy(
         transfer=OtpRequirement(transfer) if transfer in requirements else default.transfer,
-        length=number("length", given.length, 4, 10) or default.length,
+        length=number("length", given.length) or default.length,
         alphabet=Alphabet(alphabet) if alphabet in alphabets else default.alphabet,
-        validity_s=number("validity_s", given.validity_s, 30, 3600) or default.validity_s,
-        attempts=number("attempts", given.attempts, 1, 10) or default.attempts,
-        issues_per_window=number("issues_per_window", given.issues_per_window, 1, 100) or default.issues_per_window,
-        attempts_per_window=number("attempts_per_window", given.attempts_per_window, 1, 100)
-        or default.attempts_per_window,
-        window_s=number("window_s", given.window_s, 60, 86_400) or default.window_s,
+        validity_s=number("validity_s", given.validity_s) or default.validity_s,
+        attempts=number("attempts", given.attempts) or default.attempts,
+        issues_per_window=number("issues_per_window", given.issues_per_window) or default.issues_per_window,
+        attempts_per_window=number("attempts_per_window", given.attempts_per_window) or default.attempts_per_window,
+        window_s=number("window_s", given.window_s) or default.window_s,
         channels=channels or default.channels,
     )

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from points_grpc.codes import CATALOGUE, Code, Table
 from points_grpc.domain.holds import HOLD_S_DEFAULT, HOLD_S_MAX, HOLD_S_MIN
 from points_grpc.domain.identifiers import VALUE_LENGTH_MAX
+from points_grpc.domain.lots import LOTS_PER_COMMAND_MAX, LOTS_SHOWN_MAX
 from points_grpc.domain.model import POINTS_MAX
 from points_grpc.domain.outcome import Refused
 from points_grpc.domain.policy import MISSED_CALL_WINDOW_S_MAX
+from points_grpc.domain.programs import CONFIG_KEYS_MAX, PROGRAMS_MAX
 from points_grpc.domain.references import TRANSACTION_NUMBER_MAX
 from points_grpc.rpc import parse, parse_policy, quotas, shape
 from points_grpc.rpc.answers import (
     AUDIT_PAGE_MAX,
     LOTS_PAGE_MAX,
+    RECORDS_PAGE_MAX,
+    SUBJECT_LENGTH_MAX,
     TRACED_LOTS_MAX,
     TRANSACTIONS_PAGE_MAX,
     one_page_only,
 )
 from points_grpc.rpc.call import Caller
 from points_grpc.rpc.limits import Limits
+from points_grpc.rpc.listings import CUSTOMERS_PAGE_MAX, PAGE_MAX
 from points_grpc.rpc.ports import CheckpointFact, Facts, LimitFact
 from points_grpc.v1 import catalog_service_pb2, options_pb2
+
+_OTP_UNITS = {
+    "length": "characters of a code",
+    "attempts": "wrong codes",
+    "attempts_per_window": "wrong codes",
+    "issues_per_window": "codes",
+}
+
+
+def _otp_limits() -> Iterator[LimitFact]:
+    """From what to what the numbers of a policy of codes may be."""
+    for name, (low, high) in parse_policy.OTP_BOUNDS.items():
+        stem, unit, ending = (name[:-2], "s", "_s") if name.endswith("_s") else (name, _OTP_UNITS[name], "")
+        yield LimitFact(f"otp_{stem}_min{ending}", low, unit)
+        yield LimitFact(f"otp_{stem}_max{ending}", high, unit)
+
 
 REQUEST_LIMITS = (
     LimitFact("points_max", POINTS_MAX, "points in the smallest unit"),
@@ -35,7 +56,12 @@ REQUEST_LIMITS = (
     LimitFact("category_length_max", parse.CATEGORY_LENGTH_MAX, "characters"),
     LimitFact("transaction_number_length_max", TRANSACTION_NUMBER_MAX, "characters"),
     LimitFact("external_reference_length_max", parse.EXTERNAL_REFERENCE_LENGTH_MAX, "characters"),
+    LimitFact("audit_subject_length_max", SUBJECT_LENGTH_MAX, "characters"),
+    LimitFact("config_keys_max", CONFIG_KEYS_MAX, "configuration keys"),
+    LimitFact("config_key_length_max", parse.CONFIG_KEY_LENGTH_MAX, "characters"),
     LimitFact("config_value_length_max", parse.CONFIG_VALUE_LENGTH_MAX, "characters"),
+    LimitFact("programs_max", PROGRAMS_MAX, "programs"),
+    LimitFact("decimal_places_max", parse.DECIMAL_PLACES_MAX, "decimal places"),
     LimitFact("identifiers_max", parse.IDENTIFIERS_MAX, "identifiers"),
     LimitFact("enrolments_max", parse.ENROLMENTS_MAX, "programs"),
     LimitFact("group_programs_max", parse.GROUP_PROGRAMS_MAX, "programs"),
@@ -47,9 +73,19 @@ REQUEST_LIMITS = (
     LimitFact("missed_call_window_max_s", MISSED_CALL_WINDOW_S_MAX, "s"),
     LimitFact("categories_max", parse_policy.CATEGORIES_MAX, "categories"),
     LimitFact("velocity_limits_max", parse_policy.VELOCITY_LIMITS_MAX, "limits"),
+    LimitFact("duplicate_window_max_s", parse_policy.DUPLICATE_WINDOW_S_MAX, "s"),
+    LimitFact("redemption_time_days_max", parse_policy.DAYS_MAX, "days"),
+    LimitFact("reversal_days_max", parse_policy.DAYS_MAX, "days"),
+    LimitFact("point_value_max", parse_policy.RATIO_MAX, "numerator, and denominator"),
+    *_otp_limits(),
     LimitFact("returned_items_max", parse.RETURNED_ITEMS_MAX, "items of a return"),
+    LimitFact("lots_per_command_max", LOTS_PER_COMMAND_MAX, "lots"),
+    LimitFact("lots_shown_max", LOTS_SHOWN_MAX, "lots of a breakup"),
     LimitFact("items_max", quotas.ITEMS_MAX, "items of a batch"),
     LimitFact("lots_page_max", LOTS_PAGE_MAX, "lots"),
+    LimitFact("customers_page_max", CUSTOMERS_PAGE_MAX, "customers"),
+    LimitFact("listed_page_max", PAGE_MAX, "wallets, lots or transactions of an organisation"),
+    LimitFact("records_page_max", RECORDS_PAGE_MAX, "records about a customer"),
     LimitFact("audit_events_page_max", AUDIT_PAGE_MAX, "lines of the audit log"),
     LimitFact("transactions_page_max", TRANSACTIONS_PAGE_MAX, "transactions"),
     LimitFact("traced_lots_max", TRACED_LOTS_MAX, "lots"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 from sqlalchemy import Connection, text
 
+from points_grpc.domain.issuance import end_of_day
 from points_grpc.domain.model import Account, Source
 from points_grpc.storage.engine import Database
 from points_grpc.storage.faults import DRIVER_ERRORS, translate
@@ -56,7 +57,7 @@ def liability(database: Database, day: date, *, org_id: int = 0) -> list[Liabili
     found: list[Liability] = []
     with snapshot(database) as connection:
         for org, program_id, zone in _programs(connection, org_id):
-            found += _liability_of(connection, org, program_id, zone, ends_at=_end_of(day, zone))
+            found += _liability_of(connection, org, program_id, zone, ends_at=end_of_day(day, zone.key))
     return found
 
 
@@ -123,6 +124,9 @@ _EXPIRED = text("""
         AND transactions.created_at <= :ends_at
 """)
 
+_LAST_EVERYWHERE = datetime(9999, 12, 31, tzinfo=UTC)
+"""A day before the end of time, which is an instant in all time zones."""
+
 QUARTER_MICROS = 900_000_000
 """Days of all time zones begin at a quarter of an hour of UTC: so finely the database adds up."""
 
@@ -163,7 +167,7 @@ def _liability_of(
             add(name, "promised", points)
         if kept := held - overdue.get(lot_id, 0):
             add(name, "held", kept)
-        month = "never" if expires_at == NEVER else f"{from_micros(expires_at).astimezone(zone):%Y-%m}"
+        month = "never" if expires_at == NEVER else f"{_day_of(expires_at, zone):%Y-%m}"
         months = expiring.setdefault(name, {})
         months[month] = months.get(month, 0) + points
     for source, points in connection.execute(_EXPIRED_BY_SOURCE, bound):
@@ -184,12 +188,12 @@ def _days_of(
     bound = {
         "org_id": org_id,
         "program_id": program_id,
-        "ends_at": to_micros(_end_of(last, zone)),
+        "ends_at": to_micros(end_of_day(last, zone.key)),
         "quarter": QUARTER_MICROS,
     }
     by_day: dict[date, dict[int, int]] = {}
     for quarter, account, points in connection.execute(_MOVED, bound):
-        day = from_micros(quarter * QUARTER_MICROS).astimezone(zone).date()
+        day = _day_of(quarter * QUARTER_MICROS, zone)
         moved = by_day.setdefault(day, {})
         moved[account] = moved.get(account, 0) + points
     closing = 0
@@ -219,10 +223,9 @@ def _programs(connection: Connection, org_id: int) -> Sequence[tuple[int, int, Z
     return [(org, program_id, ZoneInfo(zone)) for org, program_id, zone in found]
 
 
-def _end_of(day: date, zone: ZoneInfo) -> datetime:
-    """The last instant of a day."""
-    midnight = datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC)
-    return midnight - timedelta(microseconds=1)
+def _day_of(micros: int, zone: ZoneInfo) -> date:
+    """The day on which an instant falls; east of UTC the last instants that there are fall on the last day."""
+    return min(from_micros(micros), _LAST_EVERYWHERE).astimezone(zone).date()
 
 
 @contextmanager

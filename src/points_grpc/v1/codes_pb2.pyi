@@ -52,8 +52,8 @@ class _SuccessCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SuccessCo
     SUCCESS_CODE_UNSPECIFIED: _SuccessCode.ValueType  # 0
     """Not set. No outcome has it."""
     SUCCESS_CODE_POINTS_REDEEMED_OR_REDEEMABLE: _SuccessCode.ValueType  # 800
-    """The redemption is committed (RedeemPoints), or every rule of a redemption holds at this moment
-    (CheckRedemption).
+    """The redemption is committed (RedeemPoints, CaptureRedemption), or every rule of a redemption holds
+    at this moment (CheckRedemption).
     Remedy: none. A check promises nothing: the deed is judged anew.
     Odd: one number for two outcomes; the operation tells them apart.
     """
@@ -64,8 +64,8 @@ class SuccessCode(_SuccessCode, metaclass=_SuccessCodeEnumTypeWrapper):
 SUCCESS_CODE_UNSPECIFIED: SuccessCode.ValueType  # 0
 """Not set. No outcome has it."""
 SUCCESS_CODE_POINTS_REDEEMED_OR_REDEEMABLE: SuccessCode.ValueType  # 800
-"""The redemption is committed (RedeemPoints), or every rule of a redemption holds at this moment
-(CheckRedemption).
+"""The redemption is committed (RedeemPoints, CaptureRedemption), or every rule of a redemption holds
+at this moment (CheckRedemption).
 Remedy: none. A check promises nothing: the deed is judged anew.
 Odd: one number for two outcomes; the operation tells them apart.
 """
@@ -269,8 +269,9 @@ class _PointsErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Point
     Odd: the refusal does not say which of the four it was, since that would help a forger.
     """
     POINTS_ERROR_CODE_INVALID_POINTS_CATEGORY: _PointsErrorCode.ValueType  # 826
-    """The category named is unknown to the program or cannot be redeemed (category holds its name);
-    or group_redemption is set and the program belongs to no group (cause NO_GROUP).
+    """The category named is unknown to the program (cause UNKNOWN_CATEGORY) or cannot be redeemed
+    (CATEGORY_NOT_REDEEMABLE, with the category); or group_redemption is set and the program belongs to
+    no group (NO_GROUP) or its policy does not redeem across it (POOLING_OFF).
     Remedy: name a category of the program, or leave group_redemption out.
     Odd: one row for a wrong category and a wrong configuration, as the text has it.
     """
@@ -589,8 +590,9 @@ Remedy: sign the request as sent, with the present time; do not repeat the old s
 Odd: the refusal does not say which of the four it was, since that would help a forger.
 """
 POINTS_ERROR_CODE_INVALID_POINTS_CATEGORY: PointsErrorCode.ValueType  # 826
-"""The category named is unknown to the program or cannot be redeemed (category holds its name);
-or group_redemption is set and the program belongs to no group (cause NO_GROUP).
+"""The category named is unknown to the program (cause UNKNOWN_CATEGORY) or cannot be redeemed
+(CATEGORY_NOT_REDEEMABLE, with the category); or group_redemption is set and the program belongs to
+no group (NO_GROUP) or its policy does not redeem across it (POOLING_OFF).
 Remedy: name a category of the program, or leave group_redemption out.
 Odd: one row for a wrong category and a wrong configuration, as the text has it.
 """
@@ -827,8 +829,8 @@ class _TransferErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tra
     """
     TRANSFER_ERROR_CODE_TRANSFER_LIMIT_EXCEEDED: _TransferErrorCode.ValueType  # 903
     """A velocity limit of the policy is reached: points or number of transfers, out or in, in today
-    or the last 7 or 30 days, counted in the program's time zone. QuotaFailure says the same as the
-    metadata. Without resets_at the points asked for are more than the limit itself.
+    or the last 7 or 30 days, counted in the program's time zone. The first limit of the policy is told;
+    at resets_at all let the same transfer pass. Without it the points are more than a limit itself.
     Remedy: transfer under a new request_id once resets_at has passed, or less.
     Odd: the text speaks of redemption. One of three rows of this number; see points 901.
     """
@@ -971,8 +973,8 @@ Odd: one of three rows of this number; see points 901.
 """
 TRANSFER_ERROR_CODE_TRANSFER_LIMIT_EXCEEDED: TransferErrorCode.ValueType  # 903
 """A velocity limit of the policy is reached: points or number of transfers, out or in, in today
-or the last 7 or 30 days, counted in the program's time zone. QuotaFailure says the same as the
-metadata. Without resets_at the points asked for are more than the limit itself.
+or the last 7 or 30 days, counted in the program's time zone. The first limit of the policy is told;
+at resets_at all let the same transfer pass. Without it the points are more than a limit itself.
 Remedy: transfer under a new request_id once resets_at has passed, or less.
 Odd: the text speaks of redemption. One of three rows of this number; see points 901.
 """

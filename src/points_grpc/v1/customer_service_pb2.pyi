@@ -85,7 +85,7 @@ class Customer(_message.Message):
         INTERNAL_USER: Customer._StatusLabel.ValueType  # 5
         """A customer of the company itself: no restriction."""
         DELETED: Customer._StatusLabel.ValueType  # 6
-        """Gone: does nothing."""
+        """Redeems and transfers nothing. A word of the module: `erased_at` tells whether somebody is gone."""
         PENDING_DELETION: Customer._StatusLabel.ValueType  # 7
         """About to be deleted: no restriction yet."""
 
@@ -107,7 +107,7 @@ class Customer(_message.Message):
     INTERNAL_USER: Customer.StatusLabel.ValueType  # 5
     """A customer of the company itself: no restriction."""
     DELETED: Customer.StatusLabel.ValueType  # 6
-    """Gone: does nothing."""
+    """Redeems and transfers nothing. A word of the module: `erased_at` tells whether somebody is gone."""
     PENDING_DELETION: Customer.StatusLabel.ValueType  # 7
     """About to be deleted: no restriction yet."""
 
@@ -150,7 +150,7 @@ class Customer(_message.Message):
 
     @_builtins.property
     def transfers_locked_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when outgoing transfers are locked by an operator; unset if they are not."""
+        """Until when outgoing transfers are locked by an operator, or were; unset if they never were, or the lock was lifted."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -601,7 +601,9 @@ class RecordPurchaseRequest(_message.Message):
     AMOUNT_MINOR_UNITS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     program_id: _builtins.int
-    """The program in which the purchase counts; 0 for the organisation's default program."""
+    """The program in which the purchase counts; 0 for the organisation's default program. Refused with 881 if the customer
+    is not enrolled in it.
+    """
     transaction_number: _builtins.str
     """The bill; required, at most 64 characters of letters, digits and `-_./#`. Refused with 10013 if it was recorded,
     or is known as another customer's.

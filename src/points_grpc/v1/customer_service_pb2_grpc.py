@@ -150,7 +150,8 @@ class CustomerServiceServicer(object):
     def MergeCustomers(self, request, context):
         """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
         the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
-        victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+        victim stays on record and is named by its identifiers as before. From here on a write that names it is refused
+        (419); but what it had redeemed can be reversed and returned under its name, and credits the survivor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

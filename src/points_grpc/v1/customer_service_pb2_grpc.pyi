@@ -53,7 +53,8 @@ class CustomerServiceStub:
     MergeCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]
     """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
     the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
-    victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+    victim stays on record and is named by its identifiers as before. From here on a write that names it is refused
+    (419); but what it had redeemed can be reversed and returned under its name, and credits the survivor.
     """
     RecordMissedCall: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.RecordMissedCallRequest, _customer_service_pb2.RecordMissedCallResponse]
     """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
@@ -96,7 +97,8 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     MergeCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.MergeCustomersRequest, _customer_service_pb2.MergeCustomersResponse]  # type: ignore[assignment]
     """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
     the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
-    victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+    victim stays on record and is named by its identifiers as before. From here on a write that names it is refused
+    (419); but what it had redeemed can be reversed and returned under its name, and credits the survivor.
     """
     RecordMissedCall: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.RecordMissedCallRequest, _customer_service_pb2.RecordMissedCallResponse]  # type: ignore[assignment]
     """Records a missed call, by which a customer proves one redemption (validation type MISSED_CALL) within the window of
@@ -184,7 +186,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_customer_service_pb2.MergeCustomersResponse, _abc.Awaitable[_customer_service_pb2.MergeCustomersResponse]]:
         """Merges one customer, the victim, into another, the survivor. All points of the victim that have not expired move to
         the survivor, origin, expiry and promise kept, in the same programs; so do lifetime figures and enrolments. The
-        victim stays on record, is named by its identifiers as before, and is refused in every write from here on (419).
+        victim stays on record and is named by its identifiers as before. From here on a write that names it is refused
+        (419); but what it had redeemed can be reversed and returned under its name, and credits the survivor.
         """
 
     @_abc_1.abstractmethod

@@ -32,6 +32,9 @@ class PointsServiceStub(object):
     content gets the recorded outcome again and nothing happens twice; with other content it is refused, naming the
     fields that differ. Refusals carry google.rpc.Status details: ErrorInfo (domain "points.v1", the numbers behind the
     refusal in its metadata) and StatusPayload (the documented envelope).
+
+    No text of any service holds control characters (line feeds, tabs, NUL): a field with one is malformed. Only the value
+    of a configuration key may have several lines.
     """
 
     def __init__(self, channel):
@@ -119,6 +122,9 @@ class PointsServiceServicer(object):
     content gets the recorded outcome again and nothing happens twice; with other content it is refused, naming the
     fields that differ. Refusals carry google.rpc.Status details: ErrorInfo (domain "points.v1", the numbers behind the
     refusal in its metadata) and StatusPayload (the documented envelope).
+
+    No text of any service holds control characters (line feeds, tabs, NUL): a field with one is malformed. Only the value
+    of a configuration key may have several lines.
     """
 
     def CheckTransfer(self, request, context):
@@ -322,6 +328,9 @@ class PointsService(object):
     content gets the recorded outcome again and nothing happens twice; with other content it is refused, naming the
     fields that differ. Refusals carry google.rpc.Status details: ErrorInfo (domain "points.v1", the numbers behind the
     refusal in its metadata) and StatusPayload (the documented envelope).
+
+    No text of any service holds control characters (line feeds, tabs, NUL): a field with one is malformed. Only the value
+    of a configuration key may have several lines.
     """
 
     @staticmethod

@@ -33,6 +33,9 @@ class PointsServiceStub:
     content gets the recorded outcome again and nothing happens twice; with other content it is refused, naming the
     fields that differ. Refusals carry google.rpc.Status details: ErrorInfo (domain "points.v1", the numbers behind the
     refusal in its metadata) and StatusPayload (the documented envelope).
+
+    No text of any service holds control characters (line feeds, tabs, NUL): a field with one is malformed. Only the value
+    of a configuration key may have several lines.
     """
 
     @_typing.overload
@@ -101,6 +104,9 @@ class PointsServiceAsyncStub(PointsServiceStub):
     content gets the recorded outcome again and nothing happens twice; with other content it is refused, naming the
     fields that differ. Refusals carry google.rpc.Status details: ErrorInfo (domain "points.v1", the numbers behind the
     refusal in its metadata) and StatusPayload (the documented envelope).
+
+    No text of any service holds control characters (line feeds, tabs, NUL): a field with one is malformed. Only the value
+    of a configuration key may have several lines.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -165,6 +171,9 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     content gets the recorded outcome again and nothing happens twice; with other content it is refused, naming the
     fields that differ. Refusals carry google.rpc.Status details: ErrorInfo (domain "points.v1", the numbers behind the
     refusal in its metadata) and StatusPayload (the documented envelope).
+
+    No text of any service holds control characters (line feeds, tabs, NUL): a field with one is malformed. Only the value
+    of a configuration key may have several lines.
     """
 
     @_abc_1.abstractmethod

@@ -41,7 +41,7 @@ class Program(_message.Message):
     name: _builtins.str
     """The name, 1 to 100 characters."""
     active: _builtins.bool
-    """Inactive programs refuse every operation (885, 895)."""
+    """False for a program that has ended: nothing begins in it any more (885, 895; see SetProgramActive)."""
     default_program: _builtins.bool
     """True for the program that is meant where a request names none; one per organisation."""
     decimal_places: _builtins.int
@@ -751,7 +751,9 @@ class OtpPolicy(_message.Message):
     transfers, 10009 on redemptions).
     """
     window_s: _builtins.int
-    """The window, in seconds: 60 to 86400; 0 for 900. It starts with the first issue or wrong attempt."""
+    """The window, in seconds: 60 to 86400; 0 for 900. It starts with the first issue or wrong attempt, and all programs of
+    the organisation count in it together: it lasts as long as the longest of theirs.
+    """
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Channels in order of preference, "MOBILE" and "EMAIL"; empty for both in this order."""
@@ -912,7 +914,7 @@ class SetConfigKeyRequest(_message.Message):
     key: _builtins.str
     """The documented name, e.g. ALLOW_POINTS_TRANSFER; `[A-Za-z0-9_]{1,100}`. An organisation has at most 1000 (10004)."""
     value: _builtins.str
-    """The raw text, at most 1000 characters; unset removes the key."""
+    """The raw text, at most 1000 characters, in one line or several; unset removes the key."""
     reason: _builtins.str
     """Why; at most 500 characters; kept in the audit log."""
     request_id: _builtins.str
@@ -1182,7 +1184,7 @@ class AuditEvent(_message.Message):
     action: _builtins.str
     """What was done: the name of the operation, or of the command line's command."""
     subject: _builtins.str
-    """What was changed: "org", "program/973", "group/5", "config/ALLOW_POINTS_TRANSFER", "customer/11", "key/…"."""
+    """What was changed: "org", "program/973", "program_group/5", "config/ALLOW_POINTS_TRANSFER", "customer/11", "key/…"."""
     before: _builtins.str
     """What it was before, as JSON; never a secret."""
     after: _builtins.str

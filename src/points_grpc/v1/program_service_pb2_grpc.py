@@ -168,8 +168,10 @@ class ProgramServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetProgramActive(self, request, context):
-        """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
-        wallets can be read. A pause is meant to be lifted (898); this is not.
+        """Ends a program, or takes it up again. While it is inactive, nothing begins in it: checks, codes, transfers,
+        redemptions, authorisations, issues, adjustments and enrolments that name it are refused (885, 895). What had begun
+        can be brought to its end (captures, releases, reversals), its wallets can be read, and points issued elsewhere may
+        name it as the program they were earned in. A pause is meant to be lifted (898); this is not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

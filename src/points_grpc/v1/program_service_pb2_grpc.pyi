@@ -56,8 +56,10 @@ class ProgramServiceStub:
     SetPause: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.SetPauseRequest, _program_service_pb2.SetPauseResponse]
     """Pauses or resumes the points operations of the organisation or of one program (898)."""
     SetProgramActive: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.SetProgramActiveRequest, _program_service_pb2.SetProgramActiveResponse]
-    """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
-    wallets can be read. A pause is meant to be lifted (898); this is not.
+    """Ends a program, or takes it up again. While it is inactive, nothing begins in it: checks, codes, transfers,
+    redemptions, authorisations, issues, adjustments and enrolments that name it are refused (885, 895). What had begun
+    can be brought to its end (captures, releases, reversals), its wallets can be read, and points issued elsewhere may
+    name it as the program they were earned in. A pause is meant to be lifted (898); this is not.
     """
 
 @_typing.type_check_only
@@ -88,8 +90,10 @@ class ProgramServiceAsyncStub(ProgramServiceStub):
     SetPause: _aio.UnaryUnaryMultiCallable[_program_service_pb2.SetPauseRequest, _program_service_pb2.SetPauseResponse]  # type: ignore[assignment]
     """Pauses or resumes the points operations of the organisation or of one program (898)."""
     SetProgramActive: _aio.UnaryUnaryMultiCallable[_program_service_pb2.SetProgramActiveRequest, _program_service_pb2.SetProgramActiveResponse]  # type: ignore[assignment]
-    """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
-    wallets can be read. A pause is meant to be lifted (898); this is not.
+    """Ends a program, or takes it up again. While it is inactive, nothing begins in it: checks, codes, transfers,
+    redemptions, authorisations, issues, adjustments and enrolments that name it are refused (885, 895). What had begun
+    can be brought to its end (captures, releases, reversals), its wallets can be read, and points issued elsewhere may
+    name it as the program they were earned in. A pause is meant to be lifted (898); this is not.
     """
 
 class ProgramServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -183,8 +187,10 @@ class ProgramServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _program_service_pb2.SetProgramActiveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_program_service_pb2.SetProgramActiveResponse, _abc.Awaitable[_program_service_pb2.SetProgramActiveResponse]]:
-        """Ends a program, or takes it up again. While it is inactive, operations that name it are refused (885, 895), and its
-        wallets can be read. A pause is meant to be lifted (898); this is not.
+        """Ends a program, or takes it up again. While it is inactive, nothing begins in it: checks, codes, transfers,
+        redemptions, authorisations, issues, adjustments and enrolments that name it are refused (885, 895). What had begun
+        can be brought to its end (captures, releases, reversals), its wallets can be read, and points issued elsewhere may
+        name it as the program they were earned in. A pause is meant to be lifted (898); this is not.
         """
 
 def add_ProgramServiceServicer_to_server(servicer: ProgramServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -559,17 +559,24 @@ class GetTransactionResponse(_message.Message):
     TRANSACTION_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
+    FURTHER_TRANSACTION_IDS_FIELD_NUMBER: _builtins.int
     state: Global___GetTransactionResponse.State.ValueType
     """What is known."""
     operation: _builtins.str
     """The operation that the request id named; empty unless asked by request id."""
     @_builtins.property
     def transaction(self) -> Global___JournalTransaction:
-        """The journal transaction; unset if the command moved no points."""
+        """The journal transaction, of several the first; unset if the command moved no points."""
 
     @_builtins.property
     def refusal(self) -> _common_pb2.StatusItem:
         """The recorded refusal; unset unless `state` is REFUSED."""
+
+    @_builtins.property
+    def further_transaction_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The other journal transactions of the command, in order, each to be read by its id: a return has one for each
+        redemption that it gave back, an erasure one for each wallet that had points. Empty for every other command.
+        """
 
     def __init__(
         self,
@@ -578,10 +585,11 @@ class GetTransactionResponse(_message.Message):
         transaction: Global___JournalTransaction | None = ...,
         refusal: _common_pb2.StatusItem | None = ...,
         operation: _builtins.str = ...,
+        further_transaction_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "transaction", b"transaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "refusal", b"refusal", "state", b"state", "transaction", b"transaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["further_transaction_ids", b"further_transaction_ids", "operation", b"operation", "refusal", b"refusal", "state", b"state", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1025,7 +1033,7 @@ class WatchWalletRequest(_message.Message):
     program_id: _builtins.int
     """The program; 0 for the organisation's default program. Refused with 895 if unknown."""
     after_version: _builtins.int
-    """The version up to which everything is known: `wallet.version` of GetWallet, or `wallet_version` of the last message
+    """The version up to which everything is known: `wallet.wallet_version` of GetWallet, or `wallet_version` of the last message
     handled; 0 for everything from the beginning. Unset: from now on. Refused with 10018 if the wallet is not that far.
     """
     @_builtins.property
