@@ -36,7 +36,7 @@ from points_grpc.domain.commands import (
     TransferPoints,
 )
 from points_grpc.domain.events import Booked, Event
-from points_grpc.domain.model import OrgConfig, Source
+from points_grpc.domain.model import Identifier, IdentifierType, OrgConfig, Source
 from points_grpc.domain.otp import derive_code
 from points_grpc.domain.outcome import Accepted, Refused, Settled
 from points_grpc.domain.policy import Direction, OtpPolicy, Policy, TransferPolicy, VelocityLimit, Window
@@ -145,6 +145,20 @@ def test_duplicates_inside_one_batch_are_one_transfer(bench: Bench) -> None:
     assert 1 == len({one.outcome for one in answers if isinstance(one.outcome, Accepted)} or {1})
     assert all(one.outcome == answers[0].outcome for one in answers)
     assert (900, 100) == (bench.current(ANN), bench.current(BEN))
+
+
+def test_proof_by_call_of_a_customer_of_the_same_batch(bench: Bench) -> None:
+    """Nobody called before being made; the batch does not fail for who asks."""
+    bench.accept(SetConfigKey("ENABLE_MISSED_CALL_REDEMPTION", "true", "test"))
+    new = CreateCustomer(77, "Zoe", "", "+919876540077", None, None, (GOLD,), campaign_contact=False)
+    who = Identifier(IdentifierType.MOBILE, "+919876540077")
+    issue = IssuePoints(customer=who, program_id=GOLD, points=100, source=Source.LOYALTY_PLUS)
+    redemption = RedeemPoints(customer=who, program_id=GOLD, points=10, missed_call=True)
+    created, issued, refused = bench.settle(submission(new, "c"), submission(issue, "i"), submission(redemption, "r"))
+
+    assert [True, True] == [isinstance(one.outcome, Accepted) for one in (created, issued)]
+    assert isinstance(refused.outcome, Refused)
+    assert codes.MISSED_CALL_NOT_FOUND is refused.outcome.code
 
 
 def test_reused_id_names_the_fields_that_differ(bench: Bench) -> None:

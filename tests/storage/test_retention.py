@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy import event as event_of
 from stores import ANN, NOW, ORG, OTHER_ORG, Store
 
 from points_grpc.service.ids import lowest_id
@@ -118,6 +119,22 @@ def test_in_steps_with_a_rest_between(store: Store) -> None:
     assert (rows - retention.STEP, to_micros(days_ago(40))) == (left, last)
     assert [Aged(ORG, "refusals", rows - retention.STEP)] == went
     assert 2 == len(rests)
+
+
+def test_what_was_recorded_anew_meanwhile_stays(store: Store) -> None:
+    """Another run may have removed a refusal after it was found old, and its command have been refused again."""
+    store.on.change_all([request("old", 40), request("older", 41)])
+    anew = "UPDATE requests SET created_at = :now WHERE request_id = 'old'"
+
+    def record_anew(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE"):
+            connection.execute(text(anew), {"now": to_micros(NOW)})
+
+    event_of.listen(store.database.writer, "before_cursor_execute", record_anew)
+    went = list(remove(store.database, AGES, NOW))
+
+    assert [Aged(ORG, "refusals", 1)] == went
+    assert [("old",)] == store.rows("SELECT request_id FROM requests WHERE request_id LIKE ?", "old%")
 
 
 @pytest.mark.parametrize("ages", [{"refusals": 29}, {"messages": 0}, {"events": 0}])

@@ -69,9 +69,13 @@ class _Kind:
         self.count: Select[Any] = select(func.count()).select_from(table).where(*old)
         self.first: Select[Any] = select(key).where(*old).order_by(order).limit(literal_column(str(STEP)))
         self.remove: Delete = delete(table).where(
-            table.c.org_id == bindparam("org"), *settled, key.in_(bindparam("keys", expanding=True))
+            table.c.org_id == bindparam("org"),
+            *settled,
+            table.c.created_at < bindparam("before"),
+            key.in_(bindparam("keys", expanding=True)),
         )
-        """Of keys that were read before: with a query in their place the planner may walk through the whole table."""
+        """Of keys that were read before: with a query in their place the planner may walk through the whole table. The
+        age is asked again: a refusal that another run removed may have been recorded anew since."""
 
 
 _KINDS = {
@@ -138,4 +142,5 @@ def _count(database: Database, kind: _Kind, bound: dict[str, int]) -> int:
 def _remove(database: Database, kind: _Kind, bound: dict[str, int]) -> int:
     with database.writer.begin() as connection:
         keys = connection.execute(kind.first, bound).scalars().all()
-        return connection.execute(kind.remove, {"org": bound["org"], "keys": keys}).rowcount if keys else 0
+        asked = {"org": bound["org"], "before": bound["before"], "keys": keys}
+        return connection.execute(kind.remove, asked).rowcount if keys else 0
