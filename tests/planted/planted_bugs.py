@@ -414,5 +414,18 @@ PLANTED = (
         "tests/service/test_erased_rows.py::test_nothing_marked_is_left",
         "'transactions'",
     ),
+    Planted(
+        "request ids of a batch forgotten",
+        "The ids that the client gave the items of a batch go with a lost answer, and a repetition does everything twice.",
+        (
+            Edit(
+                "client/calls.py",
+                '        return named, "", tuple(map(_name, items))\n',
+                '        for item in items:\n            _name(item)\n        return named, "", ()\n',
+            ),
+        ),
+        "tests/client/test_lost_answers.py::test_a_batch_may_be_settled_later",
+        "shorter",
+    ),
 )
 """In the order of docs/proof.md."""
