@@ -416,7 +416,7 @@ PLANTED = (
     ),
     Planted(
         "request ids of a batch forgotten",
-        "The ids that the client gave the items of a batch go with a lost answer, and a repetition does everything twice.",
+        "The ids that the client gave the items of a batch are lost with an answer, and a repetition does all twice.",
         (
             Edit(
                 "client/calls.py",
