@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +21,7 @@ from points_grpc.cli import keys_file
 from points_grpc.cli.main import main
 from points_grpc.cli.secret_keys import KEYS_MAX, STILL_USED_S
 from points_grpc.cli.watched_keys import WatchedKeys
+from points_grpc.storage import key_uses
 from points_grpc.storage.migrate import upgrade
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -201,6 +206,79 @@ def test_one_rotation_at_a_time(path: Path) -> None:
     )
     assert (0, f"retired {new}\n") == (retired.exit_code, retired.output)
     assert keys_file.load(path).following is None
+
+
+def test_two_changes_wait_for_each_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one adds while another is between reading and writing would be lost, in use or not."""
+    upgrade(f"sqlite:///{path.parent / 'points.db'}")
+    old = keys_file.load(path).active
+    secrets(path, "rotate", "--in", "0")
+    rotation = threading.Thread(target=secrets, args=(path, "rotate", "--in", "0"))
+    with keys_file.alone(path):
+        rotation.start()
+        time.sleep(0.3)
+        meanwhile = len(keys_file.load(path).keys)
+    rotation.join(30)
+    both = len(keys_file.load(path).keys)
+    held = []
+
+    def looked_up(*_: object) -> dict[str, object]:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.append(True)
+        os.close(folder)
+        return {}
+
+    monkeypatch.setattr(key_uses, "key_uses", looked_up)
+    retired = secrets(path, "retire", "--lose", old)
+
+    assert (2, 3) == (meanwhile, both)
+    assert (0, [True]) == (retired.exit_code, held), retired.output
+
+
+def test_a_link_stays_one(path: Path) -> None:
+    """The file behind it is changed, which others may know by another name."""
+    link = path.parent / "link.json"
+    link.symlink_to(path.name)
+    done = CliRunner().invoke(main, ["secrets", "rotate", "--keys-file", str(link)], catch_exceptions=False)
+
+    assert (0, True, 2) == (done.exit_code, link.is_symlink(), len(keys_file.load(path).keys))
+
+
+def test_a_file_that_cannot_be_made_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full nothing is left that a later start would take for a damaged file."""
+    path = tmp_path / "keys.json"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(click.ClickException, match="no space left"):
+            keys_file.load(path, create=True)
+
+    assert [] == list(tmp_path.iterdir())
+    assert keys_file.load(path, create=True).active
+
+
+def test_who_makes_it_second_takes_the_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that start together have the same keys, and never read a file that is half there."""
+    path = tmp_path / "keys.json"
+    write, first = keys_file._write, []
+
+    def slower(beside: Path, keys: keys_file.Keys) -> None:
+        write(beside, keys)
+        assert not path.exists()
+        with monkeypatch.context() as faster:
+            faster.setattr(keys_file, "_write", write)
+            first.append(keys_file.load(path, create=True).active)
+
+    monkeypatch.setattr(keys_file, "_write", slower)
+    second = keys_file.load(path, create=True).active
+
+    assert ([second], [path]) == (first, list(tmp_path.iterdir()))
 
 
 def test_what_is_not_retired(path: Path) -> None:

@@ -77,3 +77,25 @@ def test_an_address_that_is_none(command: list[str], address: str) -> None:
     done = run(*command, "--address", address)
 
     assert (2, True) == (done.exit_code, "--address" in done.output), done.output
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["outbox", "show", "--org", "1"],
+        ["events", "show", "--org", "1"],
+        ["events", "retry", "--org", "1"],
+        ["trace", "--token", "t"],
+        ["journal", "export", "j", "--org"],
+        ["journal", "checkpoint", "c", "--org"],
+        ["export", "lots", "l.csv", "--program"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_an_id_that_is_none(command: list[str]) -> None:
+    """Ids have 64 bits."""
+    done = run(*command, str(2**63))
+
+    assert 2 == done.exit_code, done.output
+    assert "is not in the range" in " ".join(done.output.split())

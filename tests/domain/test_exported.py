@@ -6,13 +6,14 @@ The journal is made here, of two streams that write the same wallets, with notes
 from __future__ import annotations
 
 import random
+import re
 from io import BytesIO
 
 import pytest
 
-from points_grpc.domain.chain import ABSENT_TIME, NO_NOTES, START, StreamHead, encode, next_hash, notes_hash
+from points_grpc.domain.chain import ABSENT_TIME, NO_NOTES, START, NoEntry, StreamHead, encode, next_hash, notes_hash
 from points_grpc.domain.checkpoint import Checkpoint, CheckpointHead, NoCheckpoint, from_text, signed_bytes, to_text
-from points_grpc.domain.exported import Audit, record, start_of_file
+from points_grpc.domain.exported import Audit, Cut, end_of, record, start_of_file
 
 ORG, PROGRAM = 5, 9
 NEVER = 2**63 - 1
@@ -183,3 +184,58 @@ def test_what_is_no_checkpoint_is_told(text: str) -> None:
     """And not taken for an empty one."""
     with pytest.raises(NoCheckpoint):
         from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("made_at", "1e999"),
+        ("made_at", str(2**63)),
+        ("position", str(-(2**63) - 1)),
+        ("org_id", "[" * 100_000 + "]" * 100_000),
+        ("hash", '"abcd"'),
+        ("public_key", '"abcd"'),
+    ],
+)
+def test_what_no_checkpoint_can_say_is_told(journal: Journal, field: str, value: str) -> None:
+    """Numbers beyond 64 bits, hashes of another length: they could not be signed."""
+    heads = tuple(CheckpointHead(*key, *head) for key, head in sorted(journal.heads.items()))
+    text = to_text(Checkpoint(1_767_225_600_000_000, "k1", bytes(32), heads), b"signed")
+    changed = re.sub(rf'"{field}": [^,\n}}]+', lambda _: f'"{field}": {value}', text, count=1)
+
+    assert text != changed
+    with pytest.raises(NoCheckpoint):
+        from_text(changed)
+
+
+class TestEnd:
+    """Where a file ends that is gone on with."""
+
+    JOURNAL = Journal(6)
+    WHOLE = exported(JOURNAL.all_records)
+
+    def test_of_a_file_cut_anywhere(self) -> None:
+        """What is left of a record does not count."""
+        length, ends = len(start_of_file(ORG)), []
+        for one in self.JOURNAL.all_records:
+            ends += [length] * len(one)
+            length += len(one)
+        found = [end_of(BytesIO(self.WHOLE[:cut])) for cut in range(len(start_of_file(ORG)), len(self.WHOLE) + 1)]
+
+        assert [*ends, length] == [one.length for one in found]
+        assert {stream: head.position for (_, stream), head in self.JOURNAL.heads.items()} == found[-1].places
+
+    def test_no_changed_bit_is_taken_for_a_cut(self) -> None:
+        """Whatever one it is, at the end of the file, too: what stands behind it would be thrown away."""
+        taken = []
+        for place in range(len(self.WHOLE)):
+            for bit in range(8):
+                changed = bytearray(self.WHOLE)
+                changed[place] ^= 1 << bit
+                try:
+                    end_of(BytesIO(changed))
+                except (Cut, NoEntry):
+                    continue
+                taken.append((place, bit))
+
+        assert [] == taken

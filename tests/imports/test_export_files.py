@@ -262,7 +262,7 @@ def test_whole_or_not_there(world: World, tmp_path: Path, monkeypatch: pytest.Mo
     assert "page_size" in stopped.output
     assert (2, 1) == (again.exit_code, beside.exit_code)
     assert "--force replaces it" in " ".join(again.output.split())
-    assert "another export writes" in beside.output
+    assert "another command writes" in beside.output
     assert done == rows(path)
 
 

@@ -25,6 +25,7 @@ class World:
         self.folder = folder
         self.now = START
         self.on_duty = True
+        self.heads_now: Sequence[CheckpointHead] = HEADS
         self.gone: Sequence[CheckpointHead] = ()
         self.error: Exception | None = None
         self.told: list[str] = []
@@ -47,7 +48,7 @@ class World:
     def heads(self) -> Sequence[CheckpointHead]:
         if self.error:
             raise self.error
-        return HEADS
+        return self.heads_now
 
     def lacking(self, heads: Sequence[CheckpointHead]) -> Sequence[CheckpointHead]:
         self.compared.append(heads)
@@ -170,6 +171,44 @@ def test_a_clock_that_was_put_back(tmp_path: Path) -> None:
     world.after(-5 * HOUR)
 
     assert 2 == len(world.files)
+
+
+def test_a_clock_that_was_ahead_for_a_moment(tmp_path: Path) -> None:
+    """What it made does not count as made, for as long as its time has not come: one in each interval, and overdue."""
+    world = World(tmp_path)
+    world.after(0)
+    world.after(9 * HOUR)
+    world.after(-9 * HOUR + 60)
+    for _ in range(2 * 60):
+        world.after(60)
+    made = len(world.files)
+    world.error = StorageUnavailable()
+    world.after(HOUR + 5)
+
+    assert 2 + 2 == made
+    assert (60 * 61 + 5 - HOUR) * SECOND == world.checkpoints.standing().overdue_us
+
+
+def test_all_that_may_be_newest_is_compared(tmp_path: Path) -> None:
+    """The furthest position of each stream, whether a file with the time of today has it or one of the future."""
+    world = World(tmp_path)
+    world.after(9 * HOUR)
+    world.heads_now = (CheckpointHead(1, 0, 8, b"k" * 32), HEADS[1])
+    world.after(-9 * HOUR)
+    world.after(HOUR)
+
+    assert [HEADS, (world.heads_now[0], HEADS[1])] == world.compared
+
+
+def test_what_nobody_foresaw(tmp_path: Path) -> None:
+    """It is told and counted like any failure, and tried again."""
+    world = World(tmp_path)
+    world.error = RuntimeError()
+    world.after(0)
+    world.error = None
+    world.after(60)
+
+    assert ["failed RuntimeError", "made 2 k1"] == world.told
 
 
 def test_files_that_were_changed(tmp_path: Path) -> None:

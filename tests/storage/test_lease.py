@@ -50,6 +50,18 @@ def test_a_second_server_refuses_to_start(sqlite_store: Store) -> None:
     other.close()
 
 
+def test_a_link_is_the_same_file(sqlite_store: Store) -> None:
+    """By whatever name it is reached, one server has it."""
+    link = sqlite_store.path.with_name("link.db")
+    link.symlink_to(sqlite_store.path)
+    other = Database(f"sqlite:///{link}")
+
+    with pytest.raises(LeaseHeld):
+        SqlRepository(other)
+
+    other.close()
+
+
 def test_a_closed_server_leaves_the_file_to_others(sqlite_store: Store) -> None:
     """The lease ends with the repository, and not before."""
     sqlite_store.repository.close()

@@ -308,6 +308,23 @@ def test_old_partitions_on_a_slower_disk(slow: Store, own_cluster: OwnCluster, t
 
 
 @pytest.mark.ci
+def test_the_tablespace_of_the_database(slow: Store, own_cluster: OwnCluster) -> None:
+    """What names no tablespace lies in that of the database, wherever that is."""
+    assert isinstance(slow.on, PostgresDatabase)
+    name, later = f"{slow.on.name}_slow", datetime(2027, 6, 1, tzinfo=UTC)
+    slow.close()
+    with own_cluster.connection() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {slow.on.name} TABLESPACE slow")
+    with closing(Database(own_cluster.database(name))) as database:
+        places = {one.tablespace for one in partitions(database)}
+        stay = move_partitions(database, ended_before=later, now=later, tablespace="slow")
+        away = move_partitions(database, ended_before=later, now=later, tablespace="pg_default")
+        again = move_partitions(database, ended_before=later, now=later, tablespace="pg_default")
+
+    assert ({"slow"}, 0, 4, 0) == (places, stay, away, again)
+
+
+@pytest.mark.ci
 def test_what_changes_while_it_is_copied(slow: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes that are erased meanwhile are so in the copy; what a killed run left is removed, and nothing is left."""
 

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import click
 
+from points_grpc.cli.databases import ID_MAX, plain_errors
 from points_grpc.cli.databases import ORG as REQUIRED_ORG
-from points_grpc.cli.databases import plain_errors
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.report import DATABASE, ORG, opened_database
 
-EVENT_ID = click.IntRange(1)
+EVENT_ID = click.IntRange(1, ID_MAX)
 
 
 @click.group()

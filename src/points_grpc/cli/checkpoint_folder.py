@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from points_grpc.domain.checkpoint import Checkpoint, NoCheckpoint, from_text, to_text
+from points_grpc.service.checkpointing import Kept
 from points_grpc.service.keyring import is_signed
 
 PREFIX, SUFFIX = "journal-", ".json"
@@ -29,23 +30,27 @@ class CheckpointFolder:
         self._folder = folder
         self._unreadable = unreadable
         self._told: set[str] = set()
-        self._last: tuple[str, Checkpoint] | None = None
+        self._read: dict[str, Checkpoint] = {}
 
-    def last(self) -> Checkpoint | None:
-        """The newest one by its name whose signature is right; None if there is none. Raises `OSError`."""
+    def kept(self, now_us: int) -> Kept:
+        """The newest one by its name whose time has come, and those whose time has not. Raises `OSError`."""
         with os.scandir(self._folder) as entries:
             names = [one.name for one in entries if one.name.startswith(PREFIX) and one.name.endswith(SUFFIX)]
+        last: Checkpoint | None = None
+        read: dict[str, Checkpoint] = {}
         for name in sorted(names, reverse=True):
-            if self._last is not None and name == self._last[0]:
-                return self._last[1]
-            found = _read(self._folder / name)
-            if found is not None:
-                self._last = name, found
-                return found
-            if name not in self._told:
-                self._told.add(name)
-                self._unreadable(name)
-        return None
+            found = self._read.get(name) or _read(self._folder / name)
+            if found is None:
+                if name not in self._told:
+                    self._told.add(name)
+                    self._unreadable(name)
+                continue
+            read[name] = found
+            if found.made_at <= now_us:
+                last = found
+                break
+        self._read = read
+        return Kept(last, [one for one in read.values() if one is not last])
 
     def put(self, made: Checkpoint, signature: bytes) -> str:
         """Keeps one, whole or not at all; its name. Raises `OSError`."""

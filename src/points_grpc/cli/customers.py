@@ -9,7 +9,6 @@ open the database: the one lists numbers and times, to be kept apart from it and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import click
 
 from points_grpc.cli.calling import Server, server_options
 from points_grpc.cli.databases import DATABASE, ORG, accounts_of, plain_errors, require_org
+from points_grpc.cli.export_file import new_file
 from points_grpc.cli.printing import JSON, print_json
 from points_grpc.cli.showing import TYPES, answered
 
@@ -45,14 +45,11 @@ def export(server: Server, customer: str, file: Path, kind: str) -> None:
 
     if file.exists():
         raise click.ClickException(f"{file} exists already")
-    partial = file.with_name(f"{file.name}.partial")
     records = 0
-    with answered(server) as points, _plain_file_errors(partial):
-        with partial.open("w", encoding="utf-8") as out:
-            for record in _records(points, _identifier(customer, kind)):
-                out.write(MessageToJson(record, preserving_proto_field_name=True, indent=None) + "\n")
-                records += 1
-        partial.rename(file)
+    with answered(server) as points, new_file(file) as out:
+        for record in _records(points, _identifier(customer, kind)):
+            out.write(MessageToJson(record, preserving_proto_field_name=True, indent=None).encode() + b"\n")
+            records += 1
     click.echo(f"{file}: {records} records")
 
 
@@ -200,14 +197,3 @@ def _identifier(customer: str, kind: str) -> common_pb2.CustomerIdentifier:
 
     named = common_pb2.CustomerIdentifier.Type.Value(kind.upper())
     return common_pb2.CustomerIdentifier(type=named, value=customer)
-
-
-@contextmanager
-def _plain_file_errors(partial: Path) -> Iterator[None]:
-    """What ails the file is a sentence, and nothing half-written stays."""
-    try:
-        yield
-    except OSError as error:
-        raise click.ClickException(f"{partial}: {(error.strerror or str(error)).lower()}") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc.cli.calling import Server, server_options
+from points_grpc.cli.databases import ID_MAX
 from points_grpc.cli.printing import JSON, print_json
 from points_grpc.cli.progress import told
 
@@ -55,7 +56,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-_PROGRAM = click.option("--program", "program_id", type=click.IntRange(1), help="Only those in this program.")
+_PROGRAM = click.option("--program", "program_id", type=click.IntRange(1, ID_MAX), help="Only those in this program.")
 
 
 @export.command()
@@ -145,10 +146,10 @@ def _export(
         for_import=for_import,
         patience_s=patience_s,
     )
-    _summarise(plan, _run(plan, server, file), file, as_json=as_json)
+    _summarise(plan, _run(plan, server, file, replaces=force), file, as_json=as_json)
 
 
-def _run(plan: Plan, server: Server, path: Path) -> Done:
+def _run(plan: Plan, server: Server, path: Path, *, replaces: bool) -> Done:
     """Runs the export with a bar, or with lines where there is no terminal."""
     from points_grpc.cli.export_file import InUse, PartTable  # noqa: PLC0415 - gRPC takes a while to import
     from points_grpc.cli.export_rows import columns  # noqa: PLC0415
@@ -161,7 +162,7 @@ def _run(plan: Plan, server: Server, path: Path) -> Done:
                 return await Run(plan, file, client, _warn)(tell)
 
     try:
-        file = PartTable(path, columns(plan.kind, for_import=plan.for_import))
+        file = PartTable(path, columns(plan.kind, for_import=plan.for_import), replaces=replaces)
     except InUse as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from points_grpc.cli.calling import Server, server_options
+from points_grpc.cli.databases import ID_MAX
 from points_grpc.cli.printing import JSON, print_json
 from points_grpc.cli.progress import told
 
@@ -82,7 +83,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--name", help="Names the import: its rows are done once under this name.  [default: the file's digest]"
         ),
-        click.option("--program", "program_id", type=click.IntRange(1), help="The program of rows that name none."),
+        click.option(
+            "--program", "program_id", type=click.IntRange(1, ID_MAX), help="The program of rows that name none."
+        ),
         server_options,
         click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
     ):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from points_grpc.cli.calling import Server, server_options
-from points_grpc.cli.databases import DATABASE, ORG, accounts_of, plain_errors, require_org
+from points_grpc.cli.databases import DATABASE, ID_MAX, ORG, accounts_of, plain_errors, require_org
+from points_grpc.cli.export_file import new_file
 from points_grpc.cli.setting_options import keys_file_option
 from points_grpc.cli.typed import SECONDS
 
 if TYPE_CHECKING:
-    from points_grpc.cli.export_file import PartFile
     from points_grpc.domain.checkpoint import Checkpoint
     from points_grpc.domain.exported import FileEnd
     from points_grpc.storage.exports import SqlExports
@@ -48,7 +48,7 @@ def journal() -> None:
 
 @journal.command()
 @DATABASE
-@click.option("--org", "org_id", type=click.IntRange(1), help="One organisation's streams; all if unset.")
+@click.option("--org", "org_id", type=click.IntRange(1, ID_MAX), help="One organisation's streams; all if unset.")
 @keys_file_option
 @NEW_FILE
 def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: Path) -> None:
@@ -67,7 +67,7 @@ def checkpoint(database: str, org_id: int | None, keys_file: Path | None, file: 
         heads = _exports(database).heads(org_id or 0)
         keyring = keyring_of(keys_path(keys_file, Database(database).path))
         made, signature = keyring.checkpoint(time.time_ns() // 1_000, heads)
-    with _whole_or_not(file) as out:
+    with new_file(file) as out:
         out.write(to_text(made, signature).encode())
     click.echo(f"{file}: {_count(len(heads), 'stream')}, signed with {made.key_id}")
     click.echo(f"public key {made.public_key.hex()}")
@@ -83,7 +83,7 @@ def export(database: str, org_id: int, file: Path) -> None:
 
     require_org(accounts_of(database), org_id)
     entries = 0
-    with plain_errors(), _whole_or_not(file) as out:
+    with plain_errors(), new_file(file) as out:
         exports = _exports(database)
         out.write(start_of_file(org_id))
         for head in exports.heads(org_id):
@@ -241,21 +241,6 @@ def _plain_file_errors(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise click.ClickException(f"{file}: {(error.strerror or str(error)).lower()}") from None
-
-
-@contextmanager
-def _whole_or_not(file: Path) -> Iterator[PartFile]:
-    """A new file, which is there once all of it is written."""
-    from points_grpc.cli.export_file import InUse, PartFile  # noqa: PLC0415 - the other commands need none of it
-
-    with _plain_file_errors(file):
-        try:
-            out = PartFile(file)
-        except InUse as error:
-            raise click.ClickException(str(error)) from None
-        with closing(out):
-            yield out
-            out.finish()
 
 
 def _exports(database: str) -> SqlExports:

@@ -8,9 +8,12 @@ mistaken for what its successor did.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,8 +89,7 @@ def load(path: Path, *, create: bool = False) -> Keys:
             _create(path)
         mode, content = path.stat().st_mode, path.read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise click.ClickException(f"the keys file {path} cannot be read or made: {reason}") from None
+        raise _unreadable(path, error) from None
     if mode & 0o077:
         raise click.ClickException(f"{path} can be read by others: chmod 600 it, or rotate its keys if they leaked")
     try:
@@ -98,17 +100,31 @@ def load(path: Path, *, create: bool = False) -> Keys:
     return found
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Lets nobody else change a file meanwhile: what one adds between the other's reading and writing would be lost.
+
+    Whoever only reads needs none of it.
+    """
+    try:
+        folder = os.open(path.resolve().parent, os.O_RDONLY)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def save(path: Path, keys: Keys) -> None:
     """Replaces a file as a whole: who reads it meanwhile has the one before or this one."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    path = path.resolve()  # a link stays one
+    beside = _beside(path)
     try:
         _write(beside, keys)
         beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         reason = (error.strerror or str(error)).lower()
@@ -133,11 +149,35 @@ def _parsed(content: bytes) -> Keys:
 
 
 def _create(path: Path) -> None:
-    key_id = new_key_id()
+    """Makes a file with one key, whole or not at all. Where another process was faster, its keys are as good."""
+    path = path.resolve()
+    beside, key_id = _beside(path), new_key_id()
     try:
-        _write(path, Keys(key_id, {key_id: secrets.token_bytes(KEY_BYTES)}))
-    except FileExistsError:
-        return  # Another process was faster; its keys are as good.
+        _write(beside, Keys(key_id, {key_id: secrets.token_bytes(KEY_BYTES)}))
+        with suppress(FileExistsError):
+            path.hardlink_to(beside)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync_folder(path)
+
+
+def _beside(path: Path) -> Path:
+    """A name that nobody reads."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _sync_folder(path: Path) -> None:
+    """Has the name of a file on the disk."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _unreadable(path: Path, error: OSError) -> click.ClickException:
+    reason = (error.strerror or str(error)).lower()
+    return click.ClickException(f"the keys file {path} cannot be read or made: {reason}")
 
 
 def _write(path: Path, keys: Keys) -> None:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from points_grpc.cli.databases import ID_MAX
+from points_grpc.cli.databases import ORG as REQUIRED_ORG
 from points_grpc.cli.printing import JSON, print_json, print_table
 from points_grpc.cli.report import DATABASE, ORG, opened_database
 
@@ -51,8 +53,8 @@ def list_counts(database: str, org_id: int | None, *, as_json: bool, hours: int)
 @outbox.command("show")
 @DATABASE
 @JSON
-@click.option("--org", "org_id", type=click.IntRange(1), required=True, help="The organisation's id.")
-@click.argument("customer_id", type=click.IntRange(1))
+@REQUIRED_ORG
+@click.argument("customer_id", type=click.IntRange(1, ID_MAX))
 def show_customer(database: str, org_id: int, customer_id: int, *, as_json: bool) -> None:
     """Lists the messages of a customer, newest first: what each was for, and what became of it."""
     from points_grpc.storage import deliveries  # noqa: PLC0415 - SQLAlchemy takes a while to import

@@ -79,14 +79,17 @@ def create(database: str, keys_file: Path | None) -> None:
 def rotate(database: str, keys_file: Path | None, in_s: int) -> None:
     """Adds a key that makes what is new from soon on; the others go on checking what they made."""
     path, now = _path(database, keys_file), datetime.now(UTC)
-    keys = file_of_keys.load(path)
-    if keys.following and keys.following.since > now:
-        following = keys.following
-        raise click.ClickException(f"{following.key_id} is to follow at {_time(following.since)}: wait, or retire it")
-    if len(keys.keys) >= KEYS_MAX:
-        raise click.ClickException(f"the file has {KEYS_MAX} keys: retire those that nothing depends on")
-    keys = keys.with_new_key(now + timedelta(seconds=in_s), now)
-    file_of_keys.save(path, keys)
+    with file_of_keys.alone(path):
+        keys = file_of_keys.load(path)
+        if keys.following and keys.following.since > now:
+            following = keys.following
+            raise click.ClickException(
+                f"{following.key_id} is to follow at {_time(following.since)}: wait, or retire it"
+            )
+        if len(keys.keys) >= KEYS_MAX:
+            raise click.ClickException(f"the file has {KEYS_MAX} keys: retire those that nothing depends on")
+        keys = keys.with_new_key(now + timedelta(seconds=in_s), now)
+        file_of_keys.save(path, keys)
     assert keys.following is not None, "it was added"
     click.echo(f"{keys.following.key_id} makes what is new from {_time(keys.following.since)} on")
 
@@ -98,10 +101,25 @@ def rotate(database: str, keys_file: Path | None, in_s: int) -> None:
 @click.argument("key_id")
 def retire(database: str, keys_file: Path | None, key_id: str, *, lose: bool) -> None:
     """Removes a key that is not active; refuses while codes, messages or API keys depend on it."""
+    path = _path(database, keys_file)
+    with file_of_keys.alone(path):
+        keys, now = file_of_keys.load(path), datetime.now(UTC)
+        compares = _require_unused(database, path, keys, key_id, now, lose=lose)
+        signed_with = keys.keyring_at(now).checkpoint_keys()[key_id]
+        file_of_keys.save(path, keys.without(key_id, now))
+    click.echo(f"retired {key_id}")
+    if not (keys.following and keys.following.key_id == key_id and keys.following.since > now):
+        click.echo(f"checkpoints that it signed are proved with --public-key {signed_with.hex()}: keep it")
+    if compares:
+        click.echo("requests were recorded under it: their repeats are compared by which fields are set alone")
+
+
+def _require_unused(
+    database: str, path: Path, keys: file_of_keys.Keys, key_id: str, now: datetime, *, lose: bool
+) -> bool:
+    """Ends the command where a key is needed; says whether requests are compared by it."""
     from points_grpc.storage.key_uses import key_uses, records_requests  # noqa: PLC0415 - as above
 
-    path, now = _path(database, keys_file), datetime.now(UTC)
-    keys = file_of_keys.load(path)
     if key_id not in keys.keys:
         raise click.ClickException(f"there is no key {key_id} in {path}")
     if key_id == keys.active_at(now):
@@ -116,13 +134,7 @@ def retire(database: str, keys_file: Path | None, key_id: str, *, lose: bool) ->
         )
     if (until := _still_used_until(keys, key_id, now)) and not lose:
         raise click.ClickException(f"{key_id} was active a moment ago: retire it after {_time(until)}")
-    signed_with = keys.keyring_at(now).checkpoint_keys()[key_id]
-    file_of_keys.save(path, keys.without(key_id, now))
-    click.echo(f"retired {key_id}")
-    if not (keys.following and keys.following.key_id == key_id and keys.following.since > now):
-        click.echo(f"checkpoints that it signed are proved with --public-key {signed_with.hex()}: keep it")
-    if compares:
-        click.echo("requests were recorded under it: their repeats are compared by which fields are set alone")
+    return compares
 
 
 def _path(database: str, keys_file: Path | None) -> Path:

@@ -184,6 +184,20 @@ def decode(entry: bytes) -> ChainedEntry:
     return ChainedEntry._make((*numbers, hash_of_notes, *texts, posted, opened))
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether an entry that some bytes begin with ends within them, by its own lengths; so does one that is damaged."""
+    taking = _Taking(data)
+    try:
+        *_, request, actor, number, postings, lots = taking.struct(_HEADER)
+        texts = (request, actor, 0 if number == ABSENT_TEXT else number)
+        taking.skip(sum(texts) + postings * _POSTING.size)
+        for _ in range(lots):
+            taking.skip(taking.struct(_LOT)[-1])
+    except error:
+        return not FORMAT.startswith(data[: len(FORMAT)])
+    return True
+
+
 class _Taking:
     """Takes an entry apart from its front. Raises `struct.error` where too little is left."""
 
@@ -209,6 +223,12 @@ class _Taking:
         found = self._entry[self._at : self._at + length]
         self._at += length
         return found.decode()
+
+    def skip(self, length: int) -> None:
+        """Leaves bytes out."""
+        if length > self.left:
+            raise error
+        self._at += length
 
     def lot(self) -> ChainedLot:
         """A lot."""

@@ -7,6 +7,7 @@ was rewritten, or its end cut off, before the time of the checkpoint.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ _SIGNED = b"PGC1"
 _TIME = Struct(">q")
 _LENGTH = Struct(">I")
 _HEAD = Struct(">3q32s")
+_INT64 = range(-(2**63), 2**63)
+_BYTES = 32
 _NAMES = {"format", "made_at", "key_id", "public_key", "streams", "signature"}
 
 
@@ -38,6 +41,16 @@ class Checkpoint(NamedTuple):
     key_id: str
     public_key: bytes
     heads: tuple[CheckpointHead, ...]
+
+
+def furthest(checkpoints: Sequence[Checkpoint]) -> tuple[CheckpointHead, ...]:
+    """Of each stream the head that is furthest, by organisation and stream; both where two contradict each other."""
+    heads = {head for one in checkpoints for head in one.heads}
+    last: dict[tuple[int, int], int] = {}
+    for one in heads:
+        key = (one.org_id, one.stream)
+        last[key] = max(one.position, last.get(key, one.position))
+    return tuple(sorted(one for one in heads if one.position == last[one.org_id, one.stream]))
 
 
 def signed_bytes(checkpoint: Checkpoint) -> bytes:
@@ -73,12 +86,25 @@ def from_text(text: str) -> tuple[Checkpoint, bytes]:
         if document["format"] != FORMAT or document.keys() != _NAMES:
             raise NoCheckpoint(f"its format is not {FORMAT}")
         heads = tuple(
-            CheckpointHead(int(one["org_id"]), int(one["stream"]), int(one["position"]), bytes.fromhex(one["hash"]))
+            CheckpointHead(_int64(one["org_id"]), _int64(one["stream"]), _int64(one["position"]), _bytes(one["hash"]))
             for one in document["streams"]
         )
-        made = Checkpoint(
-            int(document["made_at"]), str(document["key_id"]), bytes.fromhex(document["public_key"]), heads
-        )
+        made = Checkpoint(_int64(document["made_at"]), str(document["key_id"]), _bytes(document["public_key"]), heads)
         return made, bytes.fromhex(document["signature"])
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as cause:
         raise NoCheckpoint("it is damaged, or was not made by points-grpc") from cause
+
+
+def _int64(value: object) -> int:
+    """A number that can be signed."""
+    if not isinstance(value, int) or value not in _INT64:
+        raise ValueError("no whole number of 64 bits")
+    return value
+
+
+def _bytes(text: str) -> bytes:
+    """A hash or a public key."""
+    found = bytes.fromhex(text)
+    if len(found) != _BYTES:
+        raise ValueError("not of 32 bytes")
+    return found

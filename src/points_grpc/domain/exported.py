@@ -8,11 +8,11 @@ told in sentences that name stream, position and transaction. docs/journal.md sp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from struct import Struct, error
 from typing import BinaryIO, NamedTuple
 
 from points_grpc.domain.chain import (
+    EMPTY,
     HASH_BYTES,
     NO_NOTES,
     SALT_BYTES,
@@ -21,6 +21,7 @@ from points_grpc.domain.chain import (
     NoEntry,
     StreamHead,
     decode,
+    is_whole,
     next_hash,
     notes_hash,
 )
@@ -32,6 +33,9 @@ PROBLEMS_MAX = 100
 
 ENTRY_BYTES_MAX = 64 * 1024 * 1024
 """A longer entry is none: its length was changed."""
+
+NOTES_BYTES_MAX = 64 * 1024
+"""No notes are that long: 500 characters are taken."""
 
 _START = Struct(">4sq")
 _LENGTH = Struct(">I")
@@ -59,7 +63,7 @@ def record(entry: bytes, *, hash_of_notes: bytes, notes: str, salt: bytes | None
 
 
 class Cut(Exception):
-    """The file ends, or is no record any more, within a record."""
+    """The file ends within a record."""
 
 
 class FileEnd(NamedTuple):
@@ -71,21 +75,60 @@ class FileEnd(NamedTuple):
 
 
 def end_of(file: BinaryIO) -> FileEnd:
-    """Where an export ends, one that was cut within an entry, too; raises `Cut` if it is none. Proves nothing."""
+    """Where an export ends, one that was cut within an entry, too.
+
+    Raises `Cut` if it is none, and `NoEntry` if it is damaged: what stands behind a changed byte is not cut off. That
+    the journal is as the file has it, only a checkpoint proves.
+    """
     try:
         form, org_id = _START.unpack(file.read(_START.size))
     except error:
         form, org_id = b"", 0
     if form != FORMAT:
         raise Cut("is no export of a journal")
-    places: dict[int, int] = {}
+    heads: dict[int, StreamHead] = {}
     length = file.tell()
-    with suppress(Cut):
+    try:
         while taken := _record(file):
-            one = decode(taken[0])
-            places[one.stream] = one.position
+            _go_on(org_id, heads, *taken)
             length = file.tell()
-    return FileEnd(org_id, places, length)
+    except Cut:
+        file.seek(length)
+        if not _was_cut(file.read()):
+            raise NoEntry("is longer than the file, by a length that was changed") from None
+    return FileEnd(org_id, {stream: head.position for stream, head in heads.items()}, length)
+
+
+def _go_on(
+    org_id: int, heads: dict[int, StreamHead], entry: bytes, kept: bytes, notes: bytes | None, hashed: bytes
+) -> None:
+    """Takes a record to the head of its stream; raises `NoEntry` if it does not fit there, or not together."""
+    one = decode(entry)
+    before = heads.get(one.stream, EMPTY)
+    follows = (one.org_id, one.position, next_hash(before.hash, entry)) == (org_id, before.position + 1, hashed)
+    if not follows or not _has_its_notes(one, kept, notes):
+        raise NoEntry("is not what its hash and the entry before it say")
+    heads[one.stream] = StreamHead(one.position, hashed)
+
+
+def _was_cut(rest: bytes) -> bool:
+    """Whether a file may have been cut within the record that its rest begins: what is there must not be all of it."""
+    if len(rest) < _LENGTH.size:
+        return True
+    (size,), rest = _LENGTH.unpack_from(rest), rest[_LENGTH.size :]
+    if len(rest) < size:
+        return not is_whole(rest)
+    one, kept, rest = decode(rest[:size]), rest[size : size + 1], rest[size + 1 :]
+    if kept != _PRESENT:
+        return True
+    if len(rest) < SALT_BYTES + _LENGTH.size:
+        return True
+    salt, (size,), text = rest[:SALT_BYTES], _LENGTH.unpack_from(rest, SALT_BYTES), rest[SALT_BYTES + _LENGTH.size :]
+    if len(text) >= size:
+        return _hash_of(salt + text[:size]) == one.notes_hash
+    if size > NOTES_BYTES_MAX:
+        return False
+    return all(_hash_of(salt + text[:end]) != one.notes_hash for end in range(len(text) + 1))
 
 
 def org_of_record(data: bytes) -> int:
@@ -238,17 +281,24 @@ def _record(file: BinaryIO) -> tuple[bytes, bytes, bytes | None, bytes] | None:
         salt = _exactly(file, SALT_BYTES)
         notes = salt + _exactly(file, _LENGTH.unpack(_exactly(file, _LENGTH.size))[0])
     elif kept not in {_NONE, _ERASED}:
-        raise Cut(f"keeps notes in a way that is unknown ({kept.hex()})")
+        raise NoEntry(f"keeps notes in a way that is unknown ({kept.hex()})")
     return entry, kept, notes, _exactly(file, HASH_BYTES)
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
     if size > ENTRY_BYTES_MAX:
-        raise Cut(f"would be {size} bytes long")
+        raise NoEntry(f"would be {size} bytes long")
     found = file.read(size)
     if len(found) < size:
         raise Cut("ends too early")
     return found
+
+
+def _has_its_notes(one: ChainedEntry, kept: bytes, notes: bytes | None) -> bool:
+    """Whether the notes beside an entry are those that its hash says, or are said to be erased or none."""
+    if (kept == _NONE) != (one.notes_hash == NO_NOTES):
+        return False
+    return notes is None or _hash_of(notes) == one.notes_hash
 
 
 def _hash_of(notes: bytes) -> bytes | None:

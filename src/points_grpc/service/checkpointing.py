@@ -1,6 +1,6 @@
 """Checkpoints of the journal by the server itself: one thread that signs where all streams stand, every so often.
 
-Before it signs, it looks whether the journal still holds what the last checkpoint says: a journal that was rewritten or
+Before it signs, it looks whether the journal still holds what the last checkpoints say: a journal that was rewritten or
 cut is not vouched for, and that is told instead. Of all servers of a database the one on duty signs (`duty`). Nothing
 here goes through the writer: where the disk of the checkpoints fails or hangs, checkpoints fail and nothing else.
 """
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Protocol
 
-from points_grpc.domain.checkpoint import Checkpoint, CheckpointHead
-from points_grpc.service.ports import StorageConflict, StorageUnavailable
+from points_grpc.domain.checkpoint import Checkpoint, CheckpointHead, furthest
 
 LOOK_S = 60.0
 """How often it is looked whether a checkpoint is due, at most: another server may have been on duty and made the last
@@ -40,11 +39,22 @@ class SignedHeads(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept: the newest one whose time has come, None if there is none; and those whose time has not.
+
+    A clock that was ahead made these, or now one is behind. They do not count as made, and what they say holds.
+    """
+
+    last: Checkpoint | None
+    ahead: Sequence[Checkpoint]
+
+
 class Shelf(Protocol):
     """Where checkpoints are kept. Both raise `OSError`."""
 
-    def last(self) -> Checkpoint | None:
-        """The newest one whose signature is right; None if there is none."""
+    def kept(self, now_us: int) -> Kept:
+        """Those by which the next one is judged. Only such whose signature is right."""
         ...
 
     def put(self, made: Checkpoint, signature: bytes) -> str:
@@ -64,7 +74,7 @@ class Observer(Protocol):
         ...
 
     def contradicted(self, head: CheckpointHead) -> None:
-        """The journal does not hold what the last checkpoint says of a stream: none was made."""
+        """The journal does not hold what a checkpoint says of a stream: none was made."""
         ...
 
 
@@ -124,22 +134,23 @@ class Checkpointing:
     def look(self) -> bool:
         """Makes a checkpoint if one is due here; whether all went well."""
         try:
-            self._last = self._shelf.last()
+            kept = self._shelf.kept(self._now_us())
+            self._last = kept.last
             if self._on_duty() and self._is_due():
-                self._make(self._last)
-        except (OSError, StorageUnavailable, StorageConflict) as error:
+                self._make(furthest([*kept.ahead, *([kept.last] if kept.last else [])]))
+        except Exception as error:  # noqa: BLE001 - the thread must not end: the next look may find it mended
             self.outcomes[FAILED] += 1
             self._observer.failed(type(error).__name__)
             return False
         return True
 
     def _is_due(self) -> bool:
-        """Whether the last one is old enough, or lies in the future: then a clock was put back."""
-        return self._last is None or not 0 <= self._now_us() - self._last.made_at < self._interval_us
+        """Whether the last one is old enough."""
+        return self._last is None or self._now_us() - self._last.made_at >= self._interval_us
 
-    def _make(self, last: Checkpoint | None) -> None:
+    def _make(self, vouched: Sequence[CheckpointHead]) -> None:
         heads = self._journal.heads()
-        if last is not None and (lacking := self._journal.lacking(last.heads)):
+        if vouched and (lacking := self._journal.lacking(vouched)):
             self.outcomes[CONTRADICTED] += 1
             self._observer.contradicted(lacking[0])
             return

@@ -31,7 +31,8 @@ class FileLease:
 
     def __init__(self, database: Path, *, wait_s: float = 0.0) -> None:
         """Takes the lock, waiting so long for a holder that is about to end, or raises `LeaseHeld` naming it."""
-        path = database.with_name(f"{database.name}.lock")
+        real = database.resolve()  # one lock for one file, by whatever links it is reached
+        path = real.with_name(f"{real.name}.lock")
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:

@@ -305,18 +305,23 @@ def _partition(table: str, name: str, bounds: str | None, rows: int, size_bytes:
 
 
 _LEAVES = text("""
+    WITH own AS (
+        SELECT spcname FROM pg_database JOIN pg_tablespace ON pg_tablespace.oid = dattablespace
+        WHERE datname = current_database()
+    )
     SELECT pg_class.relname, pg_get_expr(pg_class.relpartbound, pg_class.oid), pg_class.reltuples::bigint,
-        pg_total_relation_size(pg_class.oid), COALESCE(pg_tablespace.spcname, 'pg_default')
+        pg_total_relation_size(pg_class.oid), COALESCE(pg_tablespace.spcname, own.spcname)
     FROM pg_partition_tree(CAST(:name AS regclass)) AS tree
     JOIN pg_class ON pg_class.oid = tree.relid LEFT JOIN pg_tablespace ON pg_tablespace.oid = pg_class.reltablespace
+    CROSS JOIN own
     WHERE tree.isleaf
     UNION ALL
     SELECT pg_class.relname, NULL, pg_class.reltuples::bigint,
-        pg_total_relation_size(pg_class.oid), COALESCE(pg_tablespace.spcname, 'pg_default')
-    FROM pg_class LEFT JOIN pg_tablespace ON pg_tablespace.oid = pg_class.reltablespace
+        pg_total_relation_size(pg_class.oid), COALESCE(pg_tablespace.spcname, own.spcname)
+    FROM pg_class LEFT JOIN pg_tablespace ON pg_tablespace.oid = pg_class.reltablespace CROSS JOIN own
     WHERE pg_class.oid = CAST(:name AS regclass) AND pg_class.relkind = 'r'
 """)
-"""The partitions of a table, or the table itself where it has none."""
+"""The partitions of a table, or the table itself where it has none. One without a tablespace lies in the database's."""
 
 _BOUNDS = text(
     "SELECT conname FROM pg_constraint WHERE conrelid = CAST(:name AS regclass) AND conname LIKE 'until\\_%'"
