@@ -175,7 +175,7 @@ def test_a_lost_file(shop: Shop) -> None:
     shop.restart()
 
     assert shop.first_key != shop.active()
-    assert f'"key": "{shop.first_key}"' in shop.server.errors().replace('":"', '": "')
+    until(lambda: f'"key": "{shop.first_key}"' in shop.server.errors().replace('":"', '": "'))
     assert "missing" in shop.secrets("list")
     with refused() as found:
         shop.transfer(shop.code)

@@ -63,7 +63,7 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         arguments = [sys.executable, "-c", CHILD, str(tmp_path), str(step), str(at)]
         codes.append(subprocess.run(arguments, check=False, timeout=60).returncode)
         left = max(left, sum(one.name.startswith(".") for one in tmp_path.iterdir()))
-        last = CheckpointFolder(tmp_path, unreadable=pytest.fail).last()
+        last = CheckpointFolder(tmp_path, unreadable=pytest.fail).kept(at).last
         assert last is not None
         assert last.made_at in {before, at}
         before = last.made_at

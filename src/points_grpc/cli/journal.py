@@ -152,7 +152,10 @@ def _end_of(file: Path, out: BinaryIO) -> FileEnd | None:
     except Cut as cause:
         raise click.ClickException(f"{file} {cause}: it is left as it is") from None
     except NoEntry as cause:
-        raise click.ClickException(f"{file} is damaged, an entry {cause}: fetch into another file") from None
+        raise click.ClickException(
+            f"{file} is damaged, or is of a broken journal: an entry {cause}. It is left as it is, and "
+            "`points-grpc verify --export` says more; fetch into another file"
+        ) from None
 
 
 def _append(out: BinaryIO, pieces: Iterable[ExportJournalResponse], org_id: int | None) -> None:
