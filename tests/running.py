@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,29 @@ from points_grpc.v1 import (
 START_TIMEOUT_S = 180.0
 """Generous: a server that cannot start ends, and is noticed at once."""
 _OWN_PORTS = range(20_000, 32_000)
+_CLAIMS: deque[socket.socket] = deque(maxlen=100)
+"""Of the ports given last: the UDP port of the same number, which nobody else gets as long as it is held."""
 
 
 def free_port() -> int:
-    """A port that was free a moment ago on every address; not one of those that the system gives to outgoing calls."""
-    for port in random.SystemRandom().sample(_OWN_PORTS, k=100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("", port))
-            return port
-    raise OSError("of a hundred ports none is free")
+    """A port that is free on every address, and that no other test is given, in this run or in one beside it.
+
+    It is not one of those that the system gives to outgoing calls.
+    """
+    for port in random.SystemRandom().sample(_OWN_PORTS, k=min(100, len(_OWN_PORTS))):
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        with socket.socket() as probe:
+            try:
+                claim.bind(("", port))
+                probe.bind(("", port))
+            except OSError:
+                claim.close()
+                continue
+        if len(_CLAIMS) == _CLAIMS.maxlen:
+            _CLAIMS.popleft().close()
+        _CLAIMS.append(claim)
+        return port
+    raise OSError("none of the ports that were tried is free")
 
 
 def children(pid: int) -> list[int]:
