@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         10.0, ge=0, le=300, description="How long calls in flight may go on after SIGTERM; then they are told."
     )
-    batch_max: int = Field(256, ge=1, le=1000, description="Commands that share a commit.")
+    batch_max: int = Field(512, ge=1, le=1000, description="Commands that share a commit.")
     waiting_max: int = Field(8192, ge=1, description="Commands that may wait; more are shed with RetryInfo.")
     queue_age_max_s: float = Field(
         5.0, gt=0, description="Age of the queue from which on organisations with a share are shed."
