@@ -14,7 +14,7 @@ from scripted_server import scripted
 
 from client_world import transfer
 from points_grpc.cli.main import main
-from points_grpc.client import AsyncPointsClient, NotSent, PointsClient, PointsError
+from points_grpc.client import AsyncPointsClient, NotSent, PointsClient, PointsError, Retries
 from points_grpc.client.calls import Credential
 from points_grpc.codes import GrpcCode
 from points_grpc.v1 import points_service_pb2
@@ -148,18 +148,23 @@ def test_a_watch_of_a_closed_client(watch: str) -> None:
         asyncio.run(run())
 
 
-def test_a_client_that_is_closed_under_a_call() -> None:
-    """Who waits for its answer is told that the outcome is open, and by which id, by both clients."""
+@pytest.mark.parametrize("attempts_max", [1, 4])
+def test_a_client_that_is_closed_under_a_call(attempts_max: int) -> None:
+    """Who waits for its answer is told that the outcome is open, and by which id, by both clients.
+
+    Whether there would have been another attempt makes no difference.
+    """
+    retries = Retries(attempts_max=attempts_max)
 
     def blocked(address: str) -> PointsError:
-        with PointsClient(address, "pk_a_b") as points, futures.ThreadPoolExecutor(1) as threads:
+        with PointsClient(address, "pk_a_b", retries=retries) as points, futures.ThreadPoolExecutor(1) as threads:
             call = threads.submit(points.transfer_points, transfer(1, "mine"))
             assert not futures.wait([call], 0.3).done
             points.close()
             return cast("PointsError", call.exception(5))
 
     async def awaited(address: str) -> PointsError:
-        async with AsyncPointsClient(address, "pk_a_b") as points:
+        async with AsyncPointsClient(address, "pk_a_b", retries=retries) as points:
             call = asyncio.create_task(points.transfer_points(transfer(1, "mine")))
             assert not (await asyncio.wait([call], timeout=0.3))[0]
             await points.close()

@@ -182,7 +182,7 @@ class PointsClient(BlockingMethods):
                 raw = stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata())
                 return method.answer.FromString(raw)
             except grpc.RpcError as error:
-                pause = attempts.pause_s(error)
+                pause = attempts.pause_s(error, is_closed=self._is_closed)
             except ValueError:  # how gRPC calls a channel that was closed a moment ago
                 self._require_open(attempts)
                 raise

@@ -169,12 +169,15 @@ class Attempts:
         """How long the next attempt may take."""
         return max(self._ends_at - time.monotonic(), 0.001)
 
-    def pause_s(self, error: grpc.RpcError, *, was_cut: bool = False) -> float:
+    def pause_s(self, error: grpc.RpcError, *, was_cut: bool = False, is_closed: bool = False) -> float:
         """How long to wait before the next attempt. Raises if there is none.
 
-        `was_cut`: the call was a read, and had begun to be answered.
+        `was_cut`: the call was a read, and had begun to be answered. `is_closed`: the client was closed meanwhile, and
+        so there is no answer, and no next attempt.
         """
         failure = self._failure(cast("Failed", error))
+        if is_closed and isinstance(failure, NotAnswered):
+            raise self.closed_under_way() from error
         can_go_on = was_cut and (isinstance(failure, NotAnswered) or self._has_expired(failure))
         pause = pause_s(self._retries, failure, random.uniform, was_cut=can_go_on)
         if pause is None or pause >= self._ends_at - time.monotonic():
