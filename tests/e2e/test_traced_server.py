@@ -45,7 +45,9 @@ def test_from_the_caller_to_the_commit(new_database_in_ci: NewDatabase, tmp_path
     assert f"0x{PARENT_ID}" == call["parent_id"]
     assert {call["context"]["span_id"]} == {batch["parent_id"], by_name["queue"]["parent_id"]}
     assert "till" == call["resource"]["attributes"]["service.name"]
-    assert ["prepare", "BEGIN"] == [one.split()[0] for one in within if one in {"prepare", "BEGIN"}]
+    begun = [one for one in within if one in {"prepare", "BEGIN"}]
+    reads_configuration = ["BEGIN"] * (begun.count("BEGIN") == 2)  # if what is remembered is a second old
+    assert ["prepare", *reads_configuration, "BEGIN"] == begun
     assert within.index("decide") < within.index("apply") < within.index("COMMIT") == len(within) - 1
     assert {"INSERT transactions", "INSERT postings"} <= set(within)
     assert "a note that no trace may hold" not in server.output()
