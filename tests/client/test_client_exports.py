@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
@@ -113,3 +114,37 @@ def test_no_progress(export: Any, code: grpc.StatusCode, calls: int) -> None:
         export(address)
 
     assert (code.value[0], calls) == (raised.value.grpc_code, len(asked))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_export_that_is_left_early_ends_its_call(fails: bool) -> None:
+    """Its place on the server is free at once, though the call's time is not up: for the next attempt of the caller."""
+    ended = threading.Event()
+
+    def serve(_: bytes, context: Any) -> Iterator[bytes]:
+        context.add_callback(ended.set)
+        yield message(b"piece", 1).SerializeToString()
+        ended.wait(20)
+
+    async def leave(address: str) -> None:
+        async with AsyncPointsClient(address, "pk_a_b") as points:
+            pieces = points.export_journal(timeout_s=30)
+            assert b"piece" == (await anext(pieces)).data
+            if fails:
+                with pytest.raises(OSError, match="full"):
+                    await pieces.athrow(OSError("full"))
+            else:
+                await pieces.aclose()
+            assert await asyncio.to_thread(ended.wait, 5)
+
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    handler = grpc.unary_stream_rpc_method_handler(serve)
+    handlers = grpc.method_handlers_generic_handler("points.v1.WalletService", {"ExportJournal": handler})
+    server.add_generic_rpc_handlers((handlers,))
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        asyncio.run(leave(f"localhost:{port}"))
+    finally:
+        ended.set()
+        server.stop(0).wait()

@@ -90,8 +90,10 @@ class AsyncPointsClient(AsyncMethods):
         while True:
             attempts = export.attempts
             self._require_open(attempts)
+            call: grpc.aio.UnaryStreamCall[bytes, bytes] | None = None
             try:
-                async for raw in stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata()):
+                call = stub(attempts.raw, timeout=attempts.remaining_s(), metadata=attempts.metadata())
+                async for raw in call:
                     if piece := export.take(raw):
                         yield piece
             except grpc.aio.AioRpcError as error:
@@ -104,6 +106,9 @@ class AsyncPointsClient(AsyncMethods):
                 raise
             else:
                 return
+            finally:
+                if call is not None:  # who leaves early leaves no call behind: nothing else ends it before its time
+                    call.cancel()
             await asyncio.sleep(pause)
 
     def watch_wallet(
