@@ -146,3 +146,17 @@ def test_a_call_that_ends_well(clock: Clock) -> None:
     tell(watch, 5, 5)
 
     assert (RETRIES.pause_max_s, RETRIES.pause_min_s) == (first, watch.pause_s(None))
+
+
+def test_silence_counts_from_the_first_call(clock: Clock) -> None:
+    """Who makes a watch and reads it later has the whole minute: nobody was asked before, so nobody was silent."""
+    watch = a_watch()
+    clock.now += 2 * SILENCE_S
+
+    watch.start()
+
+    assert watch.pause_s(Ended(AWAY)) is not None
+    clock.now += SILENCE_S
+    watch.start()
+    with pytest.raises(NotAnswered):
+        watch.pause_s(Ended(AWAY))

@@ -87,12 +87,15 @@ class Following(Generic[Answer]):
         self._metadata = tuple(metadata)
         self._silent_since = time.monotonic()
         self._ends_at = None if timeout_s is None else self._silent_since + timeout_s
+        self._is_begun = False
         self._heard = 0
         self._got_on = False
         self._attempts = self._attempts_after(0)
 
     def start(self) -> tuple[bytes, float, Metadata]:
         """The next call: what it sends, how long it may take, and its metadata."""
+        if not self._is_begun:  # before, nobody was asked, and so nobody was silent
+            self._is_begun, self._silent_since = True, time.monotonic()
         self._heard, self._got_on = 0, False
         return self._attempts.raw, max(min(CALL_S, self._left_s()), 0.001), self._attempts.metadata()
 
