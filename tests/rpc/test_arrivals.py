@@ -81,6 +81,27 @@ def test_a_call_without_a_request_is_malformed() -> None:
     assert "TRANSFER_VALIDATION_FAILED" == on_server(run).reason
 
 
+def test_a_call_is_cancelled_before_its_request_has_come() -> None:
+    """Its caller went away: it said nothing that was malformed."""
+
+    async def run(world: World) -> World:
+        for _ in range(20):
+            call = without_request(world, OPERATOR)
+            while not world.server._gate._arriving:
+                await asyncio.sleep(0.01)
+            call.cancel()
+            while world.server._gate._arriving:
+                await asyncio.sleep(0.01)
+        while len(world.log.calls) < 20:
+            await asyncio.sleep(0.01)
+        return world
+
+    world = on_server(run)
+
+    assert {"CANCELLED"} == {line["code"] for line in world.log.calls}
+    assert {("CANCELLED", "")} == {(code, reason) for _, code, reason in world.metrics.seen}
+
+
 def test_newest_guest_gets_the_place_of_the_oldest() -> None:
     """Calls that show no credential have so many places: a probe finds one, whoever lets calls stand."""
 

@@ -201,6 +201,26 @@ def test_so_many_at_once() -> None:
     assert {"quota": "org_exports_max", "limit": "2", "scope": "organization"} == metadata
 
 
+def test_a_caller_goes_away_while_the_transport_is_full() -> None:
+    """The server waits for room for the next message when its caller leaves: a cancelled call, and no bug of ours."""
+
+    async def run(world: World) -> World:
+        world.exported.streams = {0: [b"x" * MESSAGE_BYTES_MAX] * 64}  # more than the transport takes unread
+        export = Export(world)
+        await export.take()
+        await asyncio.sleep(0.2)
+        export.call.cancel()
+        while not world.log.calls:
+            await asyncio.sleep(0.01)
+        return world
+
+    world = on_server(run)
+
+    assert ["CANCELLED"] == [line["code"] for line in world.log.calls]
+    assert ["CANCELLED"] == [code for _, code, *_ in world.metrics.seen]
+    assert [] == world.log.errors
+
+
 def test_drain() -> None:
     """A server that is told to stop ends an export with UNAVAILABLE; what came is good up to the last place told."""
 

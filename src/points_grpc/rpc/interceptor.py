@@ -220,9 +220,10 @@ class Gate(grpc.aio.ServerInterceptor):
                 if call.grpc is not GrpcCode.OK:
                     # A status behind a message, even an empty one, is never retried by client libraries.
                     await context.abort(context.code(), context.details(), context.trailing_metadata())
-            except asyncio.CancelledError:
-                call.grpc = GrpcCode.CANCELLED
-                raise
+            except (asyncio.CancelledError, grpc.aio.InternalError):
+                # The caller went away: before we had an answer, or so that the transport did not take it any more.
+                call.grpc, call.code = GrpcCode.CANCELLED, None
+                raise asyncio.CancelledError from None
             finally:
                 self._quotas.leave(call)
                 self._signatures.settle(call)
@@ -332,6 +333,8 @@ class Gate(grpc.aio.ServerInterceptor):
             async with aclosing(cast("AsyncGenerator[Message]", inner(request, context))) as messages:
                 async for message in messages:
                     await context.write(message)
+        except grpc.aio.InternalError:
+            raise  # of the transport alone, since no servicer makes calls: there is nobody left to write to
         except Exception as error:  # noqa: BLE001 - the last resort
             self._fail(call, context, error)
         finally:
