@@ -160,3 +160,21 @@ def test_silence_counts_from_the_first_call(clock: Clock) -> None:
     watch.start()
     with pytest.raises(NotAnswered):
         watch.pause_s(Ended(AWAY))
+
+
+def test_who_is_busy_with_a_message_is_not_kept_waiting(clock: Clock) -> None:
+    """A call is cut while its first bookmark is looked at: the minute is that in which somebody waited."""
+    watch = a_watch()
+    watch.ask()
+    watch.start()
+    clock.now += SILENCE_S / 2
+    tell(watch, 5)
+    clock.now += 2 * SILENCE_S
+
+    watch.ask()
+    watch.ask()  # as after a time limit of its own
+    assert watch.pause_s(Ended(AWAY)) is not None
+    clock.now += SILENCE_S / 2
+    watch.start()
+    with pytest.raises(NotAnswered):
+        watch.pause_s(Ended(AWAY))

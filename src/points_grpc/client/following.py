@@ -90,7 +90,14 @@ class Following(Generic[Answer]):
         self._is_begun = False
         self._heard = 0
         self._got_on = False
+        self._taken_at: float | None = None
         self._attempts = self._attempts_after(0)
+
+    def ask(self) -> None:
+        """The caller wants the next message: as long as it was busy with the last one, nobody was silent."""
+        if self._taken_at is not None:
+            self._silent_since += time.monotonic() - self._taken_at
+            self._taken_at = None
 
     def start(self) -> tuple[bytes, float, Metadata]:
         """The next call: what it sends, how long it may take, and its metadata."""
@@ -103,6 +110,7 @@ class Following(Generic[Answer]):
         """A message; the watch stands behind it now. The first one of a call brings nothing: it is a bookmark."""
         message = self._watched.method.answer.FromString(raw)
         self._heard += 1
+        self._taken_at = time.monotonic()
         self._got_on = self._watched.note(message) or self._heard > 1 or self._got_on
         return message
 

@@ -66,6 +66,7 @@ class Watch(Generic[Answer]):
         return self
 
     def __next__(self) -> Answer:
+        self._following.ask()
         while (call := self._current()) is not None:
             try:
                 return self._following.take(next(call))
@@ -133,6 +134,7 @@ class AsyncWatch(Generic[Answer]):
         return self
 
     async def __anext__(self) -> Answer:
+        self._following.ask()
         while not self._is_over.is_set():
             if self._call is None:
                 raw, timeout_s, metadata = self._following.start()
