@@ -40,6 +40,8 @@ from points_grpc.v1 import (
 
 START_TIMEOUT_S = 180.0
 """Generous: a server that cannot start ends, and is noticed at once."""
+LOGGED_WITHIN_S = 20.0
+"""Generous too: the server's thread that writes the log waits for its turn like any other."""
 _OWN_PORTS = range(20_000, 32_000)
 _CLAIMS: deque[socket.socket] = deque(maxlen=100)
 """Of the ports given last: the UDP port of the same number, which nobody else gets as long as it is held."""
@@ -160,6 +162,20 @@ class RunningServer:
     def errors(self) -> str:
         """What it logged."""
         return (self.folder / "err.log").read_text()
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The lines of its log, but for one that is being written."""
+        whole, _, _ = self.errors().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+
+    def events(self, name: str, *, least: int = 0) -> list[dict[str, Any]]:
+        """The lines of its log with this name. A line is written a moment after what it tells: waits for `least`."""
+        until = time.monotonic() + LOGGED_WITHIN_S
+        while True:
+            found = [one for one in self.logged() if one["event"] == name]
+            if len(found) >= least or time.monotonic() > until:
+                return found
+            time.sleep(0.02)
 
     def organisation(self, name: str = "org", region: str = "IN") -> int:
         """Creates an organisation beside the server."""

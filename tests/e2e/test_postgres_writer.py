@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -34,12 +33,6 @@ def servers(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for one in started:
         one.close()
     database.drop()
-
-
-def events(server: RunningServer, name: str) -> list[dict[str, Any]]:
-    """The lines of a server's log with this name."""
-    found = [json.loads(line) for line in server.errors().splitlines() if line.startswith("{")]
-    return [one for one in found if one["event"] == name]
 
 
 def transfer(caller: Caller, request_id: str) -> Any:
@@ -75,15 +68,15 @@ def test_two_servers_and_a_lost_slot(servers: list[RunningServer]) -> None:
     for number in range(6):
         transfer(callers[number % 2], f"both-{number}")
     between = [left(one) for one in callers]
-    slots = [events(one, "writer_started")[-1]["slot"] for one in servers]
+    slots = [one.events("writer_started", least=1)[-1]["slot"] for one in servers]
     old_pid = servers[1].writer_pid()
     on = servers[0].on
     assert isinstance(on, PostgresDatabase)
     on.change("UPDATE writer_slots SET epoch = epoch + 1 WHERE slot = ?", slots[1])
     made = [transfer(callers[1], "after") for _ in range(2)]
     info = callers[1].ask(callers[1].catalog.GetServerInfo, catalog_service_pb2.GetServerInfoRequest(), {})
-    told = events(servers[1], "writer_unable")
-    started = events(servers[1], "writer_started")
+    told = servers[1].events("writer_unable", least=1)
+    started = servers[1].events("writer_started", least=2)
     after = left(callers[0])
     for one in callers:
         one.close()

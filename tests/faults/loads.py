@@ -5,13 +5,11 @@ The callers are a process of their own (`callers.py`), and what their log says w
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from callers import Line, Plan, read_log
 from shop import PROGRAM, Shop, differences, verify
@@ -34,12 +32,6 @@ def until(is_true: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
             return False
         time.sleep(0.02)
     return True
-
-
-def events(server: RunningServer, name: str) -> list[dict[str, Any]]:
-    """The lines of a server's log with this name, but for one that is being written."""
-    whole, _, _ = server.errors().rpartition("\n")
-    return [one for one in map(json.loads, whole.splitlines()) if one["event"] == name]
 
 
 @dataclass(slots=True)

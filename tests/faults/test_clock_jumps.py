@@ -21,7 +21,7 @@ import grpc
 import pytest
 from bent import Bent
 from history import check
-from loads import PATIENCE_S, Record, events, until
+from loads import PATIENCE_S, Record, until
 from shop import PROGRAM, Shop, differences, transfer_fields, verify
 from tills import Tills
 
@@ -159,7 +159,7 @@ def jump_and_judge(host: Host, count: int, record: Record) -> None:
 
     assert [] == [str(one) for one in found[:5]]
     assert [] == falling(host.on)
-    assert [] == events(server, "bug")
+    assert [] == server.events("bug")
     assert "verify: OK" == verify(server)
     assert 0 == server.stop()
 
@@ -220,11 +220,12 @@ def test_slot_that_only_seems_to_be_free(postgres_host: Host) -> None:
         os.kill(holder, signal.SIGCONT)
     for number in range(4):
         transfer(host.servers[number % 2], shop, f"after-{number}")
-    slots = [events(one, "writer_started")[-1]["slot"] for one in host.servers]
+    of_first = first.events("writer_started", least=2)
+    of_second = second.events("writer_started", least=1)
 
-    assert [0] == [one["slot"] for one in events(second, "writer_started")]
-    assert ["the lease of the writer slot was lost"] == [one["error"] for one in events(first, "writer_unable")]
-    assert [1, 0] == slots
+    assert [0] == [one["slot"] for one in of_second]
+    assert ["the lease of the writer slot was lost"] == [one["error"] for one in first.events("writer_unable")]
+    assert [0, 1] == [one["slot"] for one in of_first]
     assert [] == differences(first)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from bent import COMPILER, BentDisk, Disk, SmallDisk, may_mount
-from loads import Record, events, judge, load, until
+from loads import Record, judge, load, until
 from psycopg import sql
 from shop import PROGRAM, Shop
 
@@ -73,12 +73,12 @@ def is_read(server: RunningServer, shop: Shop) -> bool:
 
 def was_unable(server: RunningServer) -> set[str]:
     """Why writers could not start. One may: its lease is small, and fits where a commit was cut that was too large."""
-    return {one["error"] for one in events(server, "writer_not_started")}
+    return {one["error"] for one in server.events("writer_not_started")}
 
 
 def has_another_writer(server: RunningServer) -> bool:
     """Whether a second writer has started."""
-    return len(events(server, "writer_started")) > 1
+    return len(server.events("writer_started")) > 1
 
 
 def test_there_is_a_disk_that_can_be_filled() -> None:
@@ -115,7 +115,7 @@ def test_sqlite(disk: Disk, tmp_path: Path, record_property: Record, kills: bool
         assert unable <= {"the disk of the database is full"}
         assert kills or not unable
         assert kills == has_another_writer(server)
-        assert [] == events(server, "bug")
+        assert [] == server.events("bug")
         assert 0 == server.stop()
     finally:
         server.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import random
 import re
@@ -113,8 +112,7 @@ class Guessed:
 
     def workers(self) -> dict[int, int]:
         """The process of each worker, by its number."""
-        found = [json.loads(line) for line in self.server.errors().splitlines()]
-        return {one["worker"]: one["pid"] for one in found if one["event"] == "worker_started"}
+        return {one["worker"]: one["pid"] for one in self.server.events("worker_started", least=2)}
 
     def close(self) -> None:
         self.caller.close()

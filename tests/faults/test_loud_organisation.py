@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,8 +52,7 @@ class Street:
 
     def answered_by(self) -> dict[int, int]:
         """How many issues each worker carried out."""
-        found = [json.loads(line) for line in self.server.errors().splitlines()]
-        issues = [one for one in found if one["event"] == "call" and one["method"].endswith("/IssuePoints")]
+        issues = [one for one in self.server.events("call") if one["method"].endswith("/IssuePoints")]
         return Counter(one["worker"] for one in issues if one["code"] == "OK")
 
     def let_in_at_most(self, milliseconds: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -91,8 +90,7 @@ class Servers:
 
 def events(server: RunningServer) -> list[str]:
     """What a server logged about duty, in order."""
-    found = [json.loads(line) for line in server.errors().splitlines() if line.startswith("{")]
-    return [one["event"] for one in found if one["event"].startswith("duty_")]
+    return [one["event"] for one in server.logged() if one["event"].startswith("duty_")]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import random
 import signal
@@ -55,12 +54,6 @@ def until(is_true: Callable[[], bool], timeout_s: float = BACK_S) -> bool:
     return True
 
 
-def lines(server: RunningServer, event: str) -> list[dict[str, Any]]:
-    """The lines of a log with this event; every line must be a whole one."""
-    found = [json.loads(line) for line in server.errors().splitlines()]
-    return [one for one in found if one["event"] == event]
-
-
 class Workers:
     """A server with two workers, customers with points, and ways to reach either worker."""
 
@@ -74,19 +67,23 @@ class Workers:
 
     def pids(self) -> dict[int, int]:
         """The process of each worker, by its number."""
-        return {one["worker"]: one["pid"] for one in lines(self.server, "worker_started")}
+        return {one["worker"]: one["pid"] for one in self.server.events("worker_started", least=2)}
 
     def slots_of(self, number: int) -> list[int]:
         """The slots that the writers of a worker took, one after the other."""
-        return [one["slot"] for one in lines(self.server, "writer_started") if one["worker"] == number]
+        return [one["slot"] for one in self.server.events("writer_started") if one["worker"] == number]
 
     def transfer(self, channel: grpc.Channel, timeout_s: float = 10.0) -> tuple[int, Any]:
         """Transfers a point over a connection, and says which worker did it."""
         request_id = f"worker-{next(_request_ids)}"
         answer = self.future(channel, request_id, timeout_s).result()
-        assert until(lambda: any(one["request_id"] == request_id for one in lines(self.server, "call")))
-        [worker] = [one["worker"] for one in lines(self.server, "call") if one["request_id"] == request_id]
+        assert until(lambda: self._workers_of(request_id))
+        [worker] = self._workers_of(request_id)
         return worker, answer
+
+    def _workers_of(self, request_id: str) -> list[int]:
+        """Which worker logged a call: one, or none so far."""
+        return [one["worker"] for one in self.server.events("call") if one["request_id"] == request_id]
 
     def future(self, channel: grpc.Channel, request_id: str, timeout_s: float = 10.0) -> Any:
         """A transfer of a point that is on its way."""
@@ -126,7 +123,7 @@ def test_each_worker_has_metrics_of_its_own(workers: Workers) -> None:
     """On ports that follow one another; each counts what its worker was called."""
     channels = [workers.channel_to(number) for number in (1, 2)]
     methods = ("/CreateCustomer", "/TransferPoints")
-    logged = Counter(one["worker"] for one in lines(workers.server, "call") if one["method"].endswith(methods))
+    logged = Counter(one["worker"] for one in workers.server.events("call") if one["method"].endswith(methods))
     counted = Counter[int]()
     for number in (1, 2):
         with urllib.request.urlopen(f"http://127.0.0.1:{workers.metrics_port + number - 1}/metrics") as answer:
@@ -199,7 +196,7 @@ def sent_again(workers: Workers, commands: int) -> None:
             assert 1 == sum(not one.replayed for one in accepted)
         else:
             assert 1 == len({(one.number, one.info.reason) for one in found})
-    by_worker = Counter(one["worker"] for one in lines(workers.server, "call"))
+    by_worker = Counter(one["worker"] for one in workers.server.events("call"))
     assert {1, 2} == set(by_worker), by_worker
     assert [] == differences(workers.server)
     [(points,)] = workers.on.rows("SELECT SUM(current) FROM wallets")
@@ -231,7 +228,7 @@ def test_a_dead_worker_is_replaced(workers: Workers) -> None:
     new = workers.channel_to(1)
     new.close()
     survivor.close()
-    last = lines(workers.server, "worker_ended")[-1]
+    last = workers.server.events("worker_ended")[-1]
 
     assert [2] * 5 == meanwhile
     assert is_back
@@ -245,7 +242,7 @@ def test_a_worker_that_is_told_to_stop_is_drained_and_replaced(workers: Workers)
     os.kill(before[2], signal.SIGTERM)
 
     assert until(lambda: workers.pids()[2] != before[2])
-    assert (2, 0) == itemgetter("worker", "exit_code")(lines(workers.server, "worker_ended")[-1])
+    assert (2, 0) == itemgetter("worker", "exit_code")(workers.server.events("worker_ended")[-1])
 
 
 def test_workers_end_with_their_supervisor(workers: Workers) -> None:
@@ -296,10 +293,10 @@ def test_the_end_drains_all(workers: Workers) -> None:
     process = workers.server.process
     assert process is not None
     everybody = [*workers.pids().values(), *(pid for one in workers.pids().values() for pid in children(one))]
-    before = len(lines(workers.server, "stopped"))
+    before = len(workers.server.events("stopped"))
     code = workers.server.stop()
     slots = workers.on.rows("SELECT slot FROM writer_slots WHERE expires_at > 0")
-    stopped = [one.get("worker", 0) for one in lines(workers.server, "stopped")[before:]]
+    stopped = [one.get("worker", 0) for one in workers.server.events("stopped")[before:]]
     workers.server.start()
 
     assert (0, 4) == (code, len(everybody))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -52,11 +51,6 @@ class World:
         """What the health service says."""
         answer = self.health.Check(health_pb2.HealthCheckRequest(), timeout=5)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """The lines of the log with this name."""
-        found = [json.loads(line) for line in self.server.errors().splitlines() if line.startswith("{")]
-        return [one for one in found if one["event"] == name]
 
 
 @contextmanager
@@ -124,7 +118,7 @@ def test_a_dead_writer_is_replaced_and_its_server_says_so_meanwhile(world: World
     assert "1000" == str(wallet.wallet.current)
     assert not answer.replayed
     assert world.server.writer_pid() not in {0, first}
-    [ended] = world.events("writer_ended")
+    [ended] = world.server.events("writer_ended", least=1)
     assert (first, -signal.SIGKILL) == (ended["pid"], ended["exit_code"])
     assert 0 == world.server.stop()
 
@@ -185,7 +179,7 @@ def test_signals_of_the_terminal_are_not_for_the_writer(shared: World) -> None:
     shared.transfer("still-there")
 
     assert pid == shared.server.writer_pid()
-    assert [] == shared.events("writer_ended")
+    assert [] == shared.server.events("writer_ended")
 
 
 @pytest.mark.ci
@@ -208,9 +202,9 @@ def test_a_server_whose_writer_cannot_come_back_stops_all_the_same(world: World)
     keys = world.server.path.with_name(f"{world.server.path.name}.keys.json")
     keys.chmod(0o644)  # a keys file that others can read is refused
     world.server.kill_writer()
-    until(lambda: world.events("writer_not_started"))
+    until(lambda: world.server.events("writer_not_started"))
 
-    assert "can be read by others" in world.events("writer_not_started")[0]["error"]
+    assert "can be read by others" in world.server.events("writer_not_started")[0]["error"]
     assert not world.is_serving()
     assert 0 == world.server.stop()
 
